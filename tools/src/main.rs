@@ -1,0 +1,2 @@
+//! The `block-img` program.
+fn main() {}
