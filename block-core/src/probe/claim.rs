@@ -1,0 +1,394 @@
+//! What one prober answers about one file.
+
+use super::evidence::{At, Copy, Effect, Evidence, Integrity};
+use super::input::ProbeInput;
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// What sort of thing a format is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A disk-image container: a driver maps guest blocks to places in it.
+    Container,
+    /// A text or a bundle that points at other files.
+    Descriptor,
+    /// A name for content that the raw driver serves, such as an optical disc image.
+    Content,
+    /// An archive or compressed stream around something else.
+    Wrapper,
+    /// Known, and not a disk: a saved machine state, say.
+    NotADisk,
+    /// The disk is the file.
+    Raw,
+}
+
+/// The answer of one prober: a format and the evidence for and against it. No evidence means "not mine".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The format's name, such as `vdi`.
+    pub id: Cow<'static, str>,
+    /// What sort of format it is.
+    pub kind: Kind,
+    /// A closer description, such as `1.1 dynamic`; shown, never compared.
+    pub variant: Option<Cow<'static, str>>,
+    /// Everything observed, in the order it was looked at.
+    pub evidence: Vec<Evidence>,
+    /// The format this one is a special case of: if both match, this one stands and the other is dropped.
+    pub refines: Option<&'static str>,
+    /// The driver that opens it, when it has another name than the format.
+    pub driver: Option<&'static str>,
+    /// The highest score this format may reach. It can only lower.
+    pub ceiling: u8,
+    /// Byte offset from which the file is the format's payload: what looks like a file system there belongs to the guest.
+    pub payload_from: Option<u64>,
+}
+
+impl Probe {
+    /// The answer "not mine".
+    pub fn none(id: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            id: id.into(),
+            kind: Kind::Container,
+            variant: None,
+            evidence: Vec::new(),
+            refines: None,
+            driver: None,
+            ceiling: 100,
+            payload_from: None,
+        }
+    }
+
+    /// Starts an answer about `input`.
+    ///
+    /// ```
+    /// use block_core::probe::{Probe, ProbeInput, score};
+    ///
+    /// fn probe(input: &ProbeInput) -> Probe {
+    ///     Probe::of("toy", input)
+    ///         .signature(0, b"TOYDISK\0")
+    ///         .version((8, 4), "1", input.u32_le(8) == Some(1))
+    ///         .structure("block size", (12, 4), "a power of two", input.u32_le(12).is_some_and(u32::is_power_of_two))
+    ///         .done()
+    /// }
+    ///
+    /// let good = b"TOYDISK\0\x01\0\0\0\x00\x10\0\0";
+    /// assert_eq!(score(&probe(&ProbeInput::of_bytes(good))).value, 90);
+    /// assert_eq!(score(&probe(&ProbeInput::of_bytes(b"something else"))).value, 0);
+    /// ```
+    pub fn of(id: impl Into<Cow<'static, str>>, input: &ProbeInput) -> ProbeBuilder<'_> {
+        ProbeBuilder {
+            input,
+            probe: Self::none(id),
+            signed: false,
+        }
+    }
+
+    /// Whether there is any evidence apart from the file name.
+    pub fn claims(&self) -> bool {
+        self.evidence
+            .iter()
+            .any(|evidence| !matches!(evidence.effect, Effect::Name | Effect::Note))
+    }
+}
+
+/// Gathers the evidence of a [`Probe`]. After a signature that does not match, everything else is ignored, so that a
+/// prober is one chain of calls.
+#[derive(Debug)]
+pub struct ProbeBuilder<'a> {
+    input: &'a ProbeInput,
+    probe: Probe,
+    signed: bool,
+}
+
+impl ProbeBuilder<'_> {
+    /// Says what sort of format this is; [`Kind::Container`] otherwise.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.probe.kind = kind;
+        self
+    }
+
+    /// Describes the file more closely than the format's name does.
+    #[must_use]
+    pub fn variant(mut self, variant: impl Into<Cow<'static, str>>) -> Self {
+        self.probe.variant = Some(variant.into());
+        self
+    }
+
+    /// Names the format this one is a special case of.
+    #[must_use]
+    pub fn refines(mut self, parent: &'static str) -> Self {
+        self.probe.refines = Some(parent);
+        self
+    }
+
+    /// Names the driver that opens this format, when it is not called as the format is.
+    #[must_use]
+    pub fn driver(mut self, driver: &'static str) -> Self {
+        self.probe.driver = Some(driver);
+        self
+    }
+
+    /// Limits the score, for a layout known only second-hand or one with little to check.
+    #[must_use]
+    pub fn at_most(mut self, ceiling: u8) -> Self {
+        self.probe.ceiling = self.probe.ceiling.min(ceiling);
+        self
+    }
+
+    /// Says that from `offset` (bytes) on the file is payload, so that file systems seen there are the guest's.
+    #[must_use]
+    pub fn payload_from(mut self, offset: u64) -> Self {
+        self.probe.payload_from = Some(offset);
+        self
+    }
+
+    /// Looks for the magic `bytes` at `offset`.
+    #[must_use]
+    pub fn signature(self, offset: u64, bytes: &[u8]) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.magic(At::start(offset, len), bytes, false)
+    }
+
+    /// Looks for a magic that is an ordinary word, or short as those of archives are: it needs structure beside it.
+    #[must_use]
+    pub fn word(self, offset: u64, bytes: &[u8]) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.magic(At::start(offset, len), bytes, true)
+    }
+
+    /// Looks for the magic `bytes` beginning `from_end` bytes before the end of the file.
+    #[must_use]
+    pub fn signature_at_end(self, from_end: u64, bytes: &[u8]) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.magic(At::end(from_end, len), bytes, false)
+    }
+
+    fn magic(mut self, at: At, bytes: &[u8], word: bool) -> Self {
+        let offset = at.absolute(self.input.len());
+        if offset.is_some_and(|offset| self.input.has(offset, bytes)) {
+            self.signed = true;
+            let effect = Effect::Signature {
+                bytes: u8::try_from(bytes.len()).unwrap_or(u8::MAX),
+                word,
+            };
+            let expected = super::evidence::to_hex(bytes);
+            self.probe
+                .evidence
+                .push(Evidence::new("magic", at, bytes, expected, effect));
+        }
+        self
+    }
+
+    /// Records a signature found by other means than comparing fixed bytes (a marker in a text, say).
+    #[must_use]
+    pub fn signed_if(
+        mut self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        found: bool,
+        word: bool,
+    ) -> Self {
+        if found {
+            self.signed = true;
+            let at = at.into();
+            let effect = Effect::Signature {
+                bytes: u8::try_from(at.len).unwrap_or(u8::MAX),
+                word,
+            };
+            self.push(code, at, expected, effect);
+        }
+        self
+    }
+
+    /// Whether a signature has matched.
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// Records the version field.
+    #[must_use]
+    pub fn version(
+        self,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        known: bool,
+    ) -> Self {
+        self.record("version", at, expected, Effect::Version { known })
+    }
+
+    /// Records a field, or a relation between fields, that must hold.
+    #[must_use]
+    pub fn structure(
+        self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        passed: bool,
+    ) -> Self {
+        self.record(code, at, expected, Effect::Structure { passed })
+    }
+
+    /// Records a checksum; `None` when it could not be or need not be computed.
+    #[must_use]
+    pub fn integrity(
+        self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        passed: Option<bool>,
+    ) -> Self {
+        let result = match passed {
+            Some(true) => Integrity::Pass,
+            Some(false) => Integrity::Fail,
+            None => Integrity::Absent,
+        };
+        self.record(code, at, expected, Effect::Integrity(result))
+    }
+
+    /// Records how the second copy of a structure compares.
+    #[must_use]
+    pub fn duplicate(
+        self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        copy: Copy,
+    ) -> Self {
+        self.record(code, at, expected, Effect::Duplicate(copy))
+    }
+
+    /// Records a recoverable oddity if `present`.
+    #[must_use]
+    pub fn degraded(
+        self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        present: bool,
+    ) -> Self {
+        if present {
+            self.record(code, at, expected, Effect::Degraded)
+        } else {
+            self
+        }
+    }
+
+    /// Records nonzero bytes where writers leave zeros. What was not read is not judged.
+    #[must_use]
+    pub fn slack(mut self, at: impl Into<At>) -> Self {
+        if !self.signed {
+            return self;
+        }
+        let at = at.into();
+        let Some(offset) = at.absolute(self.input.len()) else {
+            return self;
+        };
+        let bytes = self
+            .input
+            .prefix(offset, usize::try_from(at.len).unwrap_or(usize::MAX));
+        if let Some(first) = bytes.iter().position(|byte| *byte != 0) {
+            let skip = u64::try_from(first).unwrap_or(u64::MAX);
+            let offset = if at.from_end {
+                at.offset.saturating_sub(skip)
+            } else {
+                at.offset.saturating_add(skip)
+            };
+            let rest = bytes.get(first..).unwrap_or_default();
+            let len = at
+                .len
+                .saturating_sub(u32::try_from(first).unwrap_or(u32::MAX));
+            let place = At {
+                offset,
+                from_end: at.from_end,
+                len,
+            };
+            self.probe
+                .evidence
+                .push(Evidence::new("slack", place, rest, "zeros", Effect::Slack));
+        }
+        self
+    }
+
+    /// Records a keyword of a text format if `present`.
+    #[must_use]
+    pub fn text(
+        mut self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        present: bool,
+    ) -> Self {
+        if present {
+            self.push(code, at.into(), expected, Effect::Text);
+        }
+        self
+    }
+
+    /// Records something worth showing that speaks neither for nor against the format.
+    #[must_use]
+    pub fn note(
+        self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.record(code, at, expected, Effect::Note)
+    }
+
+    /// Records that the file name ends in one of `extensions`.
+    #[must_use]
+    pub fn name(mut self, extensions: &[&'static str]) -> Self {
+        for extension in extensions {
+            if self.input.has_extension(extension) {
+                let evidence = Evidence::new(
+                    "file name",
+                    At::start(0, 0),
+                    &[],
+                    format!(".{extension}"),
+                    Effect::Name,
+                );
+                self.probe.evidence.push(evidence);
+            }
+        }
+        self
+    }
+
+    /// The answer.
+    pub fn done(self) -> Probe {
+        self.probe
+    }
+
+    fn record(
+        mut self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: impl Into<Cow<'static, str>>,
+        effect: Effect,
+    ) -> Self {
+        if self.signed {
+            self.push(code, at.into(), expected, effect);
+        }
+        self
+    }
+
+    fn push(
+        &mut self,
+        code: &'static str,
+        at: At,
+        expected: impl Into<Cow<'static, str>>,
+        effect: Effect,
+    ) {
+        let len = usize::try_from(at.len)
+            .unwrap_or(usize::MAX)
+            .min(super::limits::FOUND);
+        let found = at
+            .absolute(self.input.len())
+            .map_or(&[][..], |offset| self.input.prefix(offset, len));
+        self.probe
+            .evidence
+            .push(Evidence::new(code, at, found, expected, effect));
+    }
+}

@@ -1,0 +1,240 @@
+//! From all answers to one decision.
+
+use super::claim::{Kind, Probe};
+use super::hint::Hint;
+use super::input::ProbeInput;
+use super::recognisers;
+use super::report::{Candidate, Decision, ProbeReport, Relation, RelationKind, WindowRead};
+use super::score::{CLAIM, Score, raw_score, score};
+
+/// A hint of this weight or more contradicts a container that does not own its place.
+const STRONG_HINT: u8 = 60;
+
+/// Probes with the built-in recognisers; an answer in `drivers` replaces the built-in one of the same name.
+pub fn recognise(input: &ProbeInput, drivers: Vec<Probe>) -> ProbeReport {
+    let mut probes = drivers;
+    for recogniser in recognisers::all() {
+        if !probes.iter().any(|probe| probe.id == recogniser.id) {
+            probes.push((recogniser.probe)(input));
+        }
+    }
+    decide(input, probes, recognisers::hints(input))
+}
+
+/// Weighs all answers. The order of `probes` and `hints` does not matter.
+pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> ProbeReport {
+    let mut hints = hints;
+    hints.sort_by(|a, b| (b.weight, &a.id, a.offset).cmp(&(a.weight, &b.id, b.offset)));
+    let mut relations = Vec::new();
+    let scored = refine(score_all(probes), &mut relations);
+
+    let claims: Vec<&Scored> = scored
+        .iter()
+        .filter(|scored| scored.score.value >= CLAIM)
+        .collect();
+    let outer = relate(input, &claims, &hints, &mut relations);
+    relations.sort_by(|a, b| (a.kind, &a.outer, &a.inner).cmp(&(b.kind, &b.outer, &b.inner)));
+    relations.dedup();
+
+    let mut candidates: Vec<Candidate> = scored.iter().map(Scored::candidate).collect();
+    let raw = raw_score(&hints);
+    candidates.push(Candidate {
+        id: "raw".to_owned(),
+        kind: Kind::Raw,
+        variant: None,
+        score: if input.is_empty() { Score::of(0) } else { raw },
+        evidence: Vec::new(),
+        drivers: vec!["raw".to_owned()],
+    });
+    candidates.sort_by(|a, b| {
+        b.score
+            .value
+            .cmp(&a.score.value)
+            .then_with(|| a.id.cmp(&b.id))
+    });
+
+    let (decision, selected) = match outer {
+        _ if input.is_empty() => (Decision::Empty, None),
+        Outer::None => (Decision::Raw, Some("raw".to_owned())),
+        Outer::Conflict => (Decision::Ambiguous, None),
+        Outer::One(one) if one.score.value < 75 => {
+            (Decision::Broken, Some(one.probe.id.to_string()))
+        }
+        Outer::One(one) => (Decision::Selected, Some(one.probe.id.to_string())),
+    };
+    ProbeReport {
+        file_len: input.len(),
+        selected,
+        decision,
+        candidates,
+        raw_hints: hints,
+        relations,
+        windows_read: input
+            .windows()
+            .into_iter()
+            .map(|(offset, len)| WindowRead { offset, len })
+            .collect(),
+        limits_hit: input.limits_hit().to_vec(),
+    }
+}
+
+struct Scored {
+    probe: Probe,
+    score: Score,
+}
+
+impl Scored {
+    fn candidate(&self) -> Candidate {
+        let mut drivers = Vec::new();
+        match self.probe.kind {
+            Kind::Wrapper | Kind::NotADisk => {}
+            Kind::Content => drivers.extend([self.probe.id.to_string(), "raw".to_owned()]),
+            Kind::Container | Kind::Descriptor | Kind::Raw => {
+                drivers.push(self.probe.id.to_string());
+                for other in [self.probe.refines, self.probe.driver]
+                    .into_iter()
+                    .flatten()
+                {
+                    if !drivers.iter().any(|known| known == other) {
+                        drivers.push(other.to_owned());
+                    }
+                }
+            }
+        }
+        Candidate {
+            id: self.probe.id.to_string(),
+            kind: self.probe.kind,
+            variant: self.probe.variant.as_ref().map(ToString::to_string),
+            score: self.score,
+            evidence: self.probe.evidence.clone(),
+            drivers,
+        }
+    }
+}
+
+/// Scores the answers that have any evidence and sorts them, best first, then by name.
+fn score_all(probes: Vec<Probe>) -> Vec<Scored> {
+    let mut scored: Vec<Scored> = probes
+        .into_iter()
+        .filter(|probe| probe.id != "raw")
+        .map(|probe| Scored {
+            score: score(&probe),
+            probe,
+        })
+        .filter(|scored| scored.score.value > 0)
+        .collect();
+    scored.sort_by(|a, b| {
+        b.score
+            .value
+            .cmp(&a.score.value)
+            .then_with(|| a.probe.id.cmp(&b.probe.id))
+    });
+    scored
+}
+
+/// Drops each format that a special case of it has claimed, and lifts the special case above it.
+fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored> {
+    let mut dropped: Vec<String> = Vec::new();
+    let parents: Vec<(String, u8)> = scored
+        .iter()
+        .map(|s| (s.probe.id.to_string(), s.score.value))
+        .collect();
+    for child in &mut scored {
+        let Some(parent) = child.probe.refines else {
+            continue;
+        };
+        let Some((_, parent_value)) = parents.iter().find(|(id, _)| id == parent) else {
+            continue;
+        };
+        if child.score.value < CLAIM.min(*parent_value) {
+            continue;
+        }
+        let lifted = if *parent_value >= 75 {
+            parent_value.saturating_add(2).min(100)
+        } else {
+            *parent_value
+        };
+        child.score = Score::of(child.score.value.min(lifted).max(CLAIM.min(lifted)));
+        dropped.push(parent.to_owned());
+        relations.push(Relation {
+            kind: RelationKind::Refinement,
+            outer: child.probe.id.to_string(),
+            inner: parent.to_owned(),
+        });
+    }
+    scored.retain(|scored| !dropped.iter().any(|id| scored.probe.id == id.as_str()));
+    scored.sort_by(|a, b| {
+        b.score
+            .value
+            .cmp(&a.score.value)
+            .then_with(|| a.probe.id.cmp(&b.probe.id))
+    });
+    scored
+}
+
+enum Outer<'a> {
+    None,
+    One(&'a Scored),
+    Conflict,
+}
+
+/// Finds the one claim that carries all others, and every contradiction on the way.
+fn relate<'a>(
+    input: &ProbeInput,
+    claims: &[&'a Scored],
+    hints: &[Hint],
+    relations: &mut Vec<Relation>,
+) -> Outer<'a> {
+    let mut conflict = false;
+    let mut inner: Vec<&str> = Vec::new();
+    for (index, a) in claims.iter().enumerate() {
+        for b in claims.iter().skip(index.saturating_add(1)) {
+            let (kind, outer, within) = recognisers::relation(&a.probe, &b.probe);
+            conflict |= matches!(
+                kind,
+                RelationKind::Ambiguous | RelationKind::NestedContainer
+            );
+            if kind == RelationKind::Carrier {
+                inner.push(within);
+            }
+            relations.push(Relation {
+                kind,
+                outer: outer.to_owned(),
+                inner: within.to_owned(),
+            });
+        }
+    }
+    let outer: Vec<&&Scored> = claims
+        .iter()
+        .filter(|claim| !inner.contains(&claim.probe.id.as_ref()))
+        .collect();
+    for claim in &outer {
+        for hint in hints {
+            let owned = recognisers::carries_hints(&claim.probe)
+                || claim
+                    .probe
+                    .payload_from
+                    .is_some_and(|from| hint.offset >= from)
+                || hint.offset >= input.len();
+            let kind = if owned {
+                RelationKind::Carrier
+            } else if hint.weight >= STRONG_HINT {
+                conflict = true;
+                RelationKind::Ambiguous
+            } else {
+                continue;
+            };
+            relations.push(Relation {
+                kind,
+                outer: claim.probe.id.to_string(),
+                inner: hint.id.to_string(),
+            });
+        }
+    }
+    match outer.as_slice() {
+        [] => Outer::None,
+        _ if conflict => Outer::Conflict,
+        [one] => Outer::One(one),
+        _ => Outer::Conflict,
+    }
+}

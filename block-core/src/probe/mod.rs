@@ -1,0 +1,48 @@
+//! Naming what a file is from a few bounded windows of it.
+//!
+//! A prober looks at bytes and answers [`Evidence`]; one shared function, [`score()`], turns evidence into a number, and
+//! [`decide`] turns all answers into a [`ProbeReport`]. Nothing here does I/O, fails, panics, or depends on the order in
+//! which probers are asked:
+//!
+//! ```
+//! use block_core::probe::{self, Decision, ProbeInput};
+//!
+//! let file = vec![0u8; 4096];
+//! let report = probe::recognise(&ProbeInput::of_bytes(&file), Vec::new());
+//! assert_eq!(report.decision, Decision::Raw);
+//! assert_eq!(report.selected.as_deref(), Some("raw"));
+//! ```
+//!
+//! The bytes come through a [`ReadPlan`], which says what to read next and keeps the total under [`limits`].
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod claim;
+mod decide;
+mod evidence;
+mod hint;
+mod input;
+pub mod limits;
+mod plan;
+pub mod recognisers;
+mod report;
+mod score;
+
+pub use claim::{Kind, Probe, ProbeBuilder};
+pub use decide::{decide, recognise};
+pub use evidence::{At, Copy, Effect, Evidence, Integrity};
+pub use hint::Hint;
+pub use input::ProbeInput;
+pub use plan::{ReadPlan, Request, Wants};
+pub use recognisers::Recogniser;
+pub use report::{Candidate, Decision, ProbeReport, Relation, RelationKind, WindowRead};
+pub use score::{Band, Score, raw_score, score};

@@ -1,0 +1,207 @@
+//! What to read of a file before it can be named.
+
+use super::input::ProbeInput;
+use super::{limits, recognisers};
+
+/// Bytes to read: `len` bytes at `offset`, wholly inside the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    /// Byte offset from the start of the file.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: usize,
+}
+
+/// The reads that lead to a [`ProbeInput`], in a few rounds: the caller reads, the plan decides what is worth reading.
+///
+/// ```
+/// use block_core::probe::ReadPlan;
+/// # fn read(offset: u64, len: usize) -> Vec<u8> { vec![0; len] }
+/// let mut plan = ReadPlan::new(1 << 30, Some("disk.img"));
+/// loop {
+///     let round = plan.next_round();
+///     if round.is_empty() {
+///         break;
+///     }
+///     for request in round {
+///         plan.supply(request.offset, read(request.offset, request.len));
+///     }
+/// }
+/// let input = plan.finish();
+/// assert_eq!(input.u8(0), Some(0));
+/// ```
+///
+/// The requests of a round do not depend on each other, so they may be read in any order or at once. A read that comes
+/// back short (the file shrank) is supplied as it is; a read that fails ends the probe with that error.
+#[derive(Debug)]
+pub struct ReadPlan {
+    input: ProbeInput,
+    wants: Wants,
+    rounds: usize,
+    reads: usize,
+    head_bytes: u64,
+    tail_bytes: u64,
+}
+
+/// The windows that probers ask for in one round.
+#[derive(Debug, Default)]
+pub struct Wants {
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Wants {
+    /// Asks for `len` bytes at `offset`, as far as the file has them.
+    pub fn read(&mut self, offset: u64, len: u64) {
+        self.ranges.push((offset, len));
+    }
+
+    /// Asks for `len` bytes that start `from_end` bytes before the end of a file of `file_len` bytes.
+    pub fn tail(&mut self, file_len: u64, from_end: u64, len: u64) {
+        if let Some(offset) = file_len.checked_sub(from_end) {
+            self.ranges.push((offset, len));
+        }
+    }
+}
+
+impl ReadPlan {
+    /// A plan for a file of `len` bytes.
+    pub fn new(len: u64, name: Option<&str>) -> Self {
+        let mut input = ProbeInput::empty(len);
+        if let Some(name) = name {
+            input = input.with_name(name);
+        }
+        let mut wants = Wants::default();
+        if len <= limits::HEAD.saturating_add(limits::TAIL) {
+            wants.read(0, len);
+        } else {
+            wants.read(0, limits::HEAD);
+            wants.tail(len, limits::TAIL, limits::TAIL);
+        }
+        Self {
+            input,
+            wants,
+            rounds: 0,
+            reads: 0,
+            head_bytes: 0,
+            tail_bytes: 0,
+        }
+    }
+
+    /// Asks for a window beyond those the built-in recognisers want; call it before [`ReadPlan::next_round`].
+    pub fn want(&mut self, offset: u64, len: u64) {
+        self.wants.read(offset, len);
+    }
+
+    /// The next reads to do; empty when the plan has all it wants or may have.
+    pub fn next_round(&mut self) -> Vec<Request> {
+        while self.rounds < limits::ROUNDS {
+            if self.rounds > 0 {
+                for recogniser in recognisers::all() {
+                    (recogniser.wants)(&self.input, &mut self.wants);
+                }
+            }
+            self.rounds = self.rounds.saturating_add(1);
+            let round = self.admit();
+            if !round.is_empty() {
+                return round;
+            }
+        }
+        Vec::new()
+    }
+
+    /// Takes the bytes read for a request.
+    pub fn supply(&mut self, offset: u64, bytes: Vec<u8>) {
+        self.input.add_window(offset, bytes);
+    }
+
+    /// What the reads found.
+    pub fn finish(self) -> ProbeInput {
+        self.input
+    }
+
+    /// The wanted ranges that exist, are not known yet, and fit the limits.
+    fn admit(&mut self) -> Vec<Request> {
+        let file_len = self.input.len();
+        let mut ranges = std::mem::take(&mut self.wants.ranges);
+        ranges.sort_unstable();
+        ranges.dedup();
+        let mut round: Vec<Request> = Vec::new();
+        for (offset, len) in ranges {
+            let end = offset.saturating_add(len).min(file_len);
+            let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
+                continue;
+            };
+            let Ok(size) = usize::try_from(len) else {
+                continue;
+            };
+            let covered = round.iter().any(|known| {
+                let known_end = known
+                    .offset
+                    .saturating_add(u64::try_from(known.len).unwrap_or(u64::MAX));
+                known.offset <= offset && end <= known_end
+            });
+            if covered || self.input.bytes(offset, size).is_some() {
+                continue;
+            }
+            let in_tail =
+                offset >= file_len.saturating_sub(limits::TAIL_REGION) && offset >= limits::HEAD;
+            let (used, cap, limit) = if in_tail {
+                (&mut self.tail_bytes, limits::TAIL_BYTES, "probe tail bytes")
+            } else {
+                (&mut self.head_bytes, limits::HEAD_BYTES, "probe head bytes")
+            };
+            if self.reads >= limits::READS {
+                self.input.note_limit("probe reads");
+                break;
+            }
+            if used.saturating_add(len) > cap {
+                self.input.note_limit(limit);
+                continue;
+            }
+            *used = used.saturating_add(len);
+            self.reads = self.reads.saturating_add(1);
+            round.push(Request { offset, len: size });
+        }
+        round
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ReadPlan, Request};
+    use crate::probe::limits;
+
+    #[test]
+    fn a_small_file_is_one_read_and_an_empty_one_none() {
+        assert_eq!(
+            ReadPlan::new(700, None).next_round(),
+            [Request {
+                offset: 0,
+                len: 700
+            }]
+        );
+        assert!(ReadPlan::new(0, None).next_round().is_empty());
+    }
+
+    #[test]
+    fn the_limits_hold_whatever_is_wanted() {
+        let mut plan = ReadPlan::new(1 << 40, None);
+        for i in 0..200u64 {
+            plan.want(i << 21, 16);
+        }
+        plan.want(7, 1 << 39);
+        let round = plan.next_round();
+        assert!(round.len() <= limits::READS);
+        let bytes: usize = round.iter().map(|request| request.len).sum();
+        assert!(bytes as u64 <= limits::HEAD_BYTES + limits::TAIL_BYTES);
+        for request in round {
+            plan.supply(request.offset, vec![0; request.len]);
+        }
+        assert!(
+            plan.finish()
+                .limits_hit()
+                .iter()
+                .any(|limit| limit == "probe reads")
+        );
+    }
+}

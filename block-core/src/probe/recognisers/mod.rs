@@ -1,0 +1,57 @@
+//! The formats that are recognised without a driver, one file per family.
+
+mod relations;
+mod vdi;
+
+use super::claim::Probe;
+use super::hint::Hint;
+use super::input::ProbeInput;
+use super::plan::Wants;
+
+pub(super) use relations::{carries_hints, relation};
+
+/// One format: how to see it in the windows, and which windows it needs beyond the first ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Recogniser {
+    /// The name of the format.
+    pub id: &'static str,
+    /// Looks at the windows. Pure; cannot fail.
+    pub probe: fn(&ProbeInput) -> Probe,
+    /// Asks for more windows after seeing the ones there are.
+    pub wants: fn(&ProbeInput, &mut Wants),
+}
+
+impl Recogniser {
+    /// A format whose probe needs no more than the first windows.
+    pub const fn new(id: &'static str, probe: fn(&ProbeInput) -> Probe) -> Self {
+        Self {
+            id,
+            probe,
+            wants: nothing,
+        }
+    }
+
+    /// A format that asks for more windows.
+    pub const fn wanting(
+        id: &'static str,
+        probe: fn(&ProbeInput) -> Probe,
+        wants: fn(&ProbeInput, &mut Wants),
+    ) -> Self {
+        Self { id, probe, wants }
+    }
+}
+
+fn nothing(_: &ProbeInput, _: &mut Wants) {}
+
+/// The built-in recognisers, family by family.
+pub const RECOGNISERS: &[&[Recogniser]] = &[vdi::ALL];
+
+/// All built-in recognisers.
+pub fn all() -> impl Iterator<Item = &'static Recogniser> {
+    RECOGNISERS.iter().copied().flatten()
+}
+
+/// Partition tables and file systems in the windows.
+pub fn hints(_input: &ProbeInput) -> Vec<Hint> {
+    Vec::new()
+}
