@@ -1,0 +1,220 @@
+//! The handle callers hold over an opened image: any byte range, checked once.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::range_lock::RangeLock;
+use crate::{
+    Allocation, BlockDevice, Error, ErrorKind, ExtentList, ImageInfo, MappedRuns, Result,
+    SECTOR_SIZE, WriteFlags, ZeroFlags,
+};
+
+/// An opened disk. Cheap to clone; all clones are the same disk.
+///
+/// Reads and writes take any byte range; what is not whole sectors is read, changed and written back
+/// here, once, under a lock that other writes through the same handle respect.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    device: Arc<dyn BlockDevice>,
+    writes: Arc<RangeLock>,
+}
+
+const SECTOR: usize = SECTOR_SIZE as usize;
+
+impl Disk {
+    /// A handle over `device`.
+    pub fn new(device: Arc<dyn BlockDevice>) -> Self {
+        Self { device, writes: RangeLock::new() }
+    }
+
+    /// The device itself, for whole-sector requests and maintenance.
+    pub fn device(&self) -> &Arc<dyn BlockDevice> {
+        &self.device
+    }
+
+    /// What there is to know of the image.
+    pub fn info(&self) -> ImageInfo {
+        self.device.info()
+    }
+
+    /// Size of the disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.device.sector_count().saturating_mul(SECTOR_SIZE)
+    }
+
+    /// Fills `buf` from byte `offset` on.
+    ///
+    /// # Errors
+    /// `OutOfRange` when part of the range is not on the disk, and whatever the device gives.
+    pub async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let len = buf.len() as u64;
+        self.in_range(offset, len)?;
+        if offset % SECTOR_SIZE == 0 && len % SECTOR_SIZE == 0 {
+            let sector = offset / SECTOR_SIZE;
+            return match self.device.try_read_sectors(sector, buf) {
+                Some(done) => done,
+                None => self.device.read_sectors(sector, buf).await,
+            };
+        }
+        self.read_edges(offset, buf).await
+    }
+
+    /// Writes `buf` at byte `offset`.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub async fn write_at(&self, offset: u64, buf: &[u8], flags: WriteFlags) -> Result<()> {
+        let len = buf.len() as u64;
+        let end = self.in_range(offset, len)?;
+        let sectors = offset / SECTOR_SIZE..end.div_ceil(SECTOR_SIZE);
+        if offset % SECTOR_SIZE == 0 && len % SECTOR_SIZE == 0 {
+            let _guard = self.writes.share(sectors).await;
+            return self.device.write_sectors(offset / SECTOR_SIZE, buf, flags).await;
+        }
+        let _guard = self.writes.own(sectors.clone()).await;
+        let start = sectors.start.saturating_mul(SECTOR_SIZE);
+        let whole = (sectors.end - sectors.start).saturating_mul(SECTOR_SIZE);
+        let mut sectors_buf = vec![0; to_usize(whole)?];
+        self.device.read_sectors(sectors.start, &mut sectors_buf).await?;
+        let at = to_usize(offset - start)?;
+        if let Some(part) = sectors_buf.get_mut(at..at.saturating_add(buf.len())) {
+            part.copy_from_slice(buf);
+        }
+        self.device.write_sectors(sectors.start, &sectors_buf, flags).await
+    }
+
+    /// Makes `len` bytes at `offset` read as zeros.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub async fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> Result<()> {
+        let end = self.in_range(offset, len)?;
+        let first = offset.div_ceil(SECTOR_SIZE);
+        let last = end / SECTOR_SIZE;
+        let write_flags = match flags.contains(ZeroFlags::FUA) {
+            true => WriteFlags::FUA,
+            false => WriteFlags::empty(),
+        };
+        let zeros = [0; SECTOR];
+        let edge =
+            |from: u64, to: u64| zeros.get(..to_usize(to - from).unwrap_or(0)).unwrap_or(&zeros);
+        if first > last {
+            return self.write_at(offset, edge(offset, end), write_flags).await;
+        }
+        let (start, stop) = (first.saturating_mul(SECTOR_SIZE), last.saturating_mul(SECTOR_SIZE));
+        if offset < start {
+            self.write_at(offset, edge(offset, start), write_flags).await?;
+        }
+        if stop < end {
+            self.write_at(stop, edge(stop, end), write_flags).await?;
+        }
+        if first == last {
+            return Ok(());
+        }
+        let _guard = self.writes.share(first..last).await;
+        self.device.write_zeroes(first, last - first, flags).await
+    }
+
+    /// Says that `len` bytes at `offset` are of no interest; sectors only partly inside are left alone.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        let end = self.in_range(offset, len)?;
+        let first = offset.div_ceil(SECTOR_SIZE);
+        let last = end / SECTOR_SIZE;
+        if first >= last {
+            return Ok(());
+        }
+        let _guard = self.writes.share(first..last).await;
+        self.device.discard(first, last - first).await
+    }
+
+    /// Whether the sector at byte `offset` is stored in this image, and how far the answer holds.
+    ///
+    /// # Errors
+    /// `OutOfRange` when `offset` is not on the disk.
+    pub async fn is_allocated(&self, offset: u64) -> Result<Allocation> {
+        self.in_range(offset, 1)?;
+        let sector = offset / SECTOR_SIZE;
+        self.device.is_allocated(sector, self.device.sector_count().saturating_sub(sector)).await
+    }
+
+    /// What lies where in `range` (bytes, cut at the end of the disk).
+    ///
+    /// # Errors
+    /// Whatever reading the map gives.
+    pub async fn extents(&self, range: Range<u64>) -> Result<ExtentList> {
+        let mut out = ExtentList::new();
+        let range = self.cut(range);
+        if !range.is_empty() {
+            self.device.extents(range, &mut out).await?;
+        }
+        Ok(out)
+    }
+
+    /// Where the bytes of `range` (cut at the end of the disk) lie, pinned for direct I/O.
+    ///
+    /// # Errors
+    /// Whatever reading the map gives.
+    pub async fn map(&self, range: Range<u64>) -> Result<MappedRuns> {
+        let range = self.cut(range);
+        if range.is_empty() {
+            return Ok(MappedRuns { runs: Vec::new(), pin: Box::new(()) });
+        }
+        self.device.map(range).await
+    }
+
+    /// Makes everything acknowledged so far durable.
+    ///
+    /// # Errors
+    /// Whatever the device gives; nothing may then be taken for durable.
+    pub async fn flush(&self) -> Result<()> {
+        self.device.flush().await
+    }
+
+    /// Flushes, and leaves the image as small and clean as it can be.
+    ///
+    /// # Errors
+    /// Whatever the device gives.
+    pub async fn close(&self) -> Result<()> {
+        self.device.close().await
+    }
+
+    /// The parent this disk reads through.
+    pub fn parent(&self) -> Option<Disk> {
+        self.device.parent()
+    }
+
+    async fn read_edges(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
+        let first = offset / SECTOR_SIZE;
+        let whole = (end.div_ceil(SECTOR_SIZE) - first).saturating_mul(SECTOR_SIZE);
+        let mut sectors = vec![0; to_usize(whole)?];
+        self.device.read_sectors(first, &mut sectors).await?;
+        let at = to_usize(offset % SECTOR_SIZE)?;
+        if let Some(part) = sectors.get(at..at.saturating_add(buf.len())) {
+            buf.copy_from_slice(part);
+        }
+        Ok(())
+    }
+
+    fn cut(&self, range: Range<u64>) -> Range<u64> {
+        range.start..range.end.min(self.size())
+    }
+
+    /// The end of the range, which lies on the disk.
+    fn in_range(&self, offset: u64, len: u64) -> Result<u64> {
+        let size = self.size();
+        offset.checked_add(len).filter(|end| *end <= size).ok_or_else(|| {
+            Error::new(
+                ErrorKind::OutOfRange,
+                format!("{len} bytes from {offset:#x} on go past the end of the disk at {size:#x}"),
+            )
+        })
+    }
+}
+
+fn to_usize(n: u64) -> Result<usize> {
+    usize::try_from(n).map_err(|_| Error::new(ErrorKind::Limit, "the request is too large"))
+}

@@ -1,0 +1,144 @@
+//! One format: the trait a format driver implements and registers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::probe::{Probe, ProbeInput};
+use crate::{
+    BlockDevice, CheckMode, CheckReport, OpenContext, OptionSpec, Options, Result, Storage,
+};
+
+/// What a driver is and can do, as data.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptor {
+    /// The format's name on the command line: `vdi`.
+    pub name: &'static str,
+    /// The format's name for people.
+    pub long_name: &'static str,
+    /// File extensions, without dot.
+    pub extensions: &'static [&'static str],
+    /// Whether images can be created.
+    pub can_create: bool,
+    /// Whether images can be checked for consistency.
+    pub can_check: bool,
+    /// Whether [`BlockDriver::check`] repairs.
+    pub can_repair: bool,
+    /// Whether images can have parents.
+    pub has_parents: bool,
+    /// Options of [`BlockDriver::open`].
+    pub open_options: &'static [OptionSpec],
+    /// Options of [`BlockDriver::create`]; `size` is not among them.
+    pub create_options: &'static [OptionSpec],
+    /// Options of [`BlockDevice::amend`].
+    pub amend_options: &'static [OptionSpec],
+}
+
+/// What an image is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Reading; nothing in the file changes, not even a counter.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// What an image of a given content would need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Measure {
+    /// Bytes for the content as it is.
+    pub required: u64,
+    /// Bytes once every block is written.
+    #[serde(rename = "fully-allocated")]
+    pub fully_allocated: u64,
+}
+
+/// The parent of an image to be created.
+#[derive(Debug, Clone)]
+pub struct NewParent {
+    /// The parent, opened for reading.
+    pub device: Arc<dyn BlockDevice>,
+    /// How the user named it.
+    pub reference: String,
+}
+
+/// What is to be created.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CreateRequest {
+    /// Size of the disk, bytes; the driver rounds it up to what the format can express.
+    pub size: u64,
+    /// Parsed against [`Descriptor::create_options`].
+    pub options: Options,
+    /// Set for a child.
+    pub parent: Option<NewParent>,
+}
+
+impl CreateRequest {
+    /// A base image of `size` bytes with default options.
+    pub fn new(size: u64) -> Self {
+        Self { size, options: Options::new(), parent: None }
+    }
+
+    /// With options.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// As a child of `parent`.
+    #[must_use]
+    pub fn parent(mut self, parent: NewParent) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+}
+
+/// One format. Stateless; registered; many images.
+#[async_trait]
+pub trait BlockDriver: Send + Sync + fmt::Debug {
+    /// What this driver is and can do.
+    fn descriptor(&self) -> &'static Descriptor;
+
+    /// Looks for this format in the bounded windows of `input`. Pure: no I/O, cannot fail.
+    fn probe(&self, input: &ProbeInput) -> Probe;
+
+    /// Opens an image. `options` are parsed against [`Descriptor::open_options`]; whatever the image
+    /// names is opened through `cx` only.
+    async fn open(
+        &self,
+        storage: Arc<dyn Storage>,
+        options: &Options,
+        access: Access,
+        cx: &OpenContext,
+    ) -> Result<Arc<dyn BlockDevice>>;
+
+    /// Makes an image in `storage`, whatever it held before. Until this returns, the storage does not
+    /// open as a valid image.
+    async fn create(
+        &self,
+        storage: Arc<dyn Storage>,
+        request: &CreateRequest,
+        cx: &OpenContext,
+    ) -> Result<()>;
+
+    /// Examines (and repairs, as `mode` allows) an image, also one that cannot be opened.
+    async fn check(
+        &self,
+        storage: Arc<dyn Storage>,
+        mode: CheckMode,
+        cx: &OpenContext,
+    ) -> Result<CheckReport>;
+
+    /// How large an image with these create options is for a disk of `size` bytes of which
+    /// `data_blocks(block_size)` blocks hold data.
+    fn measure(
+        &self,
+        size: u64,
+        options: &Options,
+        data_blocks: &(dyn Fn(u64) -> u64 + Sync),
+    ) -> Result<Measure>;
+}

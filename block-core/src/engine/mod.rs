@@ -1,0 +1,3 @@
+//! The one transaction under every format.
+mod mapper;
+pub use mapper::{BlockMapper, Change, Layout, ResizePlan, Slot, SlotRun};

@@ -1,0 +1,287 @@
+//! The one public error: what kind it is, what was being done, where, and why.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller may want to tell apart. People read the message, programs match on this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The named thing does not exist.
+    NotFound,
+    /// The thing exists already, and must not be replaced.
+    AlreadyExists,
+    /// The operating system does not allow it.
+    PermissionDenied,
+    /// The image was opened without the right to write.
+    ReadOnly,
+    /// Somebody else uses the image in a way that excludes us.
+    Busy,
+    /// An option, a size or a name given by the caller makes no sense.
+    InvalidInput,
+    /// Part of the request lies outside the disk or the file.
+    OutOfRange,
+    /// No driver recognises the image, or the driver asked for says that it is not one of its own.
+    Unrecognised,
+    /// More than one format claims the image.
+    Ambiguous,
+    /// The image's own numbers contradict each other or the file.
+    Corrupt,
+    /// The image is sound but needs a feature that is not built.
+    Unsupported,
+    /// The image names something that the caller did not allow us to open.
+    Denied,
+    /// A limit on memory, depth or work was reached.
+    Limit,
+    /// The device is full.
+    NoSpace,
+    /// The operation was stopped by the caller.
+    Interrupted,
+    /// Any other failure of the layer below.
+    Io,
+}
+
+impl ErrorKind {
+    /// The kind's name as programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::AlreadyExists => "already-exists",
+            Self::PermissionDenied => "permission-denied",
+            Self::ReadOnly => "read-only",
+            Self::Busy => "busy",
+            Self::InvalidInput => "invalid-input",
+            Self::OutOfRange => "out-of-range",
+            Self::Unrecognised => "unrecognised",
+            Self::Ambiguous => "ambiguous",
+            Self::Corrupt => "corrupt",
+            Self::Unsupported => "unsupported",
+            Self::Denied => "denied",
+            Self::Limit => "limit",
+            Self::NoSpace => "no-space",
+            Self::Interrupted => "interrupted",
+            Self::Io => "io",
+        }
+    }
+
+    /// The Linux error number a guest or an NBD client is told.
+    pub fn errno(self) -> i32 {
+        match self {
+            Self::NotFound => 2,
+            Self::Interrupted => 4,
+            Self::PermissionDenied | Self::Denied | Self::ReadOnly => 1,
+            Self::Limit => 12,
+            Self::Busy => 16,
+            Self::AlreadyExists => 17,
+            Self::InvalidInput | Self::OutOfRange | Self::Unrecognised | Self::Ambiguous => 22,
+            Self::NoSpace => 28,
+            Self::Unsupported => 95,
+            Self::Corrupt | Self::Io => 5,
+        }
+    }
+}
+
+/// A failed operation.
+///
+/// The message says what was found and what was wanted; [`offset`](Self::offset) and
+/// [`field`](Self::field) say where. A cause is reached through [`source`](StdError::source) and is
+/// not repeated in the text: whoever prints the error walks the chain.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    image: Option<String>,
+    offset: Option<u64>,
+    field: Option<Field>,
+    code: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// A field of an on-disk structure that holds what it must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The field's name in the format's specification.
+    pub name: &'static str,
+    /// What the image holds.
+    pub found: String,
+    /// What it would have to hold.
+    pub wanted: String,
+}
+
+impl Error {
+    /// An error of `kind`; `message` is a clause without a full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            image: None,
+            offset: None,
+            field: None,
+            code: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// A field of the image that holds what it must not: the message is made of the three parts.
+    pub fn field_mismatch(
+        kind: ErrorKind,
+        name: &'static str,
+        found: impl fmt::Display,
+        wanted: impl fmt::Display,
+    ) -> Self {
+        let (found, wanted) = (found.to_string(), wanted.to_string());
+        let mut error = Self::new(kind, format!("{name} is {found}, wanted {wanted}"));
+        error.0.field = Some(Field { name, found, wanted });
+        error
+    }
+
+    /// Says at which byte of the file (or of the disk, for guest requests) it happened.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// Names the image, once: an outer layer does not overwrite what an inner one said.
+    #[must_use]
+    pub fn in_image(mut self, image: impl Into<String>) -> Self {
+        self.0.image.get_or_insert_with(|| image.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Gives the error a stable code that documentation can explain.
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    /// Says what the user can do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The message alone, without place and image.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The byte where it happened, when there is one.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// The image or storage concerned.
+    pub fn image(&self) -> Option<&str> {
+        self.0.image.as_deref()
+    }
+
+    /// The on-disk field concerned.
+    pub fn field(&self) -> Option<&Field> {
+        self.0.field.as_ref()
+    }
+
+    /// The stable code, when the error has one.
+    pub fn code(&self) -> Option<&'static str> {
+        self.0.code
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(image) = &self.0.image {
+            write!(f, "{image}: ")?;
+        }
+        if let Some(offset) = self.0.offset {
+            write!(f, "at {offset:#x}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({}: {self}", self.0.kind.name())?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        f.write_str(")")
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    /// Keeps what the operating system said as the cause, and maps its kind.
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let (kind, message) = match error.kind() {
+            Io::NotFound => (ErrorKind::NotFound, "no such file"),
+            Io::PermissionDenied => (ErrorKind::PermissionDenied, "not permitted"),
+            Io::AlreadyExists => (ErrorKind::AlreadyExists, "exists already"),
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+                (ErrorKind::NoSpace, "no room left")
+            }
+            Io::UnexpectedEof => (ErrorKind::OutOfRange, "the file ends too early"),
+            Io::ReadOnlyFilesystem => (ErrorKind::ReadOnly, "the file system is read-only"),
+            Io::Unsupported => (ErrorKind::Unsupported, "not supported by the operating system"),
+            Io::InvalidInput => (ErrorKind::InvalidInput, "refused by the operating system"),
+            _ => (ErrorKind::Io, "input or output failed"),
+        };
+        Self::new(kind, message).because(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_place_and_message_but_not_its_cause() {
+        let error = Error::field_mismatch(ErrorKind::Corrupt, "block_size", 3, "a power of two")
+            .at(0x178)
+            .in_image("a.vdi")
+            .because(std::io::Error::other("deep"));
+        assert_eq!(error.to_string(), "a.vdi: at 0x178: block_size is 3, wanted a power of two");
+        assert_eq!(error.source().unwrap().to_string(), "deep");
+        assert_eq!(error.field().unwrap().found, "3");
+    }
+
+    #[test]
+    fn the_innermost_image_name_stays() {
+        let error = Error::new(ErrorKind::Io, "x").in_image("inner").in_image("outer");
+        assert_eq!(error.image(), Some("inner"));
+    }
+}

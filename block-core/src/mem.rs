@@ -1,0 +1,255 @@
+//! A storage in memory: for tests, examples and overlays.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+
+use crate::{
+    Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
+    ZeroMode,
+};
+
+/// A sparse storage in memory. Chunks never written take no memory.
+#[derive(Debug)]
+pub struct MemStorage {
+    uri: String,
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    len: u64,
+    /// Chunks of [`CHUNK`] bytes by number.
+    chunks: BTreeMap<u64, Box<[u8]>>,
+}
+
+const CHUNK: usize = 4096;
+const CHUNK64: u64 = CHUNK as u64;
+
+impl MemStorage {
+    /// An empty storage.
+    pub fn new() -> Arc<Self> {
+        Self::named("memory:")
+    }
+
+    /// An empty storage with a name of its own.
+    pub fn named(uri: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { uri: uri.into(), inner: RwLock::default() })
+    }
+
+    /// A storage that holds `bytes`.
+    pub fn from_bytes(bytes: &[u8]) -> Arc<Self> {
+        let storage = Self::new();
+        storage.write(0, bytes);
+        storage
+    }
+
+    /// All bytes, or `None` when there are too many to hold twice (over 1 GiB).
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let inner = self.lock();
+        let len = usize::try_from(inner.len).ok().filter(|len| *len <= 1 << 30)?;
+        let mut bytes = vec![0; len];
+        inner.read(0, &mut bytes);
+        Some(bytes)
+    }
+
+    fn lock(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn lock_mut(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self, offset: u64, buf: &[u8]) {
+        self.lock_mut().write(offset, buf);
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let inner = self.lock();
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > inner.len) {
+            return Err(past_end(self, offset, buf.len(), inner.len));
+        }
+        inner.read(offset, buf);
+        Ok(())
+    }
+}
+
+fn past_end(storage: &MemStorage, offset: u64, len: usize, end: u64) -> Error {
+    Error::new(ErrorKind::OutOfRange, format!("{len} bytes go past the end at {end:#x}"))
+        .at(offset)
+        .in_image(storage.uri.clone())
+}
+
+/// Cuts `offset..offset + len` at chunk boundaries: (chunk, first byte in it, length).
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let mut done = 0usize;
+    std::iter::from_fn(move || {
+        if done >= len {
+            return None;
+        }
+        let at = offset.saturating_add(done as u64);
+        let within = usize::try_from(at % CHUNK64).unwrap_or(0);
+        let take = (CHUNK - within).min(len - done);
+        done += take;
+        Some((at / CHUNK64, within, take))
+    })
+}
+
+impl Inner {
+    fn read(&self, offset: u64, mut buf: &mut [u8]) {
+        for (chunk, within, take) in pieces(offset, buf.len()) {
+            let (head, rest) = buf.split_at_mut(take);
+            match self.chunks.get(&chunk).and_then(|bytes| bytes.get(within..within + take)) {
+                Some(bytes) => head.copy_from_slice(bytes),
+                None => head.fill(0),
+            }
+            buf = rest;
+        }
+    }
+
+    fn write(&mut self, offset: u64, mut buf: &[u8]) {
+        self.len = self.len.max(offset.saturating_add(buf.len() as u64));
+        for (chunk, within, take) in pieces(offset, buf.len()) {
+            let (head, rest) = buf.split_at(take);
+            let bytes = self.chunks.entry(chunk).or_insert_with(|| vec![0; CHUNK].into());
+            if let Some(bytes) = bytes.get_mut(within..within + take) {
+                bytes.copy_from_slice(head);
+            }
+            buf = rest;
+        }
+    }
+
+    /// Makes a range inside the storage read as zeros.
+    fn clear(&mut self, range: Range<u64>) {
+        let first_whole = range.start.div_ceil(CHUNK64);
+        let end_whole = range.end / CHUNK64;
+        if first_whole < end_whole {
+            let mut tail = self.chunks.split_off(&first_whole);
+            self.chunks.append(&mut tail.split_off(&end_whole));
+        }
+        let whole = first_whole * CHUNK64..(end_whole * CHUNK64).max(first_whole * CHUNK64);
+        let edges =
+            [range.start..range.end.min(whole.start), range.start.max(whole.end)..range.end];
+        for edge in edges {
+            let len = edge.end.saturating_sub(edge.start);
+            for (chunk, within, take) in pieces(edge.start, usize::try_from(len).unwrap_or(0)) {
+                let bytes = self.chunks.get_mut(&chunk);
+                if let Some(bytes) = bytes.and_then(|bytes| bytes.get_mut(within..within + take)) {
+                    bytes.fill(0);
+                }
+            }
+        }
+    }
+
+    fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            let end = self.len.next_multiple_of(CHUNK64);
+            self.clear(len..end);
+        }
+        self.len = len;
+    }
+}
+
+#[async_trait]
+impl Storage for MemStorage {
+    fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    fn caps(&self) -> StorageCaps {
+        StorageCaps::WRITE | StorageCaps::RESIZE | StorageCaps::DEALLOCATE | StorageCaps::SPARSE
+    }
+
+    fn limits(&self) -> StorageLimits {
+        StorageLimits::default()
+    }
+
+    async fn len(&self) -> Result<u64> {
+        Ok(self.lock().len)
+    }
+
+    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.read(offset, buf)
+    }
+
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
+        Some(self.read(offset, buf))
+    }
+
+    async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.write(offset, buf);
+        Ok(())
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64, _: ZeroMode) -> Result<()> {
+        let mut inner = self.lock_mut();
+        let end = offset.saturating_add(len);
+        inner.len = inner.len.max(end);
+        inner.clear(offset..end);
+        Ok(())
+    }
+
+    async fn allocate(&self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn set_len(&self, len: u64) -> Result<()> {
+        self.lock_mut().set_len(len);
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
+        let inner = self.lock();
+        let end = range.end.min(inner.len);
+        let mut at = range.start;
+        let mut add = |start: u64, end: u64, data: bool| {
+            if start >= end {
+                return;
+            }
+            let len = end - start;
+            match out.last_mut() {
+                Some(last) if last.data == data && last.start + last.len == start => {
+                    last.len += len
+                }
+                _ => out.push(StorageExtent { start, len, data }),
+            }
+        };
+        for chunk in
+            inner.chunks.range(at / CHUNK64..end.div_ceil(CHUNK64)).map(|(chunk, _)| *chunk)
+        {
+            let start = (chunk * CHUNK64).max(at);
+            let stop = ((chunk + 1) * CHUNK64).min(end);
+            add(at, start, false);
+            add(start, stop, true);
+            at = stop.max(at);
+        }
+        add(at, end, false);
+        Ok(())
+    }
+
+    async fn allocated_bytes(&self) -> Result<Option<u64>> {
+        Ok(Some(self.lock().chunks.len() as u64 * CHUNK64))
+    }
+
+    async fn copy_from(&self, _: u64, _: &dyn Storage, _: u64, _: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn id(&self) -> Option<StorageId> {
+        // The address: two storages in memory at one time cannot share it.
+        Some(StorageId(u64::MAX, std::ptr::from_ref(self).addr() as u64))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

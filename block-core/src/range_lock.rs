@@ -1,0 +1,263 @@
+//! A lock on ranges of numbers: any number of sharers, or one owner, first come first served.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Locks ranges of blocks (or bytes: the lock does not care).
+///
+/// A request waits for every overlapping request that came before it, so nobody starves, and two
+/// requests that do not overlap never wait for each other. Guards own the lock and may be kept as long
+/// as need be.
+#[derive(Debug, Default)]
+pub struct RangeLock {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_ticket: u64,
+    held: Vec<Claim>,
+    waiting: Vec<Waiter>,
+}
+
+#[derive(Debug, Clone)]
+struct Claim {
+    ticket: u64,
+    range: Range<u64>,
+    exclusive: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    claim: Claim,
+    waker: Option<Waker>,
+}
+
+impl Claim {
+    fn conflicts(&self, other: &Claim) -> bool {
+        (self.exclusive || other.exclusive)
+            && self.range.start < other.range.end
+            && other.range.start < self.range.end
+    }
+}
+
+impl RangeLock {
+    /// Nothing locked.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Waits for the right to share `range` with other sharers.
+    pub fn share(self: &Arc<Self>, range: Range<u64>) -> Acquire {
+        self.acquire(range, false)
+    }
+
+    /// Waits for `range` to be used by nobody else.
+    pub fn own(self: &Arc<Self>, range: Range<u64>) -> Acquire {
+        self.acquire(range, true)
+    }
+
+    /// As [`share`](Self::share), at once or not at all.
+    pub fn try_share(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
+        let mut state = self.state();
+        let claim = state.claim(range, false);
+        state.admit(&claim, usize::MAX).then(|| {
+            let ticket = claim.ticket;
+            state.held.push(claim);
+            RangeGuard { lock: Arc::clone(self), ticket }
+        })
+    }
+
+    fn acquire(self: &Arc<Self>, range: Range<u64>, exclusive: bool) -> Acquire {
+        let claim = self.state().claim(range, exclusive);
+        Acquire { lock: Arc::clone(self), claim, stage: Stage::New }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in this file can panic while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self, ticket: u64) {
+        let mut state = self.state();
+        if let Some(index) = state.held.iter().position(|claim| claim.ticket == ticket) {
+            state.held.swap_remove(index);
+        }
+        let woken = state.promote();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    fn claim(&mut self, range: Range<u64>, exclusive: bool) -> Claim {
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.wrapping_add(1);
+        Claim { ticket, range, exclusive }
+    }
+
+    /// Whether `claim` conflicts with nothing held and with none of the first `ahead` waiters.
+    fn admit(&self, claim: &Claim, ahead: usize) -> bool {
+        !self.held.iter().any(|held| held.conflicts(claim))
+            && !self.waiting.iter().take(ahead).any(|waiter| waiter.claim.conflicts(claim))
+    }
+
+    /// Moves every waiter that can be admitted to the holders.
+    fn promote(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        let mut index = 0;
+        while let Some(waiter) = self.waiting.get(index) {
+            if !self.admit(&waiter.claim, index) {
+                index += 1;
+                continue;
+            }
+            let waiter = self.waiting.remove(index);
+            self.held.push(waiter.claim);
+            woken.extend(waiter.waker);
+        }
+        woken
+    }
+}
+
+/// A range that is locked until this is dropped.
+#[derive(Debug)]
+pub struct RangeGuard {
+    lock: Arc<RangeLock>,
+    ticket: u64,
+}
+
+impl Drop for RangeGuard {
+    fn drop(&mut self) {
+        self.lock.release(self.ticket);
+    }
+}
+
+/// Waits for a range. Dropping it gives up the place in the queue.
+#[derive(Debug)]
+#[must_use = "a lock that is not awaited is not taken"]
+pub struct Acquire {
+    lock: Arc<RangeLock>,
+    claim: Claim,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Queued,
+    Done,
+}
+
+impl Future for Acquire {
+    type Output = RangeGuard;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RangeGuard> {
+        let this = self.get_mut();
+        let ticket = this.claim.ticket;
+        let mut state = this.lock.state();
+        match this.stage {
+            Stage::New if state.admit(&this.claim, usize::MAX) => {
+                state.held.push(this.claim.clone());
+            }
+            Stage::New => {
+                let waker = Some(cx.waker().clone());
+                state.waiting.push(Waiter { claim: this.claim.clone(), waker });
+                this.stage = Stage::Queued;
+                return Poll::Pending;
+            }
+            Stage::Queued => {
+                let waiter = state.waiting.iter_mut().find(|w| w.claim.ticket == ticket);
+                if let Some(waiter) = waiter {
+                    waiter.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+            // The guard was given out; whoever polls again gets what it can never have twice.
+            Stage::Done => return Poll::Pending,
+        }
+        this.stage = Stage::Done;
+        drop(state);
+        Poll::Ready(RangeGuard { lock: Arc::clone(&this.lock), ticket })
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        if self.stage != Stage::Queued {
+            return;
+        }
+        let ticket = self.claim.ticket;
+        self.lock.state().waiting.retain(|waiter| waiter.claim.ticket != ticket);
+        // Admitted since the last poll, or standing in the way of those behind: both end here.
+        self.lock.release(ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        match Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn sharers_share_and_an_owner_waits_for_all_of_them() {
+        let lock = RangeLock::new();
+        let a = ready(&mut lock.share(0..10)).unwrap();
+        let b = ready(&mut lock.share(5..15)).unwrap();
+        let mut owner = lock.own(8..9);
+        assert!(ready(&mut owner).is_none());
+        drop(a);
+        assert!(ready(&mut owner).is_none());
+        drop(b);
+        assert!(ready(&mut owner).is_some());
+    }
+
+    #[test]
+    fn a_later_sharer_does_not_overtake_a_waiting_owner() {
+        let lock = RangeLock::new();
+        let first = ready(&mut lock.share(0..10)).unwrap();
+        let mut owner = lock.own(0..10);
+        assert!(ready(&mut owner).is_none());
+        let mut late = lock.share(3..4);
+        assert!(ready(&mut late).is_none());
+        assert!(lock.try_share(3..4).is_none());
+        assert!(lock.try_share(10..11).is_some(), "beside the range nobody waits");
+        drop(first);
+        let owned = ready(&mut owner).unwrap();
+        assert!(ready(&mut late).is_none());
+        drop(owned);
+        assert!(ready(&mut late).is_some());
+    }
+
+    #[test]
+    fn a_dropped_waiter_lets_those_behind_it_pass() {
+        let lock = RangeLock::new();
+        let first = ready(&mut lock.share(0..10)).unwrap();
+        let mut owner = lock.own(0..10);
+        assert!(ready(&mut owner).is_none());
+        let mut late = lock.share(0..10);
+        assert!(ready(&mut late).is_none());
+        drop(owner);
+        assert!(ready(&mut late).is_some());
+        drop(first);
+    }
+
+    #[test]
+    fn a_waiter_dropped_after_it_was_admitted_releases_the_range() {
+        let lock = RangeLock::new();
+        let first = ready(&mut lock.own(0..10)).unwrap();
+        let mut second = lock.own(0..10);
+        assert!(ready(&mut second).is_none());
+        drop(first);
+        drop(second);
+        assert!(ready(&mut lock.own(0..10)).is_some());
+    }
+}

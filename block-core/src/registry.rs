@@ -1,0 +1,267 @@
+//! The drivers a program has, and opening an image with the right one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::options::nearest;
+use crate::probe::{self, ProbeInput, ProbeReport, ReadPlan};
+use crate::{
+    Access, BlockDriver, CacheMode, DenyAll, Disk, Error, ErrorKind, Gate, Limits, OpenContext,
+    Options, ProtocolDriver, Result, Sharing, Storage, StorageAccess, StorageOptions,
+};
+
+/// The drivers of a program: a value, filled by one `register` call for each driver crate.
+#[derive(Default)]
+pub struct Registry {
+    drivers: Vec<Arc<dyn BlockDriver>>,
+    protocols: Vec<Arc<dyn ProtocolDriver>>,
+}
+
+/// What to open, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OpenRequest {
+    /// A path, or `scheme:location` of a registered protocol.
+    pub uri: String,
+    /// The format; `None`: find out.
+    pub format: Option<String>,
+    /// Reading, or writing too.
+    pub access: Access,
+    /// What others may do meanwhile.
+    pub sharing: Sharing,
+    /// How writes reach the disk.
+    pub cache: CacheMode,
+    /// Open options of the format's driver, as texts.
+    pub options: Vec<(String, String)>,
+    /// Options of the protocol, as texts.
+    pub storage_options: Vec<(String, String)>,
+    /// What may be opened of the things that images name.
+    pub gate: Arc<dyn Gate>,
+    /// What the direct parent is opened for.
+    pub parent_access: Access,
+    /// How much an image may cost.
+    pub limits: Limits,
+}
+
+impl OpenRequest {
+    /// For `access`, format unknown, exclusive, opening nothing that the image names.
+    pub fn new(uri: impl Into<String>, access: Access) -> Self {
+        Self {
+            uri: uri.into(),
+            format: None,
+            access,
+            sharing: Sharing::Exclusive,
+            cache: CacheMode::Writeback,
+            options: Vec::new(),
+            storage_options: Vec::new(),
+            gate: Arc::new(DenyAll),
+            parent_access: Access::Read,
+            limits: Limits::default(),
+        }
+    }
+
+    /// As an image of `format`.
+    #[must_use]
+    pub fn format(mut self, format: impl Into<String>) -> Self {
+        self.format = Some(format.into());
+        self
+    }
+
+    /// With a gate.
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.gate = gate;
+        self
+    }
+}
+
+impl Registry {
+    /// No drivers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a format. A driver registered under a name that is taken replaces the earlier one.
+    pub fn register(&mut self, driver: Arc<dyn BlockDriver>) {
+        let name = driver.descriptor().name;
+        self.drivers.retain(|known| known.descriptor().name != name);
+        self.drivers.push(driver);
+    }
+
+    /// Adds a protocol. The first one registered also opens bare paths.
+    pub fn register_protocol(&mut self, protocol: Arc<dyn ProtocolDriver>) {
+        let scheme = protocol.scheme();
+        match self.protocols.iter_mut().find(|known| known.scheme() == scheme) {
+            Some(known) => *known = protocol,
+            None => self.protocols.push(protocol),
+        }
+    }
+
+    /// The formats, in the order of their names.
+    pub fn drivers(&self) -> Vec<&Arc<dyn BlockDriver>> {
+        let mut drivers: Vec<_> = self.drivers.iter().collect();
+        drivers.sort_by_key(|driver| driver.descriptor().name);
+        drivers
+    }
+
+    /// The protocols.
+    pub fn protocols(&self) -> &[Arc<dyn ProtocolDriver>] {
+        &self.protocols
+    }
+
+    /// The driver of a format.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name nobody registered, with the nearest one as hint.
+    pub fn driver(&self, name: &str) -> Result<&Arc<dyn BlockDriver>> {
+        self.drivers.iter().find(|driver| driver.descriptor().name == name).ok_or_else(|| {
+            let error = Error::new(ErrorKind::InvalidInput, format!("Unknown driver '{name}'"))
+                .with_code("driver-unknown");
+            match nearest(name, self.drivers.iter().map(|driver| driver.descriptor().name)) {
+                Some(known) => error.with_hint(format!("did you mean '{known}'?")),
+                None => error,
+            }
+        })
+    }
+
+    /// Splits a URI into its protocol and location. Text before a colon that is no registered scheme
+    /// is part of a path.
+    ///
+    /// # Errors
+    /// `Unsupported` when no protocol is registered.
+    pub fn protocol<'u>(&self, uri: &'u str) -> Result<(&Arc<dyn ProtocolDriver>, &'u str)> {
+        let named = uri.split_once(':').and_then(|(scheme, location)| {
+            let protocol = self.protocols.iter().find(|p| p.scheme() == scheme)?;
+            Some((protocol, location))
+        });
+        named.or_else(|| self.protocols.first().map(|protocol| (protocol, uri))).ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "no protocol driver is registered").in_image(uri)
+        })
+    }
+
+    /// Opens bytes.
+    ///
+    /// # Errors
+    /// What the protocol's driver gives.
+    pub async fn open_storage(
+        &self,
+        uri: &str,
+        options: &StorageOptions,
+    ) -> Result<Arc<dyn Storage>> {
+        let (protocol, location) = self.protocol(uri)?;
+        protocol.open(location, options).await
+    }
+
+    /// Reads the windows that naming a file takes, and nothing else.
+    ///
+    /// # Errors
+    /// Whatever reading gives; a file that ends early is not an error.
+    pub async fn probe_input(storage: &dyn Storage, name: Option<&str>) -> Result<ProbeInput> {
+        let mut plan = ReadPlan::new(storage.len().await?, name);
+        loop {
+            let round = plan.next_round();
+            if round.is_empty() {
+                return Ok(plan.finish());
+            }
+            for request in round {
+                let mut window = vec![0; request.len];
+                match storage.read_at(request.offset, &mut window).await {
+                    Ok(()) => plan.supply(request.offset, window),
+                    Err(error) if error.kind() == ErrorKind::OutOfRange => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Asks every driver, and every recogniser of the formats without driver, what `storage` is.
+    ///
+    /// # Errors
+    /// Whatever reading gives. What the file is, or that nobody can say, is in the report.
+    pub async fn probe(&self, storage: &dyn Storage) -> Result<ProbeReport> {
+        let input = Self::probe_input(storage, Some(storage.uri())).await?;
+        Ok(self.recognise(&input))
+    }
+
+    /// As [`probe`](Self::probe), from windows read before.
+    pub fn recognise(&self, input: &ProbeInput) -> ProbeReport {
+        probe::recognise(input, self.drivers.iter().map(|driver| driver.probe(input)).collect())
+    }
+
+    /// Opens an image: storage, format by name or by probing, chain.
+    ///
+    /// # Errors
+    /// `Unrecognised` or `Ambiguous` when probing does not settle on a format that a driver opens, and
+    /// whatever the drivers give.
+    pub async fn open(self: &Arc<Self>, request: &OpenRequest) -> Result<Disk> {
+        let access = match request.access {
+            Access::Read => StorageAccess::Read,
+            Access::ReadWrite => StorageAccess::ReadWrite,
+        };
+        let (protocol, location) = self.protocol(&request.uri)?;
+        let mut storage_options =
+            StorageOptions::new(access).sharing(request.sharing).cache(request.cache);
+        for (name, value) in &request.storage_options {
+            storage_options.options.set(protocol.open_options(), name, value)?;
+        }
+        let storage = protocol.open(location, &storage_options).await?;
+        self.open_on(storage, request).await
+    }
+
+    /// As [`open`](Self::open), on a storage that is open already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_on(
+        self: &Arc<Self>,
+        storage: Arc<dyn Storage>,
+        request: &OpenRequest,
+    ) -> Result<Disk> {
+        let driver = match &request.format {
+            Some(format) => self.driver(format)?,
+            None => self.driver_for(&*storage).await?,
+        };
+        let mut options = Options::new();
+        for (name, value) in &request.options {
+            options.set(driver.descriptor().open_options, name, value)?;
+        }
+        let cx = OpenContext::new(Arc::clone(self))
+            .gate(Arc::clone(&request.gate))
+            .limits(request.limits)
+            .files(request.sharing, request.cache)
+            .parent_access(request.parent_access);
+        let uri = storage.uri().to_owned();
+        let device = driver.open(storage, &options, request.access, &cx).await;
+        Ok(Disk::new(device.map_err(|error| error.in_image(uri))?))
+    }
+
+    /// The driver of the format that probing selects.
+    async fn driver_for(&self, storage: &dyn Storage) -> Result<&Arc<dyn BlockDriver>> {
+        let report = self.probe(storage).await?;
+        let known = |name: &str| self.drivers.iter().find(|d| d.descriptor().name == name);
+        let refused = |kind, message: String| {
+            Error::new(kind, message)
+                .in_image(storage.uri())
+                .with_hint("name the format with -f, or ask `block-img probe` for the evidence")
+        };
+        let Some(selected) = report.selected() else {
+            let kind = match report.decision {
+                probe::Decision::Ambiguous => ErrorKind::Ambiguous,
+                _ => ErrorKind::Unrecognised,
+            };
+            return Err(refused(kind, report.explain()));
+        };
+        report.drivers().iter().find_map(|name| known(name)).ok_or_else(|| {
+            let kind = ErrorKind::Unsupported;
+            refused(kind, format!("this is {}, and no driver opens it", selected.id))
+        })
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.drivers().iter().map(|d| d.descriptor().name).collect();
+        let schemes: Vec<_> = self.protocols.iter().map(|p| p.scheme()).collect();
+        f.debug_struct("Registry").field("drivers", &names).field("protocols", &schemes).finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! Bytes somewhere: the trait a protocol driver implements and a format driver stands on.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bitflags::bitflags;
+
+use crate::Result;
+
+bitflags! {
+    /// What a storage can do. The conformance suite proves that a storage does what it declares.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct StorageCaps: u32 {
+        /// Writes, zeroes and flushes are accepted.
+        const WRITE = 1;
+        /// [`Storage::set_len`] works, and bytes that a longer length exposes read as zeros.
+        const RESIZE = 1 << 1;
+        /// [`Storage::write_zeroes`] with [`ZeroMode::Deallocate`] gives the space back.
+        const DEALLOCATE = 1 << 2;
+        /// [`Storage::extents`] tells holes from data.
+        const SPARSE = 1 << 3;
+        /// [`Storage::copy_from`] can copy without moving the bytes through this process.
+        const COPY = 1 << 4;
+    }
+}
+
+/// How a range is made to read as zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ZeroMode {
+    /// The range keeps (or gets) its space, so that later writes into it cannot run out of room.
+    Allocate,
+    /// The range's space is given back where the storage can.
+    Deallocate,
+}
+
+/// What the lower layer wants requests to look like. All numbers are bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageLimits {
+    /// Requests that start and end on this boundary are cheapest; any other is accepted too.
+    pub preferred_alignment: u32,
+    /// Requests larger than this are split by the storage; a caller need not.
+    pub preferred_transfer: u32,
+}
+
+impl Default for StorageLimits {
+    fn default() -> Self {
+        Self { preferred_alignment: 4096, preferred_transfer: 1 << 20 }
+    }
+}
+
+/// A run of bytes of a storage that is stored, or is a hole and reads as zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageExtent {
+    /// First byte.
+    pub start: u64,
+    /// Length in bytes, never zero.
+    pub len: u64,
+    /// Whether bytes are stored here; if not, the range reads as zeros.
+    pub data: bool,
+}
+
+/// What makes two storages the same thing: for a host file its device and inode numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StorageId(pub u64, pub u64);
+
+/// Bytes somewhere: a file, a block device, memory, later a network.
+///
+/// **Ranges.** A caller promises that `offset + length` does not overflow `i64`. It does not promise
+/// that the range lies inside the storage: a read past the end is
+/// [`OutOfRange`](crate::ErrorKind::OutOfRange), never silent zeros; a write past the end extends a
+/// storage with [`StorageCaps::RESIZE`], the gap reads as zeros, and any other storage answers
+/// `OutOfRange`.
+///
+/// **Dropped futures.** A write whose future is dropped may land, wholly or in part, now or later. A
+/// request that overlaps it and was issued after the drop takes effect after it: the storage orders
+/// them, its guard belongs to the running operation and not to the future.
+///
+/// **Failures.** A failed write may have landed in part. A failed flush promises nothing about any
+/// write since the last good one.
+#[async_trait]
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// The name this storage was opened by, for messages and for resolving relative references.
+    fn uri(&self) -> &str;
+
+    /// What this storage can do.
+    fn caps(&self) -> StorageCaps;
+
+    /// Which requests this storage likes.
+    fn limits(&self) -> StorageLimits;
+
+    /// Its length in bytes, now.
+    async fn len(&self) -> Result<u64>;
+
+    /// Fills `buf` from `offset` (bytes), wholly or not at all.
+    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// As [`read_at`](Self::read_at), at once; `None` when it could block, and then nothing happened.
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>>;
+
+    /// Writes all of `buf` at `offset` (bytes). Durable after the next [`flush`](Self::flush).
+    async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()>;
+
+    /// Makes `len` bytes at `offset` read as zeros; extends the storage as a write would.
+    async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()>;
+
+    /// Sets aside room for `len` bytes at `offset`, so that writing there cannot run out of it.
+    /// Content and length stay as they are. A storage that cannot answers `Unsupported`.
+    async fn allocate(&self, offset: u64, len: u64) -> Result<()>;
+
+    /// Cuts or extends the storage to `len` bytes.
+    async fn set_len(&self, len: u64) -> Result<()>;
+
+    /// On return, every write, zeroing and length change that had completed before the call is durable.
+    async fn flush(&self) -> Result<()>;
+
+    /// Appends the extents of `range` (bytes, cut at the end of the storage) to `out`, in order and
+    /// without gaps. A storage without [`StorageCaps::SPARSE`] answers one data extent.
+    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()>;
+
+    /// The bytes this storage occupies below (a sparse file's blocks), when that is known.
+    async fn allocated_bytes(&self) -> Result<Option<u64>>;
+
+    /// Copies `len` bytes from `source_offset` of `source` to `offset` here by means of the layer
+    /// below. `Ok(false)`: this pair cannot, nothing was done, copy through a buffer.
+    async fn copy_from(
+        &self,
+        offset: u64,
+        source: &dyn Storage,
+        source_offset: u64,
+        len: u64,
+    ) -> Result<bool>;
+
+    /// What tells this storage from every other; `None` where nothing does.
+    fn id(&self) -> Option<StorageId>;
+
+    /// For [`copy_from`](Self::copy_from) between two storages of one kind.
+    fn as_any(&self) -> &dyn Any;
+}
