@@ -77,26 +77,12 @@ impl Probe {
     /// assert_eq!(score(&probe(&ProbeInput::of_bytes(b"something else"))).value, 0);
     /// ```
     pub fn of(id: impl Into<Cow<'static, str>>, input: &ProbeInput) -> ProbeBuilder<'_> {
-<<<<<<< HEAD
-        ProbeBuilder {
-            input,
-            probe: Self::none(id),
-            signed: false,
-        }
-=======
         ProbeBuilder { input, probe: Self::none(id), signed: false }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// Whether there is any evidence apart from the file name.
     pub fn claims(&self) -> bool {
-<<<<<<< HEAD
-        self.evidence
-            .iter()
-            .any(|evidence| !matches!(evidence.effect, Effect::Name | Effect::Note))
-=======
         self.evidence.iter().any(|evidence| !matches!(evidence.effect, Effect::Name | Effect::Note))
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 }
 
@@ -177,21 +163,10 @@ impl ProbeBuilder<'_> {
         let offset = at.absolute(self.input.len());
         if offset.is_some_and(|offset| self.input.has(offset, bytes)) {
             self.signed = true;
-<<<<<<< HEAD
-            let effect = Effect::Signature {
-                bytes: u8::try_from(bytes.len()).unwrap_or(u8::MAX),
-                word,
-            };
-            let expected = super::evidence::to_hex(bytes);
-            self.probe
-                .evidence
-                .push(Evidence::new("magic", at, bytes, expected, effect));
-=======
             let effect =
                 Effect::Signature { bytes: u8::try_from(bytes.len()).unwrap_or(u8::MAX), word };
             let expected = super::evidence::to_hex(bytes);
             self.probe.evidence.push(Evidence::new("magic", at, bytes, expected, effect));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         }
         self
     }
@@ -209,14 +184,7 @@ impl ProbeBuilder<'_> {
         if found {
             self.signed = true;
             let at = at.into();
-<<<<<<< HEAD
-            let effect = Effect::Signature {
-                bytes: u8::try_from(at.len).unwrap_or(u8::MAX),
-                word,
-            };
-=======
             let effect = Effect::Signature { bytes: u8::try_from(at.len).unwrap_or(u8::MAX), word };
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
             self.push(code, at, expected, effect);
         }
         self
@@ -288,15 +256,7 @@ impl ProbeBuilder<'_> {
         expected: impl Into<Cow<'static, str>>,
         present: bool,
     ) -> Self {
-<<<<<<< HEAD
-        if present {
-            self.record(code, at, expected, Effect::Degraded)
-        } else {
-            self
-        }
-=======
         if present { self.record(code, at, expected, Effect::Degraded) } else { self }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// Records nonzero bytes where writers leave zeros. What was not read is not judged.
@@ -309,13 +269,7 @@ impl ProbeBuilder<'_> {
         let Some(offset) = at.absolute(self.input.len()) else {
             return self;
         };
-<<<<<<< HEAD
-        let bytes = self
-            .input
-            .prefix(offset, usize::try_from(at.len).unwrap_or(usize::MAX));
-=======
         let bytes = self.input.prefix(offset, usize::try_from(at.len).unwrap_or(usize::MAX));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         if let Some(first) = bytes.iter().position(|byte| *byte != 0) {
             let skip = u64::try_from(first).unwrap_or(u64::MAX);
             let offset = if at.from_end {
@@ -324,23 +278,9 @@ impl ProbeBuilder<'_> {
                 at.offset.saturating_add(skip)
             };
             let rest = bytes.get(first..).unwrap_or_default();
-<<<<<<< HEAD
-            let len = at
-                .len
-                .saturating_sub(u32::try_from(first).unwrap_or(u32::MAX));
-            let place = At {
-                offset,
-                from_end: at.from_end,
-                len,
-            };
-            self.probe
-                .evidence
-                .push(Evidence::new("slack", place, rest, "zeros", Effect::Slack));
-=======
             let len = at.len.saturating_sub(u32::try_from(first).unwrap_or(u32::MAX));
             let place = At { offset, from_end: at.from_end, len };
             self.probe.evidence.push(Evidence::new("slack", place, rest, "zeros", Effect::Slack));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         }
         self
     }
@@ -414,21 +354,9 @@ impl ProbeBuilder<'_> {
         expected: impl Into<Cow<'static, str>>,
         effect: Effect,
     ) {
-<<<<<<< HEAD
-        let len = usize::try_from(at.len)
-            .unwrap_or(usize::MAX)
-            .min(super::limits::FOUND);
-        let found = at
-            .absolute(self.input.len())
-            .map_or(&[][..], |offset| self.input.prefix(offset, len));
-        self.probe
-            .evidence
-            .push(Evidence::new(code, at, found, expected, effect));
-=======
         let len = usize::try_from(at.len).unwrap_or(usize::MAX).min(super::limits::FOUND);
         let found =
             at.absolute(self.input.len()).map_or(&[][..], |offset| self.input.prefix(offset, len));
         self.probe.evidence.push(Evidence::new(code, at, found, expected, effect));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 }

@@ -28,14 +28,7 @@ pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> Probe
     let mut relations = Vec::new();
     let scored = refine(score_all(probes), &mut relations);
 
-<<<<<<< HEAD
-    let claims: Vec<&Scored> = scored
-        .iter()
-        .filter(|scored| scored.score.value >= CLAIM)
-        .collect();
-=======
     let claims: Vec<&Scored> = scored.iter().filter(|scored| scored.score.value >= CLAIM).collect();
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     let outer = relate(input, &claims, &hints, &mut relations);
     relations.sort_by(|a, b| (a.kind, &a.outer, &a.inner).cmp(&(b.kind, &b.outer, &b.inner)));
     relations.dedup();
@@ -50,16 +43,7 @@ pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> Probe
         evidence: Vec::new(),
         drivers: vec!["raw".to_owned()],
     });
-<<<<<<< HEAD
-    candidates.sort_by(|a, b| {
-        b.score
-            .value
-            .cmp(&a.score.value)
-            .then_with(|| a.id.cmp(&b.id))
-    });
-=======
     candidates.sort_by(|a, b| b.score.value.cmp(&a.score.value).then_with(|| a.id.cmp(&b.id)));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
 
     let (decision, selected) = match outer {
         _ if input.is_empty() => (Decision::Empty, None),
@@ -99,14 +83,7 @@ impl Scored {
             Kind::Content => drivers.extend([self.probe.id.to_string(), "raw".to_owned()]),
             Kind::Container | Kind::Descriptor | Kind::Raw => {
                 drivers.push(self.probe.id.to_string());
-<<<<<<< HEAD
-                for other in [self.probe.refines, self.probe.driver]
-                    .into_iter()
-                    .flatten()
-                {
-=======
                 for other in [self.probe.refines, self.probe.driver].into_iter().flatten() {
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
                     if !drivers.iter().any(|known| known == other) {
                         drivers.push(other.to_owned());
                     }
@@ -129,25 +106,11 @@ fn score_all(probes: Vec<Probe>) -> Vec<Scored> {
     let mut scored: Vec<Scored> = probes
         .into_iter()
         .filter(|probe| probe.id != "raw")
-<<<<<<< HEAD
-        .map(|probe| Scored {
-            score: score(&probe),
-            probe,
-        })
-        .filter(|scored| scored.score.value > 0)
-        .collect();
-    scored.sort_by(|a, b| {
-        b.score
-            .value
-            .cmp(&a.score.value)
-            .then_with(|| a.probe.id.cmp(&b.probe.id))
-=======
         .map(|probe| Scored { score: score(&probe), probe })
         .filter(|scored| scored.score.value > 0)
         .collect();
     scored.sort_by(|a, b| {
         b.score.value.cmp(&a.score.value).then_with(|| a.probe.id.cmp(&b.probe.id))
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     });
     scored
 }
@@ -155,15 +118,8 @@ fn score_all(probes: Vec<Probe>) -> Vec<Scored> {
 /// Drops each format that a special case of it has claimed, and lifts the special case above it.
 fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored> {
     let mut dropped: Vec<String> = Vec::new();
-<<<<<<< HEAD
-    let parents: Vec<(String, u8)> = scored
-        .iter()
-        .map(|s| (s.probe.id.to_string(), s.score.value))
-        .collect();
-=======
     let parents: Vec<(String, u8)> =
         scored.iter().map(|s| (s.probe.id.to_string(), s.score.value)).collect();
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     for child in &mut scored {
         let Some(parent) = child.probe.refines else {
             continue;
@@ -189,14 +145,7 @@ fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored>
     }
     scored.retain(|scored| !dropped.iter().any(|id| scored.probe.id == id.as_str()));
     scored.sort_by(|a, b| {
-<<<<<<< HEAD
-        b.score
-            .value
-            .cmp(&a.score.value)
-            .then_with(|| a.probe.id.cmp(&b.probe.id))
-=======
         b.score.value.cmp(&a.score.value).then_with(|| a.probe.id.cmp(&b.probe.id))
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     });
     scored
 }
@@ -219,33 +168,6 @@ fn relate<'a>(
     for (index, a) in claims.iter().enumerate() {
         for b in claims.iter().skip(index.saturating_add(1)) {
             let (kind, outer, within) = recognisers::relation(&a.probe, &b.probe);
-<<<<<<< HEAD
-            conflict |= matches!(
-                kind,
-                RelationKind::Ambiguous | RelationKind::NestedContainer
-            );
-            if kind == RelationKind::Carrier {
-                inner.push(within);
-            }
-            relations.push(Relation {
-                kind,
-                outer: outer.to_owned(),
-                inner: within.to_owned(),
-            });
-        }
-    }
-    let outer: Vec<&&Scored> = claims
-        .iter()
-        .filter(|claim| !inner.contains(&claim.probe.id.as_ref()))
-        .collect();
-    for claim in &outer {
-        for hint in hints {
-            let owned = recognisers::carries_hints(&claim.probe)
-                || claim
-                    .probe
-                    .payload_from
-                    .is_some_and(|from| hint.offset >= from)
-=======
             conflict |= matches!(kind, RelationKind::Ambiguous | RelationKind::NestedContainer);
             if kind == RelationKind::Carrier {
                 inner.push(within);
@@ -259,7 +181,6 @@ fn relate<'a>(
         for hint in hints {
             let owned = recognisers::carries_hints(&claim.probe)
                 || claim.probe.payload_from.is_some_and(|from| hint.offset >= from)
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
                 || hint.offset >= input.len();
             let kind = if owned {
                 RelationKind::Carrier

@@ -18,41 +18,17 @@ pub struct At {
 impl At {
     /// `len` bytes at `offset`.
     pub const fn start(offset: u64, len: u32) -> Self {
-<<<<<<< HEAD
-        Self {
-            offset,
-            from_end: false,
-            len,
-        }
-=======
         Self { offset, from_end: false, len }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// `len` bytes that begin `from_end` bytes before the end.
     pub const fn end(from_end: u64, len: u32) -> Self {
-<<<<<<< HEAD
-        Self {
-            offset: from_end,
-            from_end: true,
-            len,
-        }
-=======
         Self { offset: from_end, from_end: true, len }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// The absolute offset in a file of `file_len` bytes; `None` when the file is too short.
     pub fn absolute(&self, file_len: u64) -> Option<u64> {
-<<<<<<< HEAD
-        if self.from_end {
-            file_len.checked_sub(self.offset)
-        } else {
-            Some(self.offset)
-        }
-=======
         if self.from_end { file_len.checked_sub(self.offset) } else { Some(self.offset) }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 }
 
@@ -166,29 +142,12 @@ impl Evidence {
 
     /// The place as people write it: `0x40`, or `END-512`.
     pub fn place(&self) -> String {
-<<<<<<< HEAD
-        if self.from_end {
-            format!("END-{}", self.offset)
-        } else {
-            format!("{:#x}", self.offset)
-        }
-=======
         if self.from_end { format!("END-{}", self.offset) } else { format!("{:#x}", self.offset) }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// Where it begins in a file of `file_len` bytes.
     pub fn absolute(&self, file_len: u64) -> Option<u64> {
-<<<<<<< HEAD
-        At {
-            offset: self.offset,
-            from_end: self.from_end,
-            len: self.len,
-        }
-        .absolute(file_len)
-=======
         At { offset: self.offset, from_end: self.from_end, len: self.len }.absolute(file_len)
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// The bytes found, in hexadecimal with spaces.

@@ -22,14 +22,7 @@ struct Window {
 impl ProbeInput {
     /// An input of `len` bytes of which nothing has been read.
     pub fn empty(len: u64) -> Self {
-<<<<<<< HEAD
-        Self {
-            len,
-            ..Self::default()
-        }
-=======
         Self { len, ..Self::default() }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// The input a [`ReadPlan`] would gather from a file that is wholly in memory.
@@ -47,13 +40,7 @@ impl ProbeInput {
             }
             for request in round {
                 let start = usize::try_from(request.offset).unwrap_or(usize::MAX);
-<<<<<<< HEAD
-                let bytes = file
-                    .get(start..start.saturating_add(request.len))
-                    .unwrap_or_default();
-=======
                 let bytes = file.get(start..start.saturating_add(request.len)).unwrap_or_default();
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
                 plan.supply(request.offset, bytes.to_vec());
             }
         }
@@ -207,16 +194,7 @@ impl ProbeInput {
         let mut all: Vec<_> = self
             .windows
             .iter()
-<<<<<<< HEAD
-            .map(|window| {
-                (
-                    window.offset,
-                    u64::try_from(window.bytes.len()).unwrap_or(u64::MAX),
-                )
-            })
-=======
             .map(|window| (window.offset, u64::try_from(window.bytes.len()).unwrap_or(u64::MAX)))
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
             .collect();
         all.sort_unstable();
         all
@@ -263,14 +241,7 @@ mod tests {
         input.add_window(0, vec![0; 10]);
         input.add_window(5, vec![0; 10]);
         let after = input.overlaid(8, &[1, 2, 3]);
-<<<<<<< HEAD
-        assert_eq!(
-            after.bytes(0, 10),
-            Some(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 2][..])
-        );
-=======
         assert_eq!(after.bytes(0, 10), Some(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 2][..]));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         assert_eq!(after.bytes(8, 4), Some(&[1, 2, 3, 0][..]));
         assert_eq!(input.overlaid(98, &[0; 4]).len(), 102);
     }

@@ -77,18 +77,7 @@ impl ReadPlan {
             wants.read(0, limits::HEAD);
             wants.tail(len, limits::TAIL, limits::TAIL);
         }
-<<<<<<< HEAD
-        Self {
-            input,
-            wants,
-            rounds: 0,
-            reads: 0,
-            head_bytes: 0,
-            tail_bytes: 0,
-        }
-=======
         Self { input, wants, rounds: 0, reads: 0, head_bytes: 0, tail_bytes: 0 }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// Asks for a window beyond those the built-in recognisers want; call it before [`ReadPlan::next_round`].
@@ -139,14 +128,8 @@ impl ReadPlan {
                 continue;
             };
             let covered = round.iter().any(|known| {
-<<<<<<< HEAD
-                let known_end = known
-                    .offset
-                    .saturating_add(u64::try_from(known.len).unwrap_or(u64::MAX));
-=======
                 let known_end =
                     known.offset.saturating_add(u64::try_from(known.len).unwrap_or(u64::MAX));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
                 known.offset <= offset && end <= known_end
             });
             if covered || self.input.bytes(offset, size).is_some() {
@@ -182,17 +165,7 @@ mod tests {
 
     #[test]
     fn a_small_file_is_one_read_and_an_empty_one_none() {
-<<<<<<< HEAD
-        assert_eq!(
-            ReadPlan::new(700, None).next_round(),
-            [Request {
-                offset: 0,
-                len: 700
-            }]
-        );
-=======
         assert_eq!(ReadPlan::new(700, None).next_round(), [Request { offset: 0, len: 700 }]);
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         assert!(ReadPlan::new(0, None).next_round().is_empty());
     }
 
@@ -210,15 +183,6 @@ mod tests {
         for request in round {
             plan.supply(request.offset, vec![0; request.len]);
         }
-<<<<<<< HEAD
-        assert!(
-            plan.finish()
-                .limits_hit()
-                .iter()
-                .any(|limit| limit == "probe reads")
-        );
-=======
         assert!(plan.finish().limits_hit().iter().any(|limit| limit == "probe reads"));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 }

@@ -125,16 +125,8 @@ impl ProbeReport {
     /// `vdi 95: magic@0x40 7F 10 DA BE; version@0x44 01 00 01 00`.
     pub fn explain(&self) -> String {
         let mut parts = Vec::new();
-<<<<<<< HEAD
-        for candidate in self
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.score.value >= 30)
-            .take(4)
-=======
         for candidate in
             self.candidates.iter().filter(|candidate| candidate.score.value >= 30).take(4)
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         {
             let facts: Vec<String> = candidate
                 .evidence
@@ -155,29 +147,12 @@ impl ProbeReport {
                     )
                 })
                 .collect();
-<<<<<<< HEAD
-            parts.push(format!(
-                "{} {}: {}",
-                candidate.id,
-                candidate.score.value,
-                facts.join("; ")
-            ));
-=======
             parts.push(format!("{} {}: {}", candidate.id, candidate.score.value, facts.join("; ")));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         }
         if parts.is_empty() {
             parts.push("raw 1: nothing else claims the file".to_owned());
         }
         let line = parts.join(" | also ");
-<<<<<<< HEAD
-        if self.decision == Decision::Ambiguous {
-            format!("{line} → AMBIGUOUS")
-        } else {
-            line
-        }
-=======
         if self.decision == Decision::Ambiguous { format!("{line} → AMBIGUOUS") } else { line }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 }

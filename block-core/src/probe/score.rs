@@ -83,24 +83,10 @@ pub fn score(probe: &Probe) -> Score {
 /// The score of raw: 1, and up to 50 when file systems or partition tables are seen.
 pub fn raw_score(hints: &[Hint]) -> Score {
     let best = hints.iter().map(|hint| hint.weight).max().unwrap_or(0);
-<<<<<<< HEAD
-    let value = if best == 0 {
-        1
-    } else {
-        best.checked_div(2).unwrap_or(0).saturating_add(1).min(50)
-    };
-    // "Name only" is the name of the same range for other formats; raw's is raw whatever supports it.
-    let band = if value <= 10 {
-        Band::Raw
-    } else {
-        Score::of(value).band
-    };
-=======
     let value =
         if best == 0 { 1 } else { best.checked_div(2).unwrap_or(0).saturating_add(1).min(50) };
     // "Name only" is the name of the same range for other formats; raw's is raw whatever supports it.
     let band = if value <= 10 { Band::Raw } else { Score::of(value).band };
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     Score { value, band }
 }
 
@@ -169,15 +155,7 @@ fn value(probe: &Probe) -> u8 {
         };
     }
     if tally.signature < 3 {
-<<<<<<< HEAD
-        return if tally.passed > 0 && tally.failed == 0 {
-            45
-        } else {
-            30
-        };
-=======
         return if tally.passed > 0 && tally.failed == 0 { 45 } else { 30 };
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
     if !tally.strong_signature && tally.passed == 0 && !tally.confirmed {
         return if tally.signature == 3 { 30 } else { 45 };

@@ -24,15 +24,7 @@ pub struct Recogniser {
 impl Recogniser {
     /// A format whose probe needs no more than the first windows.
     pub const fn new(id: &'static str, probe: fn(&ProbeInput) -> Probe) -> Self {
-<<<<<<< HEAD
-        Self {
-            id,
-            probe,
-            wants: nothing,
-        }
-=======
         Self { id, probe, wants: nothing }
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     }
 
     /// A format that asks for more windows.

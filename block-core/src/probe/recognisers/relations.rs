@@ -10,22 +10,8 @@ const CARRIERS: &[&str] = &["vhd-fixed", "dmg", "iso9660", "udf", "high-sierra"]
 /// Content a trailer format carries as the disk itself.
 const CONTENT: &[&str] = &["iso9660", "udf", "high-sierra", "zlib"];
 /// Containers with a header of their own.
-<<<<<<< HEAD
-const HEADED: &[&str] = &[
-    "qcow1",
-    "qcow2",
-    "vdi",
-    "vhdx",
-    "avhdx",
-    "vmdk",
-    "vmdk-stream",
-    "qed",
-    "parallels",
-];
-=======
 const HEADED: &[&str] =
     &["qcow1", "qcow2", "vdi", "vhdx", "avhdx", "vmdk", "vmdk-stream", "qed", "parallels"];
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
 
 /// Whether partition tables and file systems seen with `probe` are part of what it describes.
 pub(in crate::probe) fn carries_hints(probe: &Probe) -> bool {
@@ -37,23 +23,10 @@ pub(in crate::probe) fn relation<'a>(
     a: &'a Probe,
     b: &'a Probe,
 ) -> (RelationKind, &'a str, &'a str) {
-<<<<<<< HEAD
-    directed(a, b)
-        .or_else(|| directed(b, a))
-        .unwrap_or_else(|| {
-            let (first, second) = if a.id <= b.id { (a, b) } else { (b, a) };
-            (
-                RelationKind::Ambiguous,
-                first.id.as_ref(),
-                second.id.as_ref(),
-            )
-        })
-=======
     directed(a, b).or_else(|| directed(b, a)).unwrap_or_else(|| {
         let (first, second) = if a.id <= b.id { (a, b) } else { (b, a) };
         (RelationKind::Ambiguous, first.id.as_ref(), second.id.as_ref())
     })
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
 }
 
 fn directed<'a>(outer: &'a Probe, inner: &'a Probe) -> Option<(RelationKind, &'a str, &'a str)> {

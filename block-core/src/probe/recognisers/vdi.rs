@@ -38,18 +38,9 @@ fn version_1(input: &ProbeInput) -> Probe {
     let block = input.u32_le(0x178);
     let blocks = input.u32_le(0x180).map(u64::from);
     let allocated = input.u32_le(0x184).map(u64::from);
-<<<<<<< HEAD
-    let map_end = map
-        .zip(blocks)
-        .and_then(|(map, blocks)| map.checked_add(blocks.checked_mul(4)?));
-    let capacity = blocks
-        .zip(block)
-        .and_then(|(blocks, block)| blocks.checked_mul(u64::from(block)));
-=======
     let map_end = map.zip(blocks).and_then(|(map, blocks)| map.checked_add(blocks.checked_mul(4)?));
     let capacity =
         blocks.zip(block).and_then(|(blocks, block)| blocks.checked_mul(u64::from(block)));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     let type_name = match kind {
         Some(1) => "1.1 dynamic",
         Some(2) => "1.1 static",
@@ -87,16 +78,7 @@ fn version_1(input: &ProbeInput) -> Probe {
             "inside the file and before the data",
             map_end.is_some_and(|end| end <= input.len() && data.is_some_and(|data| data >= end)),
         )
-<<<<<<< HEAD
-        .structure(
-            "sector size",
-            (0x168, 4),
-            "512",
-            input.u32_le(0x168) == Some(512),
-        )
-=======
         .structure("sector size", (0x168, 4), "512", input.u32_le(0x168) == Some(512))
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         .structure(
             "block size",
             (0x178, 4),
@@ -107,24 +89,13 @@ fn version_1(input: &ProbeInput) -> Probe {
             "disk size",
             (0x170, 8),
             "no more than blocks x block size",
-<<<<<<< HEAD
-            disk.zip(capacity)
-                .is_some_and(|(disk, capacity)| disk <= capacity),
-=======
             disk.zip(capacity).is_some_and(|(disk, capacity)| disk <= capacity),
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         )
         .structure(
             "allocated blocks",
             (0x184, 4),
             "no more than blocks",
-<<<<<<< HEAD
-            allocated
-                .zip(blocks)
-                .is_some_and(|(allocated, blocks)| allocated <= blocks),
-=======
             allocated.zip(blocks).is_some_and(|(allocated, blocks)| allocated <= blocks),
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         )
         .text("text", (0, 4), "<<<", text)
         .at_most(if text { 95 } else { 90 })
@@ -141,14 +112,8 @@ fn version_0(input: &ProbeInput) -> Probe {
     let block = input.u32_le(0x168);
     let blocks = input.u32_le(0x16C).map(u64::from);
     let map_end = blocks.and_then(|blocks| blocks.checked_mul(4)?.checked_add(0x1A4));
-<<<<<<< HEAD
-    let capacity = blocks
-        .zip(block)
-        .and_then(|(blocks, block)| blocks.checked_mul(u64::from(block)));
-=======
     let capacity =
         blocks.zip(block).and_then(|(blocks, block)| blocks.checked_mul(u64::from(block)));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
     Probe::of("vdi", input)
         .signature(0x40, MAGIC)
         .variant("0.x")
@@ -157,13 +122,7 @@ fn version_0(input: &ProbeInput) -> Probe {
             "image type",
             (0x48, 4),
             "1 to 4",
-<<<<<<< HEAD
-            input
-                .u32_le(0x48)
-                .is_some_and(|kind| (1..=4).contains(&kind)),
-=======
             input.u32_le(0x48).is_some_and(|kind| (1..=4).contains(&kind)),
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         )
         .structure(
             "block size",
@@ -181,14 +140,7 @@ fn version_0(input: &ProbeInput) -> Probe {
             "disk size",
             (0x160, 8),
             "no more than blocks x block size",
-<<<<<<< HEAD
-            input
-                .u64_le(0x160)
-                .zip(capacity)
-                .is_some_and(|(disk, capacity)| disk <= capacity),
-=======
             input.u64_le(0x160).zip(capacity).is_some_and(|(disk, capacity)| disk <= capacity),
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         )
         .at_most(75)
         .payload_from(map_end.unwrap_or(0x200))
@@ -223,13 +175,7 @@ mod tests {
         let mut file = image();
         edit(&mut file);
         let report = recognise(&ProbeInput::of_bytes(&file), Vec::new());
-<<<<<<< HEAD
-        let value = report
-            .candidate("vdi")
-            .map_or(0, |candidate| candidate.score.value);
-=======
         let value = report.candidate("vdi").map_or(0, |candidate| candidate.score.value);
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         (report.selected, value, report.decision)
     }
 
@@ -237,48 +183,19 @@ mod tests {
     fn the_score_follows_the_evidence() {
         let vdi = Some("vdi".to_owned());
         assert_eq!(score_after(|_| {}), (vdi.clone(), 95, Decision::Selected));
-<<<<<<< HEAD
-        assert_eq!(
-            score_after(|file| file[..0x40].fill(0)),
-            (vdi.clone(), 90, Decision::Selected)
-        );
-        assert_eq!(
-            score_after(|file| file[0x4C] = 3),
-            (vdi.clone(), 75, Decision::Selected)
-        );
-=======
         assert_eq!(score_after(|file| file[..0x40].fill(0)), (vdi.clone(), 90, Decision::Selected));
         assert_eq!(score_after(|file| file[0x4C] = 3), (vdi.clone(), 75, Decision::Selected));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         assert_eq!(
             score_after(|file| file[0x44..0x48].copy_from_slice(&[1, 0, 0, 0])),
             (vdi.clone(), 60, Decision::Broken)
         );
-<<<<<<< HEAD
-        assert_eq!(
-            score_after(|file| file[0x178] = 3),
-            (vdi.clone(), 60, Decision::Broken)
-        );
-        assert_eq!(
-            score_after(|file| file[0x180..0x184].fill(0xFF)),
-            (vdi, 60, Decision::Broken)
-        );
-=======
         assert_eq!(score_after(|file| file[0x178] = 3), (vdi.clone(), 60, Decision::Broken));
         assert_eq!(score_after(|file| file[0x180..0x184].fill(0xFF)), (vdi, 60, Decision::Broken));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         assert_eq!(
             score_after(|file| file.truncate(0x44)),
             (Some("raw".to_owned()), 45, Decision::Raw)
         );
-<<<<<<< HEAD
-        assert_eq!(
-            score_after(|file| file[0x40] = 0),
-            (Some("raw".to_owned()), 0, Decision::Raw)
-        );
-=======
         assert_eq!(score_after(|file| file[0x40] = 0), (Some("raw".to_owned()), 0, Decision::Raw));
->>>>>>> 902ef90 (block-core: add the traits, options, errors, registry and range lock)
         assert_eq!(score_after(Vec::clear), (None, 0, Decision::Empty));
     }
 }
