@@ -1,0 +1,474 @@
+//! A table of little-endian `u32` entries somewhere in a storage, read in pages and kept in bounded memory.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::RwLock as AsyncRwLock;
+
+use crate::{Error, ErrorKind, Result, Storage};
+
+/// A table of `u32` entries at any byte of a storage.
+///
+/// Pages that were asked for are kept, the least wanted one goes when memory is short; nothing is
+/// loaded before it is asked for, so a table of 16 GiB costs no more than one of 16 KiB. Scans pass
+/// through windows of their own and leave the pages alone.
+///
+/// Memory always holds what the storage holds: [`write`](Self::write) changes it only once the storage
+/// has taken the entries.
+pub struct PagedTable {
+    storage: Arc<dyn Storage>,
+    offset: u64,
+    entries: u64,
+    sets: Box<[RwLock<Set>]>,
+    windows: RwLock<Windows>,
+    /// Loads share it, a write owns it: no load puts into memory what a write is just replacing.
+    io: AsyncRwLock<()>,
+}
+
+/// Entries in a page: 16 KiB.
+const PAGE: usize = 4096;
+/// Pages of a set, searched one by one.
+const WAYS: usize = 8;
+/// Entries in a window of a scan: 512 KiB.
+const WINDOW: usize = 1 << 17;
+/// Scans that run side by side without losing their windows to each other.
+const WINDOWS: usize = 4;
+/// Entries of a sector.
+const SECTOR_ENTRIES: u64 = 128;
+
+#[derive(Default)]
+struct Set {
+    pages: Vec<Page>,
+    hand: usize,
+}
+
+struct Page {
+    number: u64,
+    wanted: AtomicBool,
+    values: Box<[u32]>,
+}
+
+#[derive(Default)]
+struct Windows {
+    windows: Vec<Window>,
+}
+
+struct Window {
+    first: u64,
+    values: Vec<u32>,
+}
+
+impl PagedTable {
+    /// Bytes of pages that a table keeps unless told otherwise.
+    pub const DEFAULT_CACHE: u64 = 16 << 20;
+
+    /// Entries that a scan reads at once; a request for fewer is better served by [`load`](Self::load).
+    pub const SCAN: u64 = WINDOW as u64;
+
+    /// A table of `entries` entries from byte `offset` on, keeping at most `cache` bytes of pages (but
+    /// at least one set of eight). The caller has made sure that the table lies inside the storage.
+    pub fn new(storage: Arc<dyn Storage>, offset: u64, entries: u64, cache: u64) -> Self {
+        let page_bytes = PAGE.saturating_mul(4) as u64;
+        let wanted = entries.div_ceil(PAGE as u64);
+        let pages = wanted.min(cache / page_bytes);
+        let sets = usize::try_from(pages.div_ceil(WAYS as u64)).unwrap_or(usize::MAX).max(1);
+        Self {
+            storage,
+            offset,
+            entries,
+            sets: std::iter::repeat_with(RwLock::default).take(sets).collect(),
+            windows: RwLock::default(),
+            io: AsyncRwLock::new(()),
+        }
+    }
+
+    /// Number of entries.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Where entry `index` lies in the storage, bytes.
+    pub fn place(&self, index: u64) -> u64 {
+        self.offset.saturating_add(index.saturating_mul(4))
+    }
+
+    /// The entry, if its page is in memory.
+    #[inline]
+    pub fn get(&self, index: u64) -> Option<u32> {
+        self.page(index, |rest| rest.first().copied()).flatten()
+    }
+
+    /// The entry, read from the storage if need be; its page is then kept.
+    ///
+    /// # Errors
+    /// `OutOfRange` for an index behind the table, and whatever reading gives.
+    pub async fn load(&self, index: u64) -> Result<u32> {
+        if let Some(value) = self.get(index) {
+            return Ok(value);
+        }
+        self.in_range(index, 1)?;
+        let number = index / PAGE as u64;
+        let first = number.saturating_mul(PAGE as u64);
+        let len = usize::try_from(self.entries.saturating_sub(first)).unwrap_or(PAGE).min(PAGE);
+        let _reading = self.io.read().await;
+        let mut values = vec![0; len];
+        self.fetch(first, &mut values).await?;
+        let value = values.get(within(index)).copied();
+        self.keep(number, values.into());
+        value.ok_or_else(|| self.behind(index))
+    }
+
+    /// Calls `f` with the entries from `index` on that lie in memory side by side (at least one), or
+    /// answers `None` when there is none: then [`load`](Self::load) or [`scan`](Self::scan) brings them.
+    pub fn peek<R>(&self, index: u64, f: impl FnOnce(&[u32]) -> R) -> Option<R> {
+        if index >= self.entries {
+            return None;
+        }
+        let mut f = Some(f);
+        let mut call = |rest: &[u32]| match rest.is_empty() {
+            true => None,
+            false => f.take().map(|f| f(rest)),
+        };
+        // A window first: who scans wants the long stretch.
+        {
+            let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
+            for window in &windows.windows {
+                let at = index.checked_sub(window.first).and_then(|at| usize::try_from(at).ok());
+                let rest = at.and_then(|at| window.values.get(at..));
+                if let Some(answer) = rest.and_then(&mut call) {
+                    return Some(answer);
+                }
+            }
+        }
+        self.page(index, call).flatten()
+    }
+
+    /// Brings the [`SCAN`](Self::SCAN) entries from `index` on into a window, where
+    /// [`peek`](Self::peek) sees them until a few more scans have passed. The pages stay as they are.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn scan(&self, index: u64) -> Result<()> {
+        self.in_range(index, 1)?;
+        let _reading = self.io.read().await;
+        let reusable = {
+            let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+            match windows.windows.len() < WINDOWS {
+                true => Vec::new(),
+                false => windows.take(),
+            }
+        };
+        let mut values = reusable;
+        self.read(index, &mut values).await?;
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        windows.windows.push(Window { first: index, values });
+        if windows.windows.len() > WINDOWS {
+            windows.take();
+        }
+        Ok(())
+    }
+
+    /// Fills `values` with the (at most [`SCAN`](Self::SCAN)) entries from `index` on, straight from the
+    /// storage and past all memory.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn read(&self, index: u64, values: &mut Vec<u32>) -> Result<()> {
+        self.in_range(index, 1)?;
+        let len = usize::try_from(self.entries.saturating_sub(index)).unwrap_or(WINDOW).min(WINDOW);
+        values.clear();
+        values.resize(len, 0);
+        self.fetch(index, values).await
+    }
+
+    /// Writes entries, neighbours together and in whole sectors where the table is aligned to them.
+    /// Of several values for one index the last counts. Nothing is durable before the storage's next
+    /// flush; after a failure any of the entries may have been written.
+    ///
+    /// # Errors
+    /// `OutOfRange` for an index behind the table, and whatever writing gives.
+    pub async fn write(&self, changes: &[(u64, u32)]) -> Result<()> {
+        let mut sorted = changes.to_vec();
+        // Stable: of equal indexes the last one stays last, and is what the sector ends up with.
+        sorted.sort_by_key(|(index, _)| *index);
+        if let Some((last, _)) = sorted.last() {
+            self.in_range(*last, 1)?;
+        }
+        let _writing = self.io.write().await;
+        let mut rest = sorted.as_slice();
+        while let Some((start, _)) = rest.first() {
+            let group = rest.split_at_checked(group_len(rest)).unwrap_or((rest, &[]));
+            self.write_group(*start, group.0).await?;
+            rest = group.1;
+        }
+        for (index, value) in sorted {
+            self.remember(index, value);
+        }
+        Ok(())
+    }
+
+    /// Writes changes that lie close to each other, with the entries between them, in one request.
+    async fn write_group(&self, start: u64, group: &[(u64, u32)]) -> Result<()> {
+        let end = group.last().map_or(start, |(last, _)| last.saturating_add(1));
+        let (first, stop) = match self.offset.is_multiple_of(512) {
+            true => (
+                start - start % SECTOR_ENTRIES,
+                end.next_multiple_of(SECTOR_ENTRIES).min(self.entries),
+            ),
+            false => (start, end),
+        };
+        let len = usize::try_from(stop.saturating_sub(first)).unwrap_or(0);
+        let mut values = vec![0; len];
+        if !self.from_memory(first, &mut values) {
+            self.fetch(first, &mut values).await?;
+        }
+        for (index, value) in group {
+            let at = usize::try_from(index.saturating_sub(first)).ok();
+            if let Some(place) = at.and_then(|at| values.get_mut(at)) {
+                *place = *value;
+            }
+        }
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.storage.write_at(self.place(first), &bytes).await
+    }
+
+    /// Fills `values` from pages in memory, wholly or not at all.
+    fn from_memory(&self, first: u64, mut values: &mut [u32]) -> bool {
+        let mut at = first;
+        while !values.is_empty() {
+            let copied = self.page(at, |rest| {
+                let n = rest.len().min(values.len());
+                if let (Some(to), Some(from)) = (values.get_mut(..n), rest.get(..n)) {
+                    to.copy_from_slice(from);
+                }
+                n
+            });
+            let Some(n) = copied.filter(|n| *n > 0) else { return false };
+            values = values.get_mut(n..).unwrap_or_default();
+            at = at.saturating_add(n as u64);
+        }
+        true
+    }
+
+    async fn fetch(&self, first: u64, values: &mut [u32]) -> Result<()> {
+        let mut bytes = vec![0u8; values.len().saturating_mul(4)];
+        self.storage.read_at(self.place(first), &mut bytes).await?;
+        let (entries, _) = bytes.as_chunks::<4>();
+        for (value, entry) in values.iter_mut().zip(entries) {
+            *value = u32::from_le_bytes(*entry);
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with the rest of the page from `index` on, if the page is in memory.
+    #[inline]
+    fn page<R>(&self, index: u64, f: impl FnOnce(&[u32]) -> R) -> Option<R> {
+        let number = index / PAGE as u64;
+        let set = self.set(number)?;
+        let page = set.pages.iter().find(|page| page.number == number)?;
+        if !page.wanted.load(Ordering::Relaxed) {
+            page.wanted.store(true, Ordering::Relaxed);
+        }
+        Some(f(page.values.get(within(index)..)?))
+    }
+
+    #[inline]
+    fn set(&self, number: u64) -> Option<RwLockReadGuard<'_, Set>> {
+        let index = usize::try_from(number).ok()?.checked_rem(self.sets.len())?;
+        Some(self.sets.get(index)?.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_mut(&self, number: u64) -> Option<RwLockWriteGuard<'_, Set>> {
+        let index = usize::try_from(number).ok()?.checked_rem(self.sets.len())?;
+        Some(self.sets.get(index)?.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn keep(&self, number: u64, values: Box<[u32]>) {
+        let Some(mut set) = self.set_mut(number) else { return };
+        let page = Page { number, wanted: AtomicBool::new(true), values };
+        set.keep(page);
+    }
+
+    fn remember(&self, index: u64, value: u32) {
+        let number = index / PAGE as u64;
+        if let Some(mut set) = self.set_mut(number) {
+            let page = set.pages.iter_mut().find(|page| page.number == number);
+            if let Some(place) = page.and_then(|page| page.values.get_mut(within(index))) {
+                *place = value;
+            }
+        }
+        let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
+        for window in &mut windows.windows {
+            let at = index.checked_sub(window.first).and_then(|at| usize::try_from(at).ok());
+            if let Some(place) = at.and_then(|at| window.values.get_mut(at)) {
+                *place = value;
+            }
+        }
+    }
+
+    fn in_range(&self, index: u64, count: u64) -> Result<()> {
+        match index.checked_add(count) {
+            Some(end) if end <= self.entries => Ok(()),
+            _ => Err(self.behind(index)),
+        }
+    }
+
+    fn behind(&self, index: u64) -> Error {
+        let entries = self.entries;
+        Error::new(
+            ErrorKind::OutOfRange,
+            format!("entry {index} lies behind a table of {entries} entries"),
+        )
+    }
+}
+
+impl fmt::Debug for PagedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PagedTable")
+            .field("offset", &self.offset)
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Set {
+    /// Puts a page in, over an older copy of it or over the first one that nobody has wanted lately.
+    fn keep(&mut self, page: Page) {
+        if let Some(place) = self.pages.iter_mut().find(|old| old.number == page.number) {
+            *place = page;
+            return;
+        }
+        if self.pages.len() < WAYS {
+            self.pages.push(page);
+            return;
+        }
+        // Twice around finds one: the first round takes every mark away.
+        for _ in 0..WAYS.saturating_mul(2) {
+            self.hand = self.hand.saturating_add(1) % WAYS;
+            if let Some(old) = self.pages.get_mut(self.hand)
+                && !old.wanted.swap(false, Ordering::Relaxed)
+            {
+                *old = page;
+                return;
+            }
+        }
+    }
+}
+
+impl Windows {
+    /// Takes the oldest window's memory.
+    fn take(&mut self) -> Vec<u32> {
+        match self.windows.is_empty() {
+            true => Vec::new(),
+            false => self.windows.remove(0).values,
+        }
+    }
+}
+
+#[inline]
+fn within(index: u64) -> usize {
+    usize::try_from(index % PAGE as u64).unwrap_or(0)
+}
+
+/// How many of the sorted changes go into one request: no gap over a sector, no more than a window.
+fn group_len(changes: &[(u64, u32)]) -> usize {
+    let Some((start, _)) = changes.first() else { return 0 };
+    let joined = changes.windows(2).take_while(|pair| match pair {
+        [(before, _), (after, _)] => {
+            after.saturating_sub(*before) <= SECTOR_ENTRIES
+                && after.saturating_sub(*start) < WINDOW as u64
+        }
+        _ => false,
+    });
+    joined.count().saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemStorage;
+
+    /// A table at `offset` whose entry `i` is `7 * i`, inside filler bytes.
+    fn storage(offset: u64, entries: u32) -> Arc<MemStorage> {
+        let mut bytes = vec![0xEE; offset as usize];
+        bytes.extend((0..entries).flat_map(|i| (7 * i).to_le_bytes()));
+        bytes.extend([0xEE; 700]);
+        MemStorage::from_bytes(&bytes)
+    }
+
+    #[tokio::test]
+    async fn entries_are_in_memory_once_loaded_and_not_before() {
+        let table = PagedTable::new(storage(420, 10_000), 420, 10_000, 1 << 20);
+        assert_eq!(table.get(9_999), None);
+        assert_eq!(table.load(9_999).await.unwrap(), 69_993);
+        assert_eq!(table.get(9_998), Some(69_986));
+        assert_eq!(table.get(0), None);
+        assert_eq!(table.load(10_000).await.unwrap_err().kind(), ErrorKind::OutOfRange);
+    }
+
+    #[tokio::test]
+    async fn a_small_memory_holds_few_pages_and_still_answers_everything() {
+        let entries = 200_000u32;
+        let table = PagedTable::new(storage(512, entries), 512, u64::from(entries), 0);
+        for round in 0..3u64 {
+            for i in (0..u64::from(entries)).step_by(997) {
+                let index = (i * 31 + round) % u64::from(entries);
+                assert_eq!(u64::from(table.load(index).await.unwrap()), 7 * index);
+            }
+        }
+        let pages: usize = table.sets.iter().map(|set| set.read().unwrap().pages.len()).sum();
+        assert_eq!((table.sets.len(), pages), (1, WAYS));
+    }
+
+    #[tokio::test]
+    async fn a_scan_sees_everything_and_keeps_no_page() {
+        let entries = 300_000u32;
+        let table = PagedTable::new(storage(512, entries), 512, u64::from(entries), 1 << 20);
+        let (mut at, mut rounds) = (0u64, 0);
+        while at < u64::from(entries) {
+            let seen = table.peek(at, |rest| {
+                rest.iter().zip(at..).for_each(|(v, i)| assert_eq!(u64::from(*v), 7 * i));
+                rest.len() as u64
+            });
+            match seen {
+                Some(n) => at += n,
+                None => table.scan(at).await.unwrap(),
+            }
+            rounds += 1;
+        }
+        assert_eq!(rounds, 6, "three windows, each asked for and then seen");
+        assert_eq!(table.get(0), None);
+    }
+
+    #[tokio::test]
+    async fn writes_reach_the_storage_and_all_memory_and_no_neighbour() {
+        for offset in [420u64, 512, 1024] {
+            let storage = storage(offset, 9_000);
+            let before = storage.to_bytes().unwrap();
+            let table = PagedTable::new(storage.clone(), offset, 9_000, 1 << 20);
+            table.load(10).await.unwrap();
+            table.scan(8_000).await.unwrap();
+            let changes = [(8_999, 5), (10, 1), (11, 2), (10, 3), (4_095, 9), (4_096, 8)];
+            table.write(&changes).await.unwrap();
+            assert_eq!((table.get(10), table.get(11), table.get(12)), (Some(3), Some(2), Some(84)));
+            assert_eq!(table.peek(8_999, |rest| rest.to_vec()), Some(vec![5]));
+            let mut wanted = before;
+            for (index, value) in [(10, 3u32), (11, 2), (4_095, 9), (4_096, 8), (8_999, 5)] {
+                let at = offset as usize + index * 4;
+                wanted[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+            assert!(storage.to_bytes().unwrap() == wanted, "at {offset}");
+            let behind = table.write(&[(9_000, 0)]).await.unwrap_err();
+            assert_eq!(behind.kind(), ErrorKind::OutOfRange);
+        }
+    }
+
+    #[test]
+    fn changes_close_to_each_other_go_together() {
+        assert_eq!(group_len(&[(0, 0), (1, 0), (128, 0), (300, 0)]), 3);
+        assert_eq!(group_len(&[(0, 0), (500, 0)]), 1);
+        let many: Vec<_> = (0..WINDOW as u64 + 5).map(|i| (i, 0)).collect();
+        assert_eq!(group_len(&many), WINDOW);
+    }
+}
