@@ -22,6 +22,7 @@ pub mod range_lock;
 mod registry;
 pub mod size;
 mod storage;
+mod zeros;
 
 pub use check::{CheckMode, CheckReport, Finding, Severity};
 pub use context::{
@@ -40,3 +41,4 @@ pub use options::{OptionKind, OptionSpec, OptionValue, Options};
 pub use protocol::{CacheMode, ProtocolDriver, Sharing, StorageAccess, StorageOptions};
 pub use registry::{OpenRequest, Registry};
 pub use storage::{Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode};
+pub use zeros::is_zero;

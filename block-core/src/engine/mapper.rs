@@ -96,7 +96,7 @@ pub struct ResizePlan {
     pub vacate_slots: u64,
 }
 
-/// The map of one format. `Mapped` makes a [`BlockDevice`](crate::BlockDevice) of it.
+/// The map of one format. [`Mapped`](super::Mapped) makes a [`BlockDevice`](crate::BlockDevice) of it.
 ///
 /// The mapper answers what the map *on disk* says, and writes what it is told. It decides nothing:
 /// which slot a block gets, when an entry may be written, what happens after a failure or a power cut
@@ -142,11 +142,13 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
     /// lags behind may follow. Nothing depends on it.
     async fn settle(&self, slots_end: u64) -> Result<()>;
 
-    /// Says what another virtual size (bytes, a multiple of 512) takes.
+    /// Says what another virtual size (bytes, a multiple of 512) takes. May make room for more slots
+    /// first, durably, so that the engine can vacate others ([`Layout::slot_limit`] grows); that alone
+    /// changes nothing a guest reads.
     ///
     /// # Errors
     /// `Unsupported` or `InvalidInput` when the format cannot have that size.
-    fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan>;
+    async fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan>;
 
     /// Switches to another virtual size, in one step that a power cut cannot tear. The engine has
     /// vacated the slots of the plan, freed all blocks past the new end, and flushed.

@@ -1,0 +1,195 @@
+//! Compacting and emptying: blocks that need no place give it up, the others move down.
+
+use std::ops::Range;
+
+use super::read::{Source, length, read_parent};
+use super::write::too_far;
+use super::{BlockMapper, Change, Layout, Mapped, Slot};
+use crate::{CompactReport, Error, ErrorKind, Progress, Result, is_zero};
+
+/// Changes between two publications: what a power cut can undo of a compaction.
+const CHANGES_IN_BATCH: usize = 1024;
+
+impl<M: BlockMapper> Mapped<M> {
+    pub(super) async fn make_compact(&self, progress: &Progress<'_>) -> Result<CompactReport> {
+        self.write_request(0, 0)?;
+        let layout = self.layout();
+        if layout.is_fixed {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "every block of a fixed image has its place; convert it to a dynamic one instead",
+            ));
+        }
+        self.start_writing().await?;
+        self.publish().await?;
+        let mut report =
+            CompactReport { bytes_before: self.storage.len().await?, ..Default::default() };
+        let blocks = layout.block_count();
+        let total = blocks.saturating_mul(2);
+        let mut buffers = (vec![0; length(layout.stride)?], Vec::new());
+        let mut at = 0;
+        while at < blocks {
+            let run = self.run_of(at, blocks - at).await?;
+            let end = at.saturating_add(run.blocks.max(1));
+            let has_data = matches!(run.first, Slot::Data(_));
+            for block in at..if has_data { end } else { at } {
+                report.blocks_dropped +=
+                    u64::from(self.drop_block(&layout, block, &mut buffers).await?);
+                self.pace(progress, block, total).await?;
+            }
+            at = end;
+        }
+        self.publish().await?;
+        let end = self.slots.used();
+        at = 0;
+        while at < blocks {
+            let run = self.run_of(at, blocks - at).await?;
+            let next = at.saturating_add(run.blocks.max(1));
+            let last_slot = run.first.step(run.blocks.saturating_sub(1));
+            let moves = matches!(last_slot, Slot::Data(slot) if slot >= end);
+            for block in at..if moves { next } else { at } {
+                let moved =
+                    self.move_block(&layout, block, end..u64::MAX, 0, &mut buffers.0).await?;
+                report.blocks_moved += u64::from(moved);
+                self.pace(progress, blocks.saturating_add(block), total).await?;
+            }
+            at = next;
+        }
+        self.publish().await?;
+        self.trim().await?;
+        self.mapper.settle(self.slots.end()).await?;
+        self.storage.flush().await?;
+        report.bytes_after = self.storage.len().await?;
+        progress(total, total);
+        Ok(report)
+    }
+
+    /// Publishes now and then, and asks whether to go on.
+    async fn pace(&self, progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
+        if self.pending.len() >= CHANGES_IN_BATCH {
+            self.publish().await?;
+        }
+        match progress(done, total) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Interrupted, "stopped; the image is whole")),
+        }
+    }
+
+    /// Gives up the place of a block that holds zeros, or what the parent shows anyway.
+    async fn drop_block(
+        &self,
+        layout: &Layout,
+        block: u64,
+        (own, parents): &mut (Vec<u8>, Vec<u8>),
+    ) -> Result<bool> {
+        let _guard = self.blocks.own(block..block.saturating_add(1)).await;
+        let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
+        let start = block.saturating_mul(layout.block_size);
+        let end = start.saturating_add(layout.block_size).min(layout.virtual_size);
+        let visible = length(end - start)?;
+        let Some(content) = own.get_mut(..visible) else { return Ok(false) };
+        let (Source::Stored(place), _) = self.source(layout, Slot::Data(slot), start, end) else {
+            return Ok(false);
+        };
+        self.storage.read_at(place, content).await?;
+        let entry = if is_zero(content) && (layout.has_zero_slots || self.parent.is_none()) {
+            if layout.has_zero_slots { Slot::Zero } else { Slot::Free }
+        } else if self.parent.is_some() {
+            parents.resize(visible, 0);
+            read_parent(self.parent.as_ref(), start, parents).await?;
+            if *content != **parents {
+                return Ok(false);
+            }
+            Slot::Free
+        } else {
+            return Ok(false);
+        };
+        self.pending.insert([Change { block, slot: entry }]);
+        self.slots.give_up(slot);
+        Ok(true)
+    }
+
+    /// Copies a block that is stored in one of `from` to another slot, from `lowest` on.
+    async fn move_block(
+        &self,
+        layout: &Layout,
+        block: u64,
+        from: Range<u64>,
+        lowest: u64,
+        buffer: &mut [u8],
+    ) -> Result<bool> {
+        let _guard = self.blocks.own(block..block.saturating_add(1)).await;
+        self.move_owned(layout, block, from, lowest, buffer).await
+    }
+
+    /// As `move_block`, by a caller who owns the block.
+    pub(super) async fn move_owned(
+        &self,
+        layout: &Layout,
+        block: u64,
+        from: Range<u64>,
+        lowest: u64,
+        buffer: &mut [u8],
+    ) -> Result<bool> {
+        let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
+        if !from.contains(&slot) {
+            return Ok(false);
+        }
+        let reservation = self.reserve(1, lowest, layout).await?;
+        let Some(target) = reservation.taken().first().copied() else { return Ok(false) };
+        if lowest == 0 && target.slot >= slot {
+            // No hole below: another writer has taken it meanwhile.
+            return Ok(false);
+        }
+        let source = layout.slot_start(slot).ok_or_else(too_far)?;
+        let place = layout.slot_start(target.slot).ok_or_else(too_far)?;
+        // The whole stride: what a format keeps in front of a block moves with it. The last slot of a
+        // file may be cut short behind what the guest can read.
+        let available = self.storage.len().await?.saturating_sub(source).min(layout.stride);
+        let Some(stride) = buffer.get_mut(..length(layout.stride)?) else { return Ok(false) };
+        stride.fill(0);
+        if let Some(bytes) = stride.get_mut(..length(available)?) {
+            self.storage.read_at(source, bytes).await?;
+        }
+        self.storage.write_at(place, stride).await?;
+        self.pending.insert([Change { block, slot: Slot::Data(target.slot) }]);
+        self.slots.give_up(slot);
+        reservation.keep();
+        Ok(true)
+    }
+
+    pub(super) async fn empty(&self) -> Result<()> {
+        self.write_request(0, 0)?;
+        if self.layout().is_fixed {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "every block of a fixed image has its place; write zeros instead",
+            ));
+        }
+        self.start_writing().await?;
+        let _guard = self.blocks.own(0..u64::MAX).await;
+        self.free_blocks_from(0).await
+    }
+
+    /// Frees all blocks from `first` on. The caller owns them.
+    pub(super) async fn free_blocks_from(&self, first: u64) -> Result<()> {
+        let blocks = self.layout().block_count();
+        let mut at = first;
+        while at < blocks {
+            let run = self.run_of(at, (blocks - at).min(CHANGES_IN_BATCH as u64)).await?;
+            let end = at.saturating_add(run.blocks.max(1));
+            if run.first != Slot::Free {
+                let changes = (at..end).map(|block| Change { block, slot: Slot::Free });
+                self.pending.insert(changes);
+            }
+            if let Slot::Data(slot) = run.first {
+                (slot..slot.saturating_add(run.blocks)).for_each(|slot| self.slots.give_up(slot));
+            }
+            if self.pending.len() >= CHANGES_IN_BATCH {
+                self.publish().await?;
+            }
+            at = end;
+        }
+        self.publish().await
+    }
+}

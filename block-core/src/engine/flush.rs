@@ -1,0 +1,92 @@
+//! Flushing: pending entries become durable, behind the barriers that make that safe.
+
+use super::slots::SlotSet;
+use super::{BlockMapper, Mapped, Slot};
+use crate::{Error, ErrorKind, Result};
+
+impl<M: BlockMapper> Mapped<M> {
+    /// Makes everything acknowledged so far durable.
+    pub(super) async fn publish(&self) -> Result<()> {
+        let _turn = self.publishing.lock().await;
+        // Limbo before entries: a slot enters limbo after the entry that gives it up is pending, so
+        // every slot seen here belongs to an entry that is in the snapshot or durable.
+        let limbo = self.slots.limbo();
+        let changes = self.pending.snapshot();
+        if changes.is_empty() && limbo.is_empty() {
+            return self.storage.flush().await;
+        }
+        self.mapper.prepare(&changes, self.slots.end()).await?;
+        // Data, file length and counters before the entries that count on them.
+        self.storage.flush().await?;
+        self.mapper.publish(&changes).await?;
+        self.storage.flush().await?;
+        self.pending.settle(&changes);
+        self.reclaim(limbo).await
+    }
+
+    /// Gives the space of slots that nobody names any more back, and the slots to the next writer.
+    async fn reclaim(&self, limbo: Vec<u64>) -> Result<()> {
+        let layout = self.layout();
+        let count = limbo.len();
+        for slot in limbo {
+            // Only space is at stake: a slot that keeps its bytes is cleared before it serves again.
+            if let Err(error) = self.clear_slot(&layout, slot).await {
+                tracing::debug!("slot {slot} keeps its space: {error}");
+            }
+        }
+        if self.slots.release(count) {
+            self.mapper.settle(self.slots.end()).await?;
+            self.trim().await?;
+        }
+        Ok(())
+    }
+
+    /// Cuts what lies behind the slots in use off the file.
+    pub(super) async fn trim(&self) -> Result<()> {
+        let _turn = self.slots.resizing.lock().await;
+        match self.slots.trim(&self.layout()) {
+            Some(len) => self.storage.set_len(len).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Learns from the map which slots are in use, once. Nothing is trusted but the entries themselves.
+    pub(super) async fn scan_slots(&self) -> Result<()> {
+        let _turn = self.slots.resizing.lock().await;
+        if self.slots.is_started() {
+            return Ok(());
+        }
+        let layout = self.layout();
+        let mut used = SlotSet::default();
+        let blocks = layout.block_count();
+        let mut block = 0;
+        while block < blocks {
+            let run = self.mapper.run(block, blocks - block).await?;
+            if let Slot::Data(slot) = run.first {
+                let slots = slot..slot.saturating_add(run.blocks);
+                if slots.end > layout.slot_limit {
+                    return Err(self.needs_repair(format!(
+                        "block {block} is stored in slot {slot}, and only {} can be addressed",
+                        layout.slot_limit
+                    )));
+                }
+                if let Some(shared) = used.insert_new(slots) {
+                    let second = block.saturating_add(shared - slot);
+                    return Err(self.needs_repair(format!(
+                        "slot {shared}, where block {second} is stored, holds another block too"
+                    )));
+                }
+            }
+            block = block.saturating_add(run.blocks.max(1));
+        }
+        self.slots.start(used, self.storage.len().await?);
+        Ok(())
+    }
+
+    fn needs_repair(&self, message: String) -> Error {
+        Error::new(ErrorKind::Corrupt, message)
+            .in_image(self.storage.uri())
+            .with_code("image-needs-repair")
+            .with_hint("the image can be read; repair it with `check -r all` before writing")
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading: runs of blocks that lie together are one request to the storage.
+
+use std::ops::Range;
+
+use super::{BlockMapper, Layout, Mapped, Slot, blocks_of};
+use crate::{Disk, Error, ErrorKind, Result, SECTOR_SIZE};
+
+/// Where a run of guest bytes comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The storage, from this byte on.
+    Stored(u64),
+    /// Nowhere: zeros.
+    Zero,
+    /// The parent, from the same guest byte on.
+    Parent,
+}
+
+impl<M: BlockMapper> Mapped<M> {
+    pub(super) async fn read(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
+        let range = self.request(sector, buf.len() as u64 / SECTOR_SIZE)?;
+        let layout = self.layout();
+        let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        self.read_locked(&layout, range, buf).await
+    }
+
+    /// As `read`, by a caller who holds a lock on the blocks.
+    pub(super) async fn read_locked(
+        &self,
+        layout: &Layout,
+        range: Range<u64>,
+        mut buf: &mut [u8],
+    ) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let block = at / layout.block_size;
+            let first = self.slot_of(block).await?;
+            let (source, end) = self.source(layout, first, at, range.end);
+            let (head, rest) = buf.split_at_mut(length(end - at)?);
+            match source {
+                Source::Zero => head.fill(0),
+                Source::Parent => read_parent(self.parent.as_ref(), at, head).await?,
+                Source::Stored(offset) => {
+                    let done = match self.storage.try_read_at(offset, head) {
+                        Some(done) => done,
+                        None => self.storage.read_at(offset, head).await,
+                    };
+                    done.map_err(|error| self.explain_short(error, block))?;
+                }
+            }
+            buf = rest;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// As `read`, if nothing has to be waited for.
+    pub(super) fn try_read(&self, sector: u64, mut buf: &mut [u8]) -> Option<Result<()>> {
+        let range = match self.request(sector, buf.len() as u64 / SECTOR_SIZE) {
+            Ok(range) => range,
+            Err(error) => return Some(Err(error)),
+        };
+        let layout = self.layout();
+        let _guard = self.blocks.try_share(blocks_of(&range, layout.block_size))?;
+        let mut at = range.start;
+        while at < range.end {
+            let block = at / layout.block_size;
+            let first = self.lookup(block)?;
+            let (source, end) = self.source(&layout, first, at, range.end);
+            let (head, rest) = buf.split_at_mut(length(end - at).ok()?);
+            let done = match source {
+                Source::Zero => {
+                    head.fill(0);
+                    Ok(())
+                }
+                Source::Parent => try_read_parent(self.parent.as_ref(), at, head)?,
+                Source::Stored(offset) => self
+                    .storage
+                    .try_read_at(offset, head)?
+                    .map_err(|error| self.explain_short(error, block)),
+            };
+            if done.is_err() {
+                return Some(done);
+            }
+            buf = rest;
+            at = end;
+        }
+        Some(Ok(()))
+    }
+
+    /// Where the bytes from `at` on come from, and up to where (at most `end`) they come from there in
+    /// one run. `first` is the entry of the block at `at`.
+    pub(super) fn source(&self, layout: &Layout, first: Slot, at: u64, end: u64) -> (Source, u64) {
+        let block = at / layout.block_size;
+        let mut run_end = block.saturating_add(1).saturating_mul(layout.block_size).min(end);
+        let contiguous = layout.stride == layout.block_size;
+        let source = match first {
+            Slot::Data(slot) => {
+                let place = layout.place(slot).unwrap_or(u64::MAX);
+                Source::Stored(place.saturating_add(at % layout.block_size))
+            }
+            Slot::Free if self.parent.is_some() => Source::Parent,
+            Slot::Free | Slot::Zero => Source::Zero,
+        };
+        let mut step = 1;
+        while run_end < end {
+            let follows = match (self.lookup(block.saturating_add(step)), source) {
+                (Some(next @ Slot::Data(_)), Source::Stored(_)) => {
+                    contiguous && next == first.step(step)
+                }
+                (Some(Slot::Free), Source::Parent) => true,
+                (Some(Slot::Free), Source::Zero) => self.parent.is_none(),
+                (Some(Slot::Zero), Source::Zero) => true,
+                _ => false,
+            };
+            if !follows {
+                break;
+            }
+            run_end = run_end.saturating_add(layout.block_size).min(end);
+            step += 1;
+        }
+        (source, run_end)
+    }
+
+    /// A read of a sound entry can only be out of range when the file was cut behind our back.
+    fn explain_short(&self, error: Error, block: u64) -> Error {
+        if error.kind() != ErrorKind::OutOfRange {
+            return error;
+        }
+        Error::new(ErrorKind::Corrupt, format!("block {block} is stored past the end of the file"))
+            .in_image(self.storage.uri())
+            .because(error)
+    }
+}
+
+pub(super) fn length(bytes: u64) -> Result<usize> {
+    usize::try_from(bytes).map_err(|_| Error::new(ErrorKind::Limit, "the request is too large"))
+}
+
+/// The part of `range` that lies on the parent; behind its end everything is zeros.
+pub(super) fn on_parent(parent: Option<&Disk>, range: Range<u64>) -> Range<u64> {
+    let size = parent.map_or(0, Disk::size);
+    range.start.min(size)..range.end.min(size)
+}
+
+/// Reads whole sectors of a parent that may be smaller than its child.
+pub(super) async fn read_parent(parent: Option<&Disk>, at: u64, buf: &mut [u8]) -> Result<()> {
+    let covered = on_parent(parent, at..at.saturating_add(buf.len() as u64));
+    let (head, rest) = buf.split_at_mut(length(covered.end - covered.start)?);
+    rest.fill(0);
+    match parent {
+        Some(parent) if !head.is_empty() => parent.read_at(at, head).await,
+        _ => Ok(()),
+    }
+}
+
+fn try_read_parent(parent: Option<&Disk>, at: u64, buf: &mut [u8]) -> Option<Result<()>> {
+    let covered = on_parent(parent, at..at.saturating_add(buf.len() as u64));
+    let (head, rest) = buf.split_at_mut(length(covered.end - covered.start).ok()?);
+    rest.fill(0);
+    match parent {
+        Some(parent) if !head.is_empty() => {
+            parent.device().try_read_sectors(at / SECTOR_SIZE, head)
+        }
+        _ => Some(Ok(())),
+    }
+}

@@ -1,0 +1,106 @@
+//! Another size for the disk: the engine moves data out of the way, the format switches in one step.
+
+use std::ops::Range;
+
+use super::read::length;
+use super::write::place_in;
+use super::{BlockMapper, Mapped, Slot};
+use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, ZeroMode};
+
+impl<M: BlockMapper> Mapped<M> {
+    pub(super) async fn change_size(&self, size: u64, preallocation: Preallocation) -> Result<()> {
+        self.write_request(0, 0)?;
+        if !size.is_multiple_of(SECTOR_SIZE) || size > i64::MAX as u64 {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("{size} bytes: a disk is a multiple of {SECTOR_SIZE} bytes"),
+            ));
+        }
+        self.start_writing().await?;
+        // Everybody waits; all that follows takes no block's lock of its own.
+        let _guard = self.blocks.own(0..u64::MAX).await;
+        self.publish().await?;
+        let old = self.layout().virtual_size;
+        let needed = if size < old { DeviceCaps::SHRINK } else { DeviceCaps::GROW };
+        if !self.mapper.info().caps.contains(needed) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "Image format driver does not support resize",
+            ));
+        }
+        if size < old {
+            self.free_blocks_from(size.div_ceil(self.layout().block_size)).await?;
+        } else {
+            self.zero_behind_end().await?;
+        }
+        let plan = self.mapper.plan_resize(size, self.slots.end()).await?;
+        self.refresh_layout()?;
+        if plan.vacate_slots > 0 {
+            self.vacate(plan.vacate_slots).await?;
+        }
+        if size < old {
+            self.close_gaps().await?;
+        }
+        self.storage.flush().await?;
+        self.mapper.resize(size, plan, self.slots.end(), preallocation).await?;
+        self.refresh_layout()?;
+        self.slots.restart();
+        self.scan_slots().await?;
+        self.storage.flush().await
+    }
+
+    /// What a former writer left in the last block behind the end of the disk must not come to light.
+    async fn zero_behind_end(&self) -> Result<()> {
+        let layout = self.layout();
+        let within = layout.virtual_size % layout.block_size;
+        if within == 0 {
+            return Ok(());
+        }
+        if let Slot::Data(slot) = self.slot_of(layout.virtual_size / layout.block_size).await? {
+            let place = place_in(&layout, slot, layout.virtual_size)?;
+            let len = layout.block_size - within;
+            self.storage.write_zeroes(place, len, ZeroMode::Deallocate).await?;
+            self.storage.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Moves all data out of the slots below `end`, durably, and lets nobody in again.
+    async fn vacate(&self, end: u64) -> Result<()> {
+        self.slots.withhold_below(end);
+        self.relocate(0..end, end).await?;
+        self.slots.withhold_below(end);
+        Ok(())
+    }
+
+    /// Moves data down until no slot in use lies behind an unused one.
+    async fn close_gaps(&self) -> Result<()> {
+        let end = self.slots.used();
+        self.relocate(end..u64::MAX, 0).await?;
+        self.trim().await
+    }
+
+    /// Moves what is stored in slots of `from` to slots from `lowest` on.
+    async fn relocate(&self, from: Range<u64>, lowest: u64) -> Result<()> {
+        let layout = self.layout();
+        let blocks = layout.block_count();
+        let mut buffer = vec![0; length(layout.stride)?];
+        let mut at = 0;
+        while at < blocks {
+            let run = self.run_of(at, blocks - at).await?;
+            let end = at.saturating_add(run.blocks.max(1));
+            if let Slot::Data(first) = run.first {
+                let last = first.saturating_add(run.blocks - 1);
+                let touched = first < from.end && last >= from.start;
+                for block in at..if touched { end } else { at } {
+                    self.move_owned(&layout, block, from.clone(), lowest, &mut buffer).await?;
+                    if self.pending.len() >= 1024 {
+                        self.publish().await?;
+                    }
+                }
+            }
+            at = end;
+        }
+        self.publish().await
+    }
+}

@@ -1,0 +1,404 @@
+//! Which slots of the file are in use, which can be had, and what they hold when they are handed out.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Layout;
+use crate::{Error, ErrorKind, Result};
+
+/// The allocator of an image. Knows nothing until [`Slots::start`] has told it what the map uses.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    state: Mutex<State>,
+    /// Held while the map is scanned, and while the file's length changes.
+    pub(super) resizing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    started: bool,
+    /// Behind the highest slot that is used, reserved or in limbo.
+    end: u64,
+    /// Slots below `end` that nobody uses.
+    free: SlotSet,
+    /// Slots given up by entries that are not surely durable.
+    limbo: Vec<u64>,
+    /// From this byte on, the storage has never held anything: new slots there read as zeros.
+    fresh_from: u64,
+    /// The storage's length in bytes, as far as slots may rely on it.
+    len: u64,
+    /// Whether the end of the file is ours to cut: slots were added or given up.
+    may_trim: bool,
+}
+
+/// A slot that was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) slot: u64,
+    /// Reads as zeros until it is written. Otherwise it holds stale bytes.
+    pub(super) is_fresh: bool,
+}
+
+/// Slots that go back when this is dropped before [`Reservation::keep`].
+#[derive(Debug)]
+pub(super) struct Reservation<'s> {
+    slots: &'s Slots,
+    taken: Vec<Reserved>,
+}
+
+impl Reservation<'_> {
+    pub(super) fn taken(&self) -> &[Reserved] {
+        &self.taken
+    }
+
+    /// Behind the highest slot of the reservation.
+    pub(super) fn end(&self) -> u64 {
+        self.taken.iter().map(|reserved| reserved.slot + 1).max().unwrap_or(0)
+    }
+
+    /// The slots are in use from here on.
+    pub(super) fn keep(mut self) {
+        self.taken.clear();
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        for reserved in &self.taken {
+            state.free.insert(reserved.slot);
+        }
+    }
+}
+
+impl Slots {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.state().started
+    }
+
+    /// Takes over what the map uses. `used` is consumed; `len` is the storage's length in bytes.
+    pub(super) fn start(&self, used: SlotSet, len: u64) {
+        let mut state = self.state();
+        state.end = used.end();
+        state.free = used.complement();
+        state.limbo.clear();
+        state.fresh_from = state.fresh_from.max(len);
+        state.len = len;
+        state.started = true;
+    }
+
+    /// Forgets the numbering, not the bytes: the map is scanned again before the next allocation.
+    pub(super) fn restart(&self) {
+        self.state().started = false;
+    }
+
+    /// Behind the highest slot in use.
+    pub(super) fn end(&self) -> u64 {
+        self.state().end
+    }
+
+    /// Hands out `count` slots from `lowest` on, those that were used before first. `None`: there are
+    /// not that many, but slots in limbo will be free after the next publication.
+    ///
+    /// # Errors
+    /// `NoSpace` when the format cannot address another slot.
+    pub(super) fn reserve(
+        &self,
+        count: usize,
+        lowest: u64,
+        layout: &Layout,
+    ) -> Result<Option<Reservation<'_>>> {
+        let mut reservation = Reservation { slots: self, taken: Vec::with_capacity(count) };
+        let mut state = self.state();
+        if state.end < lowest {
+            let skipped = state.end..lowest;
+            state.end = lowest;
+            skipped.for_each(|slot| state.free.insert(slot));
+        }
+        while reservation.taken.len() < count {
+            let slot = match state.free.take_first(lowest) {
+                Some(slot) => slot,
+                None if state.end < layout.slot_limit => {
+                    state.end += 1;
+                    state.end - 1
+                }
+                None if !state.limbo.is_empty() => {
+                    drop(state);
+                    return Ok(None);
+                }
+                None => {
+                    drop(state);
+                    return Err(Error::new(
+                        ErrorKind::NoSpace,
+                        format!("all {} blocks of the image are in use", layout.slot_limit),
+                    ));
+                }
+            };
+            let start = layout.slot_start(slot).unwrap_or(0);
+            let is_fresh = start >= state.fresh_from;
+            state.fresh_from = state.fresh_from.max(start.saturating_add(layout.stride));
+            state.may_trim = true;
+            reservation.taken.push(Reserved { slot, is_fresh });
+        }
+        drop(state);
+        Ok(Some(reservation))
+    }
+
+    /// Nobody may get a slot below `end` any more.
+    pub(super) fn withhold_below(&self, end: u64) {
+        let mut state = self.state();
+        while let Some(slot) = state.free.first().filter(|slot| *slot < end) {
+            state.free.remove(slot);
+        }
+    }
+
+    /// A slot that was given up by an entry that is now pending.
+    pub(super) fn give_up(&self, slot: u64) {
+        let mut state = self.state();
+        state.limbo.push(slot);
+        state.may_trim = true;
+    }
+
+    /// The slots given up so far.
+    pub(super) fn limbo(&self) -> Vec<u64> {
+        self.state().limbo.clone()
+    }
+
+    /// The entries that gave up the first `count` slots in limbo are durable. Says whether the end of
+    /// the slots in use moved down.
+    pub(super) fn release(&self, count: usize) -> bool {
+        let mut state = self.state();
+        let count = count.min(state.limbo.len());
+        let released: Vec<u64> = state.limbo.drain(..count).collect();
+        released.into_iter().for_each(|slot| state.free.insert(slot));
+        state.drop_free_tail()
+    }
+
+    /// The storage's length that slots rely on, bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.state().len
+    }
+
+    pub(super) fn set_len(&self, len: u64) {
+        self.state().len = len;
+    }
+
+    /// The length that suffices for the slots in use, if the file is longer and its end is ours.
+    /// The allocator relies on that length at once, so that nobody counts on what is about to be cut.
+    pub(super) fn trim(&self, layout: &Layout) -> Option<u64> {
+        let mut state = self.state();
+        state.drop_free_tail();
+        let needed = layout.slot_start(state.end)?;
+        let trims = state.started && state.may_trim && state.len > needed;
+        trims.then(|| {
+            state.len = needed;
+            needed
+        })
+    }
+
+    /// How many slots are in use.
+    pub(super) fn used(&self) -> u64 {
+        let state = self.state();
+        state.end - state.free.len() - state.limbo.len() as u64
+    }
+}
+
+impl State {
+    fn drop_free_tail(&mut self) -> bool {
+        let before = self.end;
+        while self.end > 0 && self.free.contains(self.end - 1) {
+            self.end -= 1;
+            self.free.remove(self.end);
+        }
+        self.end < before
+    }
+}
+
+/// A set of slot numbers, one bit each. Its memory is in proportion to the highest number.
+#[derive(Debug, Default)]
+pub(super) struct SlotSet {
+    words: Vec<u64>,
+    len: u64,
+    /// No member is in a word before this one.
+    first_word: usize,
+}
+
+fn place(slot: u64) -> (usize, u64) {
+    // A slot lies in the file, so its number is far below what a usize holds on 64 bits; elsewhere
+    // the vector's growth fails first.
+    (usize::try_from(slot / 64).unwrap_or(usize::MAX), 1 << (slot % 64))
+}
+
+impl SlotSet {
+    pub(super) fn contains(&self, slot: u64) -> bool {
+        let (word, bit) = place(slot);
+        self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    pub(super) fn insert(&mut self, slot: u64) {
+        let (word, bit) = place(slot);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit == 0) {
+            *bits |= bit;
+            self.len += 1;
+            self.first_word = self.first_word.min(word);
+        }
+    }
+
+    /// Adds `slots`; the first that was in the set already is returned.
+    pub(super) fn insert_new(&mut self, slots: Range<u64>) -> Option<u64> {
+        for slot in slots {
+            let before = self.len;
+            self.insert(slot);
+            if self.len == before {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    pub(super) fn remove(&mut self, slot: u64) {
+        let (word, bit) = place(slot);
+        if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit != 0) {
+            *bits &= !bit;
+            self.len -= 1;
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn first(&mut self) -> Option<u64> {
+        let word = self.words.iter().skip(self.first_word).position(|bits| *bits != 0);
+        self.first_word = self.first_word.saturating_add(word?);
+        let bits = self.words.get(self.first_word)?;
+        Some(self.first_word as u64 * 64 + u64::from(bits.trailing_zeros()))
+    }
+
+    /// Removes and returns the lowest member that is not below `lowest`.
+    fn take_first(&mut self, lowest: u64) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut found = self.first()?;
+        if found < lowest {
+            let end = self.words.len() as u64 * 64;
+            found = (lowest..end).find(|slot| self.contains(*slot))?;
+        }
+        self.remove(found);
+        Some(found)
+    }
+
+    /// Behind the highest member.
+    fn end(&self) -> u64 {
+        match self.words.iter().rposition(|bits| *bits != 0) {
+            Some(word) => {
+                let bits = self.words.get(word).copied().unwrap_or(0);
+                (word as u64 + 1) * 64 - u64::from(bits.leading_zeros())
+            }
+            None => 0,
+        }
+    }
+
+    /// What lies below the highest member and is not in the set.
+    fn complement(mut self) -> Self {
+        let end = self.end();
+        let (last, bit) = place(end);
+        self.words.truncate(last + 1);
+        for word in &mut self.words {
+            *word = !*word;
+        }
+        if let Some(word) = self.words.get_mut(last) {
+            *word &= bit - 1;
+        }
+        let len = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { words: self.words, len, first_word: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout {
+            virtual_size: 100 << 20,
+            block_size: 1 << 20,
+            slots_start: 4096,
+            stride: 1 << 20,
+            lead: 0,
+            slot_limit: 100,
+            has_zero_slots: true,
+            is_fixed: false,
+        }
+    }
+
+    fn used(members: &[u64]) -> SlotSet {
+        let mut set = SlotSet::default();
+        members.iter().for_each(|slot| set.insert(*slot));
+        set
+    }
+
+    fn reserve(slots: &Slots, count: usize) -> Vec<(u64, bool)> {
+        let reservation = slots.reserve(count, 0, &layout()).unwrap().unwrap();
+        let taken = reservation.taken().iter().map(|r| (r.slot, r.is_fresh)).collect();
+        reservation.keep();
+        taken
+    }
+
+    #[test]
+    fn holes_are_handed_out_first_and_hold_stale_bytes() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 2, 65]), 4096 + (66 << 20));
+        let taken = reserve(&slots, 64);
+        assert_eq!(taken[..3], [(1, false), (3, false), (4, false)]);
+        assert_eq!(taken[62..], [(64, false), (66, true)]);
+    }
+
+    #[test]
+    fn a_slot_that_was_rolled_back_is_stale_when_it_comes_again() {
+        let slots = Slots::default();
+        slots.start(used(&[]), 4096);
+        drop(slots.reserve(1, 0, &layout()).unwrap());
+        assert_eq!(reserve(&slots, 2), [(0, false), (1, true)]);
+    }
+
+    #[test]
+    fn a_slot_in_limbo_is_not_handed_out_before_it_is_released() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 1]), 4096 + (2 << 20));
+        slots.give_up(0);
+        assert_eq!(reserve(&slots, 1), [(2, true)]);
+        slots.release(1);
+        assert_eq!(reserve(&slots, 1), [(0, false)]);
+    }
+
+    #[test]
+    fn the_end_moves_down_over_free_slots_and_the_file_is_cut_there() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 1, 2]), 4096 + (3 << 20));
+        assert_eq!(slots.trim(&layout()), None, "a tail that is not ours stays");
+        slots.give_up(1);
+        slots.give_up(2);
+        assert!(slots.release(2));
+        assert_eq!(slots.trim(&layout()), Some(4096 + (1 << 20)));
+        assert_eq!(reserve(&slots, 1), [(1, false)], "what was cut off held bytes once");
+    }
+
+    #[test]
+    fn a_full_format_says_so() {
+        let slots = Slots::default();
+        slots.start(used(&(0..100).collect::<Vec<_>>()), 4096 + (100 << 20));
+        let error = slots.reserve(1, 0, &layout()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        slots.give_up(7);
+        assert!(slots.reserve(1, 0, &layout()).unwrap().is_none());
+    }
+}

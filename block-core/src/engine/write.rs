@@ -1,0 +1,297 @@
+//! Writing: in place where blocks are stored, by a transaction where they are not.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::read::{length, on_parent, read_parent};
+use super::slots::{Reservation, Reserved};
+use super::{BlockMapper, Change, Layout, Mapped, Slot, blocks_of};
+use crate::{Error, ErrorKind, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroMode};
+
+/// Blocks that one transaction allocates at most: what a failure rolls back, and how long readers wait.
+const BLOCKS_IN_TRANSACTION: u64 = 64;
+
+/// Pending entries that are written out without waiting for a flush.
+const DIRTY_LIMIT: usize = 1 << 16;
+
+/// The part of a request that falls into one block.
+#[derive(Debug, Clone)]
+struct Part {
+    block: u64,
+    /// Guest bytes.
+    range: Range<u64>,
+    /// Where they are in the caller's buffer.
+    buf: Range<usize>,
+    /// What the map says now.
+    slot: Slot,
+}
+
+impl<M: BlockMapper> Mapped<M> {
+    pub(super) async fn write(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()> {
+        let range = self.write_request(sector, buf.len() as u64 / SECTOR_SIZE)?;
+        self.start_writing().await?;
+        if !self.write_in_place(&range, buf).await? {
+            self.write_allocating(range, buf).await?;
+        }
+        match flags.contains(WriteFlags::FUA) {
+            true => self.publish().await,
+            false => self.relieve().await,
+        }
+    }
+
+    /// What every change goes through first: the map is scanned once, so that nothing is ever written
+    /// into a slot that two blocks share.
+    pub(super) async fn start_writing(&self) -> Result<()> {
+        if !self.touched.load(Ordering::Acquire) {
+            self.scan_slots().await?;
+            self.touched.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Writes pending entries out when there are too many to keep.
+    pub(super) async fn relieve(&self) -> Result<()> {
+        match self.pending.len() >= DIRTY_LIMIT {
+            true => self.publish().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Writes into blocks that are all stored. `false`: they are not, and nothing was written.
+    async fn write_in_place(&self, range: &Range<u64>, buf: &[u8]) -> Result<bool> {
+        let layout = self.layout();
+        let blocks = blocks_of(range, layout.block_size);
+        let _guard = self.blocks.share(blocks.clone()).await;
+        for block in blocks {
+            if !matches!(self.slot_of(block).await?, Slot::Data(_)) {
+                return Ok(false);
+            }
+        }
+        let mut writer = RunWriter::new(&*self.storage, buf);
+        for part in self.parts(&layout, range.clone(), 0).await? {
+            if let Slot::Data(slot) = part.slot {
+                writer.add(place_in(&layout, slot, part.range.start)?, part.buf).await?;
+            }
+        }
+        writer.finish().await?;
+        Ok(true)
+    }
+
+    async fn write_allocating(&self, range: Range<u64>, buf: &[u8]) -> Result<()> {
+        let layout = self.layout();
+        let step = layout.block_size.saturating_mul(BLOCKS_IN_TRANSACTION);
+        let mut at = range.start;
+        while at < range.end {
+            let end = (at - at % layout.block_size).saturating_add(step).min(range.end);
+            let blocks = blocks_of(&(at..end), layout.block_size);
+            let _guard = self.blocks.own(blocks).await;
+            let first = length(at - range.start)?;
+            self.write_transaction(at..end, first, buf).await?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Reserves, writes, and makes the entries visible. The caller owns the blocks.
+    ///
+    /// Until the last step nothing but unused space has changed; dropping this future, or an error,
+    /// gives the slots back.
+    pub(super) async fn write_transaction(
+        &self,
+        range: Range<u64>,
+        first: usize,
+        buf: &[u8],
+    ) -> Result<()> {
+        let layout = self.layout();
+        let parts = self.parts(&layout, range, first).await?;
+        let missing = parts.iter().filter(|part| !matches!(part.slot, Slot::Data(_))).count();
+        let reservation = self.reserve(missing, 0, &layout).await?;
+        let mut reserved = reservation.taken().iter();
+        let mut changes = Vec::with_capacity(missing);
+        let mut writer = RunWriter::new(&*self.storage, buf);
+        for part in parts {
+            if let Slot::Data(slot) = part.slot {
+                writer.add(place_in(&layout, slot, part.range.start)?, part.buf).await?;
+                continue;
+            }
+            let Some(target) = reserved.next() else { break };
+            self.fill(&layout, &part, *target, &mut writer).await?;
+            changes.push(Change { block: part.block, slot: Slot::Data(target.slot) });
+        }
+        writer.finish().await?;
+        self.pending.insert(changes);
+        reservation.keep();
+        Ok(())
+    }
+
+    /// Writes one block into its new slot: the caller's part, and what has to be around it.
+    async fn fill(
+        &self,
+        layout: &Layout,
+        part: &Part,
+        target: Reserved,
+        writer: &mut RunWriter<'_>,
+    ) -> Result<()> {
+        let block_start = part.block.saturating_mul(layout.block_size);
+        let visible =
+            block_start..block_start.saturating_add(layout.block_size).min(layout.virtual_size);
+        let covers = part.range.end - part.range.start == layout.stride;
+        if !target.is_fresh && !covers {
+            self.clear_slot(layout, target.slot).await?;
+        }
+        let place = place_in(layout, target.slot, part.range.start)?;
+        let around = [visible.start..part.range.start, part.range.end..visible.end];
+        if part.slot == Slot::Free && self.parent_shows(&around).await? {
+            // In one piece: the storage sees one write, and the caller's bytes are in it.
+            let mut whole = vec![0; length(visible.end - visible.start)?];
+            let head = length(part.range.start - visible.start)?;
+            let tail = head.saturating_add(part.buf.len());
+            let parent = self.parent.as_ref();
+            if let Some(bytes) = whole.get_mut(..head) {
+                read_parent(parent, visible.start, bytes).await?;
+            }
+            if let (Some(to), Some(from)) = (whole.get_mut(head..tail), writer.bytes(&part.buf)) {
+                to.copy_from_slice(from);
+            }
+            if let Some(bytes) = whole.get_mut(tail..) {
+                read_parent(parent, part.range.end, bytes).await?;
+            }
+            return self
+                .storage
+                .write_at(place_in(layout, target.slot, visible.start)?, &whole)
+                .await;
+        }
+        writer.add(place, part.buf.clone()).await
+    }
+
+    /// Whether the parent holds anything but zeros in `ranges`, as far as its map tells.
+    pub(super) async fn parent_shows(&self, ranges: &[Range<u64>]) -> Result<bool> {
+        for range in ranges {
+            let covered = on_parent(self.parent.as_ref(), range.clone());
+            if let (Some(parent), false) = (&self.parent, covered.is_empty()) {
+                let extents = parent.extents(covered).await?;
+                if extents.as_slice().iter().any(|extent| !extent.is_zero()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes a slot that held something read as zeros.
+    pub(super) async fn clear_slot(&self, layout: &Layout, slot: u64) -> Result<()> {
+        let start = layout.slot_start(slot).ok_or_else(too_far)?;
+        self.storage.write_zeroes(start, layout.stride, ZeroMode::Deallocate).await
+    }
+
+    /// Slots for `count` blocks, with the file long enough for them.
+    pub(super) async fn reserve(
+        &self,
+        count: usize,
+        lowest: u64,
+        layout: &Layout,
+    ) -> Result<Reservation<'_>> {
+        let reservation = match self.slots.reserve(count, lowest, layout)? {
+            Some(reservation) => reservation,
+            None => {
+                self.publish().await?;
+                self.slots.reserve(count, lowest, layout)?.ok_or_else(|| {
+                    Error::new(ErrorKind::NoSpace, "slots given up elsewhere are not free yet")
+                })?
+            }
+        };
+        let end = layout.slot_start(reservation.end()).ok_or_else(too_far)?;
+        if count > 0 {
+            self.ensure_len(end, layout).await?;
+        }
+        Ok(reservation)
+    }
+
+    /// Makes the file `end` bytes long or more: slots are whole, and readers never meet its end.
+    async fn ensure_len(&self, end: u64, layout: &Layout) -> Result<()> {
+        if self.slots.len() >= end {
+            return Ok(());
+        }
+        let _turn = self.slots.resizing.lock().await;
+        let len = self.slots.len();
+        if len >= end {
+            return Ok(());
+        }
+        if !self.storage.caps().contains(StorageCaps::RESIZE) {
+            return Err(Error::new(
+                ErrorKind::NoSpace,
+                format!("the image needs {end} bytes and {} holds {len}", self.storage.uri()),
+            ));
+        }
+        // A little ahead, so that a writer of new blocks does not change the length with each of them.
+        let ahead = self.slots.end() / 8;
+        let limit = layout.slot_start(layout.slot_limit).unwrap_or(end).max(end);
+        let len = end.saturating_add(ahead.min(64).saturating_mul(layout.stride)).min(limit);
+        self.storage.set_len(len).await?;
+        self.slots.set_len(len);
+        Ok(())
+    }
+
+    /// Cuts guest bytes into blocks; `first` is where the first of them is in the caller's buffer.
+    async fn parts(&self, layout: &Layout, range: Range<u64>, first: usize) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        let (mut at, mut buf) = (range.start, first);
+        while at < range.end {
+            let block = at / layout.block_size;
+            let end = block.saturating_add(1).saturating_mul(layout.block_size).min(range.end);
+            let buf_end = buf.saturating_add(length(end - at)?);
+            let slot = self.slot_of(block).await?;
+            parts.push(Part { block, range: at..end, buf: buf..buf_end, slot });
+            (at, buf) = (end, buf_end);
+        }
+        Ok(parts)
+    }
+}
+
+/// Where a guest byte lies in the storage when its block is in `slot`.
+pub(super) fn place_in(layout: &Layout, slot: u64, at: u64) -> Result<u64> {
+    let place = layout.place(slot).ok_or_else(too_far)?;
+    Ok(place.saturating_add(at % layout.block_size))
+}
+
+pub(super) fn too_far() -> Error {
+    Error::new(ErrorKind::Limit, "the image would pass the largest file offset")
+}
+
+/// Writes parts of one buffer; parts that follow each other in buffer and storage are one request.
+struct RunWriter<'a> {
+    storage: &'a dyn Storage,
+    buf: &'a [u8],
+    offset: u64,
+    run: Range<usize>,
+}
+
+impl<'a> RunWriter<'a> {
+    fn new(storage: &'a dyn Storage, buf: &'a [u8]) -> Self {
+        Self { storage, buf, offset: 0, run: 0..0 }
+    }
+
+    fn bytes(&self, range: &Range<usize>) -> Option<&'a [u8]> {
+        self.buf.get(range.clone())
+    }
+
+    async fn add(&mut self, offset: u64, range: Range<usize>) -> Result<()> {
+        let follows = self.run.end == range.start
+            && self.offset.saturating_add(self.run.len() as u64) == offset;
+        if follows && !self.run.is_empty() {
+            self.run.end = range.end;
+            return Ok(());
+        }
+        self.finish().await?;
+        (self.offset, self.run) = (offset, range);
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let run = std::mem::take(&mut self.run);
+        match self.buf.get(run) {
+            Some(bytes) if !bytes.is_empty() => self.storage.write_at(self.offset, bytes).await,
+            _ => Ok(()),
+        }
+    }
+}

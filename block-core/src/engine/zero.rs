@@ -1,0 +1,215 @@
+//! Zeroing and discarding: entries where whole blocks are meant, bytes where parts are.
+
+use std::ops::Range;
+
+use super::write::place_in;
+use super::{BlockMapper, Change, Layout, Mapped, Slot, SlotRun, blocks_of};
+use crate::{Result, ZeroFlags, ZeroMode};
+
+/// Blocks whose entries one step changes at most, so that others get their turn.
+const BLOCKS_IN_STEP: u64 = 4096;
+
+/// Bytes of zeros written at once where a parent must be hidden and no entry can say so.
+const ZEROS: usize = 1 << 16;
+
+/// What the caller wants to read afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// Zeros; space may be given back or not.
+    Zeros(ZeroMode),
+    /// Zeros or the old content, whatever frees most.
+    Anything,
+}
+
+impl<M: BlockMapper> Mapped<M> {
+    pub(super) async fn zero(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
+        let range = self.write_request(sector, count)?;
+        let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {
+            true => ZeroMode::Deallocate,
+            false => ZeroMode::Allocate,
+        };
+        self.clear(range, Goal::Zeros(mode)).await?;
+        match flags.contains(ZeroFlags::FUA) {
+            true => self.publish().await,
+            false => self.relieve().await,
+        }
+    }
+
+    pub(super) async fn forget(&self, sector: u64, count: u64) -> Result<()> {
+        let range = self.write_request(sector, count)?;
+        self.clear(range, Goal::Anything).await?;
+        self.relieve().await
+    }
+
+    async fn clear(&self, range: Range<u64>, goal: Goal) -> Result<()> {
+        self.start_writing().await?;
+        let layout = self.layout();
+        let mut at = range.start;
+        while at < range.end {
+            let blocks = blocks_of(&(at..range.end), layout.block_size);
+            // A look without lock, to skip what needs nothing; it is repeated under the lock.
+            let run = self.run_of(blocks.start, blocks.end - blocks.start).await?;
+            let needs_nothing = match run.first {
+                Slot::Zero => true,
+                Slot::Free => self.parent.is_none() || goal == Goal::Anything,
+                Slot::Data(_) => false,
+            };
+            let step = if needs_nothing { run.blocks } else { run.blocks.min(BLOCKS_IN_STEP) };
+            let step_end = blocks.start.saturating_add(step.max(1));
+            let end = step_end.saturating_mul(layout.block_size).min(range.end);
+            let _guard = self.blocks.own(blocks.start..step_end).await;
+            self.clear_step(&layout, at..end, goal).await?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Clears a range whose blocks the caller owns.
+    async fn clear_step(&self, layout: &Layout, range: Range<u64>, goal: Goal) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let blocks = blocks_of(&(at..range.end), layout.block_size);
+            let run = self.run_of(blocks.start, blocks.end - blocks.start).await?;
+            let run_end = blocks.start.saturating_add(run.blocks.max(1));
+            let end = run_end.saturating_mul(layout.block_size).min(range.end);
+            self.clear_run(layout, run, at..end, goal).await?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    async fn clear_run(
+        &self,
+        layout: &Layout,
+        run: SlotRun,
+        range: Range<u64>,
+        goal: Goal,
+    ) -> Result<()> {
+        match run.first {
+            Slot::Zero => Ok(()),
+            Slot::Free if self.parent.is_none() || goal == Goal::Anything => Ok(()),
+            Slot::Free => self.hide_parent(layout, range).await,
+            Slot::Data(slot) => self.clear_data(layout, slot, range, goal).await,
+        }
+    }
+
+    /// Zeros over blocks that show the parent.
+    async fn hide_parent(&self, layout: &Layout, range: Range<u64>) -> Result<()> {
+        let (head, whole, tail) = split(layout, range);
+        for part in [head, tail] {
+            if !part.is_empty() && self.parent_shows(std::slice::from_ref(&part)).await? {
+                self.write_zero_bytes(part).await?;
+            }
+        }
+        if !layout.has_zero_slots {
+            return self.write_zero_bytes(whole).await;
+        }
+        let blocks = blocks_of(&whole, layout.block_size);
+        self.pending.insert(blocks.map(|block| Change { block, slot: Slot::Zero }));
+        Ok(())
+    }
+
+    /// Zeros over blocks that are stored in consecutive slots.
+    async fn clear_data(
+        &self,
+        layout: &Layout,
+        slot: u64,
+        range: Range<u64>,
+        goal: Goal,
+    ) -> Result<()> {
+        let first = range.start / layout.block_size;
+        let keeps_slots = layout.is_fixed
+            || goal == Goal::Zeros(ZeroMode::Allocate)
+            || (self.parent.is_some() && !layout.has_zero_slots);
+        let (head, whole, tail) = match keeps_slots {
+            true => (range.clone(), range.end..range.end, range.end..range.end),
+            false => split(layout, range),
+        };
+        let mode = match goal {
+            Goal::Zeros(mode) => mode,
+            Goal::Anything => ZeroMode::Deallocate,
+        };
+        for part in [head, tail] {
+            self.zero_stored(layout, slot, first, part, mode).await?;
+        }
+        let entry = if layout.has_zero_slots { Slot::Zero } else { Slot::Free };
+        for block in blocks_of(&whole, layout.block_size) {
+            // Pending first: what is in limbo has an entry that gave it up.
+            self.pending.insert([Change { block, slot: entry }]);
+            self.slots.give_up(slot.saturating_add(block - first));
+        }
+        Ok(())
+    }
+
+    /// Zeros the bytes of stored blocks; `slot` is where block `first` is.
+    async fn zero_stored(
+        &self,
+        layout: &Layout,
+        slot: u64,
+        first: u64,
+        range: Range<u64>,
+        mode: ZeroMode,
+    ) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let block = at / layout.block_size;
+            let end = block.saturating_add(1).saturating_mul(layout.block_size).min(range.end);
+            let place = place_in(layout, slot.saturating_add(block - first), at)?;
+            self.storage.write_zeroes(place, end - at, mode).await?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros as data into blocks the caller owns.
+    async fn write_zero_bytes(&self, range: Range<u64>) -> Result<()> {
+        let zeros = [0; ZEROS];
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(ZEROS as u64);
+            let bytes = zeros.get(..super::read::length(len)?).unwrap_or(&zeros);
+            self.write_transaction(at..at.saturating_add(len), 0, bytes).await?;
+            at = at.saturating_add(len);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a range into a partial block, whole blocks, and a partial block. A range that reaches the end
+/// of the disk covers the last block wholly.
+fn split(layout: &Layout, range: Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
+    let whole_start = range.start.next_multiple_of(layout.block_size).min(range.end);
+    let whole_end = match range.end == layout.virtual_size {
+        true => range.end,
+        false => (range.end - range.end % layout.block_size).max(whole_start),
+    };
+    if range.start < whole_start && range.end <= whole_start {
+        return (range.clone(), range.end..range.end, range.end..range.end);
+    }
+    (range.start..whole_start, whole_start..whole_end, whole_end..range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_at_block_boundaries_and_the_end_of_the_disk_is_one() {
+        let layout = Layout {
+            virtual_size: 3500,
+            block_size: 1000,
+            slots_start: 0,
+            stride: 1000,
+            lead: 0,
+            slot_limit: 4,
+            has_zero_slots: true,
+            is_fixed: false,
+        };
+        assert_eq!(split(&layout, 100..200), (100..200, 200..200, 200..200));
+        assert_eq!(split(&layout, 100..1000), (100..1000, 1000..1000, 1000..1000));
+        assert_eq!(split(&layout, 100..2500), (100..1000, 1000..2000, 2000..2500));
+        assert_eq!(split(&layout, 1000..3000), (1000..1000, 1000..3000, 3000..3000));
+        assert_eq!(split(&layout, 2900..3500), (2900..3000, 3000..3500, 3500..3500));
+        assert_eq!(split(&layout, 3100..3500), (3100..3500, 3500..3500, 3500..3500));
+    }
+}
