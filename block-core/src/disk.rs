@@ -49,7 +49,7 @@ impl Disk {
     pub async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let len = buf.len() as u64;
         self.in_range(offset, len)?;
-        if offset % SECTOR_SIZE == 0 && len % SECTOR_SIZE == 0 {
+        if offset.is_multiple_of(SECTOR_SIZE) && len.is_multiple_of(SECTOR_SIZE) {
             let sector = offset / SECTOR_SIZE;
             return match self.device.try_read_sectors(sector, buf) {
                 Some(done) => done,
@@ -67,7 +67,7 @@ impl Disk {
         let len = buf.len() as u64;
         let end = self.in_range(offset, len)?;
         let sectors = offset / SECTOR_SIZE..end.div_ceil(SECTOR_SIZE);
-        if offset % SECTOR_SIZE == 0 && len % SECTOR_SIZE == 0 {
+        if offset.is_multiple_of(SECTOR_SIZE) && len.is_multiple_of(SECTOR_SIZE) {
             let _guard = self.writes.share(sectors).await;
             return self.device.write_sectors(offset / SECTOR_SIZE, buf, flags).await;
         }

@@ -129,8 +129,10 @@ impl Inner {
         let first_whole = range.start.div_ceil(CHUNK64);
         let end_whole = range.end / CHUNK64;
         if first_whole < end_whole {
-            let mut tail = self.chunks.split_off(&first_whole);
-            self.chunks.append(&mut tail.split_off(&end_whole));
+            let dropped = self.chunks.range(first_whole..end_whole).map(|(chunk, _)| *chunk);
+            for chunk in dropped.collect::<Vec<_>>() {
+                self.chunks.remove(&chunk);
+            }
         }
         let whole = first_whole * CHUNK64..(end_whole * CHUNK64).max(first_whole * CHUNK64);
         let edges =

@@ -67,7 +67,7 @@ pub fn human(bytes: u64) -> String {
 /// `%.3g` for 0 <= value < 1000.
 fn three_digits(value: f64) -> String {
     let decimals = match value {
-        v if v == 0.0 => return "0".into(),
+        0.0 => return "0".into(),
         v if v >= 99.95 => 0,
         v if v >= 9.995 => 1,
         v if v >= 0.9995 => 2,

@@ -80,6 +80,7 @@ pub struct StorageId(pub u64, pub u64);
 /// **Failures.** A failed write may have landed in part. A failed flush promises nothing about any
 /// write since the last good one.
 #[async_trait]
+#[expect(clippy::len_without_is_empty, reason = "a length is asked for, emptiness never")]
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The name this storage was opened by, for messages and for resolving relative references.
     fn uri(&self) -> &str;

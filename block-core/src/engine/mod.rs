@@ -37,6 +37,8 @@ mod read;
 mod resize;
 mod slots;
 mod table;
+#[cfg(test)]
+mod tests;
 mod write;
 mod zero;
 
@@ -162,9 +164,10 @@ impl<M: BlockMapper> Mapped<M> {
     }
 }
 
-/// The blocks that a range of guest bytes touches.
+/// The blocks that a range of guest bytes touches; an empty range touches none.
 fn blocks_of(range: &Range<u64>, block_size: u64) -> Range<u64> {
-    range.start / block_size..range.end.div_ceil(block_size)
+    let first = range.start / block_size;
+    first..if range.is_empty() { first } else { range.end.div_ceil(block_size) }
 }
 
 /// Refuses what would make the engine's arithmetic overflow or divide by zero.

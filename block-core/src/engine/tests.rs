@@ -1,0 +1,234 @@
+//! The engine against a model: a map of 32-bit entries in memory, nothing else.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{BlockMapper, Change, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun};
+use crate::{
+    Access, BlockDevice, DeviceCaps, Disk, Error, ErrorKind, ImageInfo, MemStorage, Options,
+    Preallocation, Result, Storage, WriteFlags, ZeroFlags,
+};
+
+const BLOCK: u64 = 4096;
+const BLOCKS: u64 = 40;
+/// The last block is partial.
+const SIZE: u64 = BLOCKS * BLOCK - 1536;
+
+#[derive(Debug)]
+struct TestMap {
+    storage: Arc<dyn Storage>,
+    table: PagedTable,
+    lead: u64,
+}
+
+impl TestMap {
+    async fn create(storage: &Arc<MemStorage>) {
+        storage.write_at(0, &[0xff; 4 * BLOCKS as usize]).await.unwrap();
+        storage.set_len(BLOCK).await.unwrap();
+    }
+
+    fn open(storage: &Arc<MemStorage>, lead: u64, parent: Option<Disk>) -> Arc<Mapped<Self>> {
+        let storage: Arc<dyn Storage> = storage.clone();
+        let table = PagedTable::new(Arc::clone(&storage), 0, BLOCKS, 1 << 20);
+        let map = Arc::new(Self { storage, table, lead });
+        Mapped::open(map, Access::ReadWrite, parent).unwrap()
+    }
+}
+
+fn decode(entry: u32) -> Slot {
+    match entry {
+        u32::MAX => Slot::Free,
+        0xffff_fffe => Slot::Zero,
+        slot => Slot::Data(slot.into()),
+    }
+}
+
+#[async_trait]
+impl BlockMapper for TestMap {
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn layout(&self) -> Layout {
+        Layout {
+            virtual_size: SIZE,
+            block_size: BLOCK,
+            slots_start: BLOCK,
+            stride: BLOCK + self.lead,
+            lead: self.lead,
+            slot_limit: BLOCKS,
+            has_zero_slots: true,
+            is_fixed: false,
+        }
+    }
+
+    fn info(&self) -> ImageInfo {
+        ImageInfo::new("test", SIZE, DeviceCaps::WRITE | DeviceCaps::COMPACT)
+    }
+
+    fn slot(&self, block: u64) -> Option<Slot> {
+        self.table.get(block).map(decode)
+    }
+
+    async fn load(&self, block: u64) -> Result<Slot> {
+        Ok(decode(self.table.load(block).await?))
+    }
+
+    async fn run(&self, block: u64, _: u64) -> Result<SlotRun> {
+        Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
+    }
+
+    async fn prepare(&self, _: &[Change], _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn publish(&self, changes: &[Change]) -> Result<()> {
+        let entries: Vec<(u64, u32)> = changes
+            .iter()
+            .map(|change| match change.slot {
+                Slot::Free => (change.block, u32::MAX),
+                Slot::Zero => (change.block, u32::MAX - 1),
+                Slot::Data(slot) => (change.block, slot as u32),
+            })
+            .collect();
+        self.table.write(&entries).await
+    }
+
+    async fn settle(&self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn plan_resize(&self, _: u64, _: u64) -> Result<ResizePlan> {
+        Err(Error::new(ErrorKind::Unsupported, "not here"))
+    }
+
+    async fn resize(&self, _: u64, _: ResizePlan, _: u64, _: Preallocation) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "not here"))
+    }
+
+    async fn amend(&self, _: &Options) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "not here"))
+    }
+
+    async fn close(&self, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A seeded stream of numbers (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below
+    }
+}
+
+async fn random_steps(seed: u64, lead: u64, parent: Option<(Disk, Vec<u8>)>) {
+    let storage = MemStorage::new();
+    TestMap::create(&storage).await;
+    let (parent, mut model) = match parent {
+        Some((disk, content)) => (Some(disk), content),
+        None => (None, vec![0; SIZE as usize]),
+    };
+    let mut device = TestMap::open(&storage, lead, parent.clone());
+    let mut dice = Dice(seed);
+    for step in 0..400 {
+        let disk = Disk::new(device.clone());
+        let at = dice.roll(SIZE);
+        let len = dice.roll((SIZE - at).min(3 * BLOCK)) + 1;
+        let range = at as usize..(at + len) as usize;
+        match dice.roll(12) {
+            0..5 => {
+                let bytes: Vec<u8> = (0..len).map(|_| dice.roll(256) as u8).collect();
+                disk.write_at(at, &bytes, WriteFlags::empty()).await.unwrap();
+                model[range].copy_from_slice(&bytes);
+            }
+            5 | 6 => {
+                let flags =
+                    if dice.roll(2) == 0 { ZeroFlags::MAY_UNMAP } else { ZeroFlags::empty() };
+                disk.write_zeroes(at, len, flags).await.unwrap();
+                model[range].fill(0);
+            }
+            7 => {
+                disk.discard(at, len).await.unwrap();
+                let mut now = vec![0; len as usize];
+                disk.read_at(at, &mut now).await.unwrap();
+                for (new, old) in now.iter().zip(&model[range.clone()]) {
+                    assert!(new == old || *new == 0, "seed {seed} step {step}");
+                }
+                model[range].copy_from_slice(&now);
+            }
+            8 => disk.flush().await.unwrap(),
+            9 => drop(device.compact(&|_, _| true).await.unwrap()),
+            10 => {
+                device.close().await.unwrap();
+                device = TestMap::open(&storage, lead, parent.clone());
+            }
+            _ => {
+                let mut at = 0;
+                for extent in &disk.extents(0..SIZE).await.unwrap() {
+                    assert_eq!(extent.start, at);
+                    at = extent.end();
+                    if extent.is_zero() {
+                        assert!(model[extent.start as usize..at as usize].iter().all(|b| *b == 0));
+                    }
+                }
+                assert_eq!(at, SIZE);
+            }
+        }
+        let disk = Disk::new(device.clone());
+        let mut all = vec![1; SIZE as usize];
+        disk.read_at(0, &mut all).await.unwrap();
+        let wrong = all.iter().zip(&model).position(|(a, b)| a != b);
+        assert_eq!(wrong, None, "seed {seed} step {step}");
+    }
+    device.close().await.unwrap();
+    let stored = (0..BLOCKS).filter(|b| matches!(device.lookup(*b), Some(Slot::Data(_)))).count();
+    let slots = (storage.len().await.unwrap() - BLOCK).div_ceil(BLOCK + lead);
+    assert!(slots >= stored as u64 && slots <= BLOCKS, "seed {seed}: {stored} in {slots} slots");
+}
+
+#[tokio::test]
+async fn a_base_image_agrees_with_a_model() {
+    for seed in 1..=8 {
+        random_steps(seed, 0, None).await;
+        random_steps(seed, 512, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_agrees_with_a_model_over_its_parent() {
+    for seed in 1..=8 {
+        let below = MemStorage::new();
+        TestMap::create(&below).await;
+        let parent = TestMap::open(&below, 0, None);
+        let disk = Disk::new(parent);
+        let mut content = vec![0; SIZE as usize];
+        for block in [0u64, 1, 5, 6, 7, 20, 39] {
+            let bytes = [block as u8 + 1; 1024];
+            let at = block * BLOCK + 512;
+            disk.write_at(at, &bytes, WriteFlags::empty()).await.unwrap();
+            content[at as usize..at as usize + 1024].copy_from_slice(&bytes);
+        }
+        random_steps(seed, 0, Some((disk, content))).await;
+    }
+}
+
+#[tokio::test]
+async fn scattered_small_writes_cost_what_they_carry() {
+    let storage = MemStorage::new();
+    TestMap::create(&storage).await;
+    let before = storage.allocated_bytes().await.unwrap();
+    let device = TestMap::open(&storage, 4096 * 15, None);
+    for block in 0..BLOCKS - 1 {
+        device.write_sectors(block * 8 + 3, &[7; 512], WriteFlags::empty()).await.unwrap();
+    }
+    device.flush().await.unwrap();
+    let stored = storage.allocated_bytes().await.unwrap().unwrap() - before.unwrap();
+    assert_eq!(stored, (BLOCKS - 1) * 4096);
+}
