@@ -22,6 +22,8 @@ pub mod range_lock;
 mod registry;
 pub mod size;
 mod storage;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod zeros;
 
 pub use check::{CheckMode, CheckReport, Finding, Severity};

@@ -1,0 +1,199 @@
+//! Power cuts: storages that record what was written when, and the states a cut may leave.
+
+mod replay;
+mod states;
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::image::{Image, ImageStorage};
+use crate::{Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode};
+pub use replay::Replay;
+pub use states::{CrashState, Enumeration, Level};
+
+/// Several disks that lose power together, and the clock that orders all that happens to them.
+#[derive(Debug, Default)]
+pub struct World {
+    inner: Mutex<WorldState>,
+}
+
+#[derive(Debug, Default)]
+struct WorldState {
+    clock: u64,
+    disks: Vec<Disk>,
+}
+
+#[derive(Debug, Clone)]
+struct Disk {
+    uri: String,
+    initial: Image,
+    events: Vec<Event>,
+}
+
+/// A request as the disk saw it.
+#[derive(Debug, Clone)]
+struct Event {
+    issued: u64,
+    /// `None` while it has not been acknowledged.
+    done: Option<u64>,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Write { offset: u64, data: Arc<[u8]> },
+    Zero(Range<u64>),
+    SetLen(u64),
+    Flush,
+}
+
+impl World {
+    /// No disks, at time 0.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds a disk that durably holds `image`.
+    pub fn disk(self: &Arc<Self>, uri: &str, image: Image) -> Arc<CrashStorage> {
+        let mut inner = self.inner();
+        let index = inner.disks.len();
+        inner.disks.push(Disk { uri: uri.into(), initial: image.clone(), events: Vec::new() });
+        Arc::new(CrashStorage {
+            world: Arc::clone(self),
+            index,
+            live: ImageStorage::new(uri, image),
+        })
+    }
+
+    /// Marks a moment of the caller's own: later than everything before, earlier than everything after.
+    pub fn tick(&self) -> u64 {
+        let mut inner = self.inner();
+        inner.clock += 1;
+        inner.clock
+    }
+
+    /// What happened so far, to be played again with the power cut at any moment.
+    pub fn replay(&self) -> Replay {
+        Replay::new(self.inner().disks.clone())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, WorldState> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn issue(&self, disk: usize, what: What) -> usize {
+        let mut inner = self.inner();
+        inner.clock += 1;
+        let issued = inner.clock;
+        let events = &mut inner.disks[disk].events;
+        events.push(Event { issued, done: None, what });
+        events.len() - 1
+    }
+
+    fn done(&self, disk: usize, event: usize) {
+        let mut inner = self.inner();
+        inner.clock += 1;
+        let now = inner.clock;
+        inner.disks[disk].events[event].done = Some(now);
+    }
+}
+
+/// A disk of a [`World`]. Nothing fails and nothing waits; everything is recorded.
+///
+/// Put a [`FaultStorage`](super::FaultStorage) over it for faults as well.
+#[derive(Debug)]
+pub struct CrashStorage {
+    world: Arc<World>,
+    index: usize,
+    live: Arc<ImageStorage>,
+}
+
+impl CrashStorage {
+    /// Its bytes as they would be if everything written were durable.
+    pub fn snapshot(&self) -> Image {
+        self.live.snapshot()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Storage for CrashStorage {
+    fn uri(&self) -> &str {
+        self.live.uri()
+    }
+
+    fn caps(&self) -> StorageCaps {
+        self.live.caps()
+    }
+
+    fn limits(&self) -> StorageLimits {
+        self.live.limits()
+    }
+
+    async fn len(&self) -> Result<u64> {
+        self.live.len().await
+    }
+
+    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.live.read_at(offset, buf).await
+    }
+
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
+        self.live.try_read_at(offset, buf)
+    }
+
+    async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        let event = self.world.issue(self.index, What::Write { offset, data: buf.into() });
+        self.live.write_at(offset, buf).await?;
+        self.world.done(self.index, event);
+        Ok(())
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
+        let range = offset..offset.saturating_add(len);
+        let event = self.world.issue(self.index, What::Zero(range));
+        self.live.write_zeroes(offset, len, mode).await?;
+        self.world.done(self.index, event);
+        Ok(())
+    }
+
+    async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.live.allocate(offset, len).await
+    }
+
+    async fn set_len(&self, len: u64) -> Result<()> {
+        let event = self.world.issue(self.index, What::SetLen(len));
+        self.live.set_len(len).await?;
+        self.world.done(self.index, event);
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        let event = self.world.issue(self.index, What::Flush);
+        self.world.done(self.index, event);
+        Ok(())
+    }
+
+    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
+        self.live.extents(range, out).await
+    }
+
+    async fn allocated_bytes(&self) -> Result<Option<u64>> {
+        self.live.allocated_bytes().await
+    }
+
+    async fn copy_from(&self, _: u64, _: &dyn Storage, _: u64, _: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn id(&self) -> Option<StorageId> {
+        self.live.id()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
