@@ -1,1 +1,79 @@
-//! block-file
+//! Host files and block devices as storages.
+//!
+//! [`register`] adds the protocol `file`, which also opens bare paths:
+//!
+//! ```
+//! use block_core::{Registry, StorageAccess, StorageOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> block_core::Result<()> {
+//! let mut registry = Registry::new();
+//! block_file::register(&mut registry);
+//!
+//! let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("disk.raw");
+//! let uri = format!("file:{}", path.display());
+//! let file = registry.open_storage(&uri, &StorageOptions::new(StorageAccess::Create)).await?;
+//!
+//! file.write_at(1 << 20, b"hello").await?;
+//! file.flush().await?;
+//! assert_eq!(file.len().await?, (1 << 20) + 5);
+//!
+//! let mut extents = Vec::new();
+//! file.extents(0..u64::MAX, &mut extents).await?;
+//! assert!(!extents[0].data, "the first mebibyte is a hole");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Threads.** Reads of cached bytes and buffered writes are plain system calls inside `poll`. What
+//! may wait for a disk goes through [`tokio::task::block_in_place`] on a multi-thread runtime, and is
+//! a plain call elsewhere; a `LocalSet` on a multi-thread runtime is the one place where tokio allows
+//! neither, and where these storages must not be used.
+//!
+//! **Locks.** A storage opened for writing excludes every other writer, ours and QEMU's; see [`lock`].
+//!
+//! **Platforms.** Linux.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("block-file calls Linux; other systems have no build yet");
+
+mod aligned;
+mod blocking;
+mod copy;
+mod direct;
+mod extents;
+mod failure;
+pub mod gate;
+mod io;
+pub mod lock;
+mod names;
+mod open;
+mod protocol;
+mod storage;
+#[allow(unsafe_code)]
+mod sys;
+mod zero;
+
+use std::sync::Arc;
+
+use block_core::Registry;
+
+pub use gate::DirectoryGate;
+pub use protocol::FileProtocol;
+pub use storage::FileStorage;
+
+/// Adds the protocol `file` to `registry`.
+pub fn register(registry: &mut Registry) {
+    registry.register_protocol(Arc::new(FileProtocol));
+}

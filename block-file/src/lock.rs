@@ -1,0 +1,218 @@
+//! Locks on images that QEMU understands: byte ranges that say what one does and what others must not.
+//!
+//! The protocol has a bit for each thing that can be done with an image. Who does a thing holds byte
+//! 100 + bit, who cannot bear others doing it holds byte 200 + bit; all locks are shared ones, so
+//! announcing never fails. Then one asks whether anybody else holds the opposite byte, and if so gives
+//! everything back. Two that start at the same moment may both fail, and never both succeed; that is
+//! why a conflict is looked at again after a short while.
+//!
+//! | opened | bytes |
+//! |---|---|
+//! | for writing | 100, 101, 103, 201, 203 |
+//! | for reading | 100, 201, 203 |
+//! | for reading, others may write ([`Sharing::Force`]) | 100 |
+//!
+//! The locks belong to the open file description: they end when the storage is dropped or its process
+//! dies, and two storages of one process exclude each other like those of two processes.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use block_core::{Error, ErrorKind, Result, Sharing};
+
+use crate::sys;
+
+/// How much depends on the locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LockMode {
+    /// Taken where the file system has them; where it has not, a warning is logged.
+    #[default]
+    Auto,
+    /// A file system without them is an error.
+    Require,
+    /// Not taken.
+    Off,
+}
+
+impl LockMode {
+    /// The mode of this name: `auto`, `require` or `off`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "require" => Some(Self::Require),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// Byte of a permission that is in use, less the permission's bit.
+const USED: u64 = 100;
+/// Byte of a permission that others must not use, less the permission's bit.
+const UNSHARED: u64 = 200;
+
+/// What can be done with an image. The discriminant is the bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Permission {
+    ConsistentRead = 0,
+    Write = 1,
+    Resize = 3,
+}
+
+impl Permission {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ConsistentRead => "consistent read",
+            Self::Write => "write",
+            Self::Resize => "resize",
+        }
+    }
+
+    fn byte(self, base: u64) -> u64 {
+        base + u64::from(self as u8)
+    }
+}
+
+use Permission::{ConsistentRead, Resize, Write};
+
+/// What one does, and what others must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Claim {
+    uses: &'static [Permission],
+    unshares: &'static [Permission],
+}
+
+impl Claim {
+    fn new(sharing: Sharing, writable: bool) -> Option<Self> {
+        match (sharing, writable) {
+            (Sharing::Unlocked, _) => None,
+            (Sharing::Force, _) => Some(Self { uses: &[ConsistentRead], unshares: &[] }),
+            (Sharing::Exclusive, false) => {
+                Some(Self { uses: &[ConsistentRead], unshares: &[Write, Resize] })
+            }
+            (Sharing::Exclusive, true) => {
+                Some(Self { uses: &[ConsistentRead, Write, Resize], unshares: &[Write, Resize] })
+            }
+        }
+    }
+
+    fn bytes(self) -> impl Iterator<Item = u64> {
+        let uses = self.uses.iter().map(|permission| permission.byte(USED));
+        uses.chain(self.unshares.iter().map(|permission| permission.byte(UNSHARED)))
+    }
+
+    fn announce(self, fd: BorrowedFd<'_>) -> std::io::Result<()> {
+        self.bytes().try_for_each(|byte| sys::share(fd, byte))
+    }
+
+    fn withdraw(self, fd: BorrowedFd<'_>) {
+        for byte in self.bytes() {
+            // Closing the file would do it too; there is nothing better to do about a failure.
+            let _ = sys::unlock(fd, byte);
+        }
+    }
+
+    /// The lock that cannot be had because of somebody else, if any.
+    fn conflict(self, fd: BorrowedFd<'_>) -> std::io::Result<Option<String>> {
+        for permission in self.uses {
+            if sys::conflicts(fd, permission.byte(UNSHARED))? {
+                return Ok(Some(format!("Failed to get \"{}\" lock", permission.name())));
+            }
+        }
+        for permission in self.unshares {
+            if sys::conflicts(fd, permission.byte(USED))? {
+                return Ok(Some(format!("Failed to get shared \"{}\" lock", permission.name())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How often a conflict is looked at again, and for how long at most each time.
+const RETRIES: u64 = 3;
+const PAUSE_MICROS: u64 = 8_000;
+
+/// Takes the locks that belong to `sharing`; they are held until `fd` is closed.
+///
+/// # Errors
+/// `Busy` with the code `image-locked` when somebody else's use of the image excludes this one, and
+/// `Unsupported` when the file system has no locks and `mode` requires them.
+pub(crate) fn acquire(
+    fd: BorrowedFd<'_>,
+    path: &str,
+    sharing: Sharing,
+    writable: bool,
+    mode: LockMode,
+) -> Result<()> {
+    let Some(claim) = Claim::new(sharing, writable).filter(|_| mode != LockMode::Off) else {
+        return Ok(());
+    };
+    let mut attempt = 0;
+    loop {
+        let found = claim.announce(fd).and_then(|()| claim.conflict(fd));
+        match found {
+            Ok(None) => return Ok(()),
+            Ok(Some(conflict)) => {
+                claim.withdraw(fd);
+                if attempt == RETRIES {
+                    return Err(busy(path, conflict));
+                }
+            }
+            Err(error) => {
+                claim.withdraw(fd);
+                if !matches!(error.kind(), std::io::ErrorKind::WouldBlock) {
+                    return without_locks(path, mode, error);
+                }
+                // Somebody holds an exclusive lock over our bytes, which the protocol never does.
+                if attempt == RETRIES {
+                    return Err(busy(path, "Failed to lock the image".into()));
+                }
+            }
+        }
+        attempt += 1;
+        std::thread::sleep(pause());
+    }
+}
+
+fn busy(path: &str, message: String) -> Error {
+    Error::new(ErrorKind::Busy, message)
+        .with_code("image-locked")
+        .with_hint(format!("Is another process using the image [{path}]?"))
+        .in_image(path)
+}
+
+fn without_locks(path: &str, mode: LockMode, error: std::io::Error) -> Result<()> {
+    if mode == LockMode::Require {
+        return Err(Error::new(ErrorKind::Unsupported, "the file system has no image locks")
+            .in_image(path)
+            .with_hint("lock=auto goes on without them")
+            .because(error));
+    }
+    tracing::warn!("{path}: no image lock is held, another program may use it too: {error}");
+    Ok(())
+}
+
+/// A time that two processes starting together do not share.
+fn pause() -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    Duration::from_micros(1_000 + random % PAUSE_MICROS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(sharing: Sharing, writable: bool) -> Vec<u64> {
+        Claim::new(sharing, writable).map(|claim| claim.bytes().collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_bytes_are_those_qemu_expects() {
+        assert_eq!(bytes(Sharing::Exclusive, true), [100, 101, 103, 201, 203]);
+        assert_eq!(bytes(Sharing::Exclusive, false), [100, 201, 203]);
+        assert_eq!(bytes(Sharing::Force, false), [100]);
+        assert_eq!(bytes(Sharing::Unlocked, true), [0u64; 0]);
+    }
+}
