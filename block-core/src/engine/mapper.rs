@@ -129,6 +129,10 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
     /// its pattern. May answer less than there are, at least 1.
     async fn run(&self, block: u64, limit: u64) -> Result<SlotRun>;
 
+    /// The first write of the session follows: leaves a durable mark of it, for formats that keep one.
+    /// May be called more than once, and by several callers at a time.
+    async fn start_writing(&self) -> Result<()>;
+
     /// Writes what has to be durable before any of `changes` may be: a counter, the bookkeeping of
     /// space. `slots_end` is the number behind the highest slot in use once the changes are true.
     /// The engine flushes afterwards. What this writes must be harmless without the changes.

@@ -79,6 +79,10 @@ impl BlockMapper for TestMap {
         Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
     }
 
+    async fn start_writing(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn prepare(&self, _: &[Change], _: u64) -> Result<()> {
         Ok(())
     }

@@ -44,6 +44,7 @@ impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn start_writing(&self) -> Result<()> {
         if !self.touched.load(Ordering::Acquire) {
             self.scan_slots().await?;
+            self.mapper.start_writing().await?;
             self.touched.store(true, Ordering::Release);
         }
         Ok(())
