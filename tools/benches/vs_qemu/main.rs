@@ -1,0 +1,109 @@
+//! Runs our tool and stock `qemu-img` alternately on the same data, and says how they compare.
+//!
+//! `cargo bench -p block-img --bench vs_qemu -- [--rounds N] [--only TEXT] [--dir DIR] [--out DIR]`
+//!
+//! Every row is the median of N (default 7) interleaved rounds; a ratio is ours over theirs, smaller is
+//! better. Results of both tools are compared before anything is timed. `--out` keeps the table as
+//! JSON and as a picture.
+
+mod data;
+mod measure;
+mod report;
+mod works;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use report::{Row, Table};
+use works::Work;
+
+/// What the command line asks for.
+struct Args {
+    rounds: usize,
+    only: Vec<String>,
+    dir: PathBuf,
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.peek().is_some_and(|word| word == "--measure") {
+        return measure::child(words.skip(1).collect());
+    }
+    let mut args =
+        Args { rounds: 7, only: Vec::new(), dir: std::env::temp_dir().join("vs_qemu"), out: None };
+    while let Some(word) = words.next() {
+        let value = |words: &mut dyn Iterator<Item = String>| words.next().unwrap_or_default();
+        match word.as_str() {
+            "--rounds" => args.rounds = value(&mut words).parse().unwrap_or(7).max(1),
+            "--only" => args.only.push(value(&mut words)),
+            "--dir" => args.dir = value(&mut words).into(),
+            "--out" => args.out = Some(value(&mut words).into()),
+            // What `cargo bench` passes to every benchmark.
+            "--bench" => {}
+            _ => {
+                eprintln!("unknown argument {word}; see the first lines of {}", file!());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vs_qemu: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    if std::process::Command::new("qemu-img").arg("--version").output().is_err() {
+        println!("vs_qemu: skipped: qemu-img is not on this machine");
+        return Ok(());
+    }
+    std::fs::create_dir_all(&args.dir).map_err(|e| e.to_string())?;
+    let data = data::Data::new(args.dir.clone());
+    let mut table = Table::new(args.rounds);
+    println!("{}", Table::heading());
+    for work in works::all(&data) {
+        let wanted = args.only.is_empty() || args.only.iter().any(|text| work.name.contains(text));
+        if wanted {
+            let row = compare(&work, args.rounds)?;
+            println!("{row}");
+            table.rows.push(row);
+        }
+    }
+    println!("{}", table.summary());
+    if let Some(out) = &args.out {
+        table.keep(out).map_err(|e| format!("{}: {e}", out.display()))?;
+    }
+    Ok(())
+}
+
+fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
+    for file in &work.needs {
+        file.make()?;
+    }
+    let fresh = || work.before.iter().try_for_each(|step| step());
+    if let Some(same) = &work.same {
+        let mut results = Vec::new();
+        for command in std::iter::once(&work.ours).chain(&work.rivals).take(2) {
+            fresh()?;
+            results.push(same(&measure::run(command)?)?);
+        }
+        if results.windows(2).any(|pair| pair.first() != pair.last()) {
+            return Err(format!("{}: the results differ: {results:?}", work.name));
+        }
+    }
+    let mut ours = Vec::new();
+    let mut theirs = vec![Vec::new(); work.rivals.len()];
+    for _ in 0..rounds {
+        fresh()?;
+        ours.push(measure::run(&work.ours)?.sample);
+        for (samples, command) in theirs.iter_mut().zip(&work.rivals) {
+            fresh()?;
+            samples.push(measure::run(command)?.sample);
+        }
+    }
+    Ok(Row::new(work, &ours, &theirs))
+}

@@ -1,0 +1,71 @@
+//! One command, measured: wall time, processor time, peak memory.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// What a run cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Seconds.
+    pub wall: f64,
+    /// Seconds of user and system time.
+    pub cpu: f64,
+    /// Peak resident set, KiB.
+    pub rss: f64,
+}
+
+/// What a run cost and printed.
+pub struct Outcome {
+    pub sample: Sample,
+    pub stdout: String,
+}
+
+/// A command line: program and arguments.
+pub type Words = Vec<String>;
+
+/// Runs a command in a process of its own that measures it: what a parent of several children cannot.
+pub fn run(words: &Words) -> Result<Outcome, String> {
+    let exe = std::env::current_exe().map_err(|e| e.to_string())?;
+    let output = Command::new(exe)
+        .arg("--measure")
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| e.to_string())?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let numbers: Vec<f64> = stderr
+        .lines()
+        .last()
+        .unwrap_or("")
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    match (output.status.success(), numbers.as_slice()) {
+        (true, [wall, cpu, rss]) => Ok(Outcome {
+            sample: Sample { wall: *wall, cpu: *cpu, rss: *rss },
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        }),
+        _ => Err(format!("{} failed: {stderr}", words.join(" "))),
+    }
+}
+
+/// The measuring process: runs the command and prints the three numbers behind its error output.
+pub fn child(words: Words) -> ExitCode {
+    let Some((program, arguments)) = words.split_first() else { return ExitCode::FAILURE };
+    let begin = Instant::now();
+    let status = Command::new(program).args(arguments).status();
+    let wall = begin.elapsed().as_secs_f64();
+    let (Ok(status), Ok(usage)) = (status, getrusage(UsageWho::RUSAGE_CHILDREN)) else {
+        return ExitCode::FAILURE;
+    };
+    let seconds = |time: nix::sys::time::TimeVal| {
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a benchmark")]
+        let value = time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        value
+    };
+    let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
+    eprintln!("\n{wall} {cpu} {}", usage.max_rss());
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

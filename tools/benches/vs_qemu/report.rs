@@ -1,0 +1,220 @@
+//! The table: on the terminal, as JSON, and as a picture.
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::measure::Sample;
+use super::works::Work;
+
+/// All rows of one run.
+pub struct Table {
+    pub rows: Vec<Row>,
+    rounds: usize,
+}
+
+/// One work, measured.
+pub struct Row {
+    name: String,
+    ours: Sample,
+    /// The median of the rival's best mode, chosen for wall and processor time each.
+    theirs: Sample,
+    wall: f64,
+    cpu: f64,
+    /// Quarter to three quarters of the wall ratios, round by round.
+    spread: (f64, f64),
+    targets: (f64, f64),
+    rss_target: Option<f64>,
+    operations: u64,
+    commands: Vec<String>,
+}
+
+impl Row {
+    pub fn new(work: &Work, ours: &[Sample], theirs: &[Vec<Sample>]) -> Self {
+        let of = |samples: &[Sample], pick: fn(&Sample) -> f64| {
+            quantile(samples.iter().map(pick).collect(), 0.5)
+        };
+        let best = |pick: fn(&Sample) -> f64| {
+            theirs.iter().map(|samples| of(samples, pick)).fold(f64::INFINITY, f64::min)
+        };
+        let median = |samples: &[Sample]| Sample {
+            wall: of(samples, |s| s.wall),
+            cpu: of(samples, |s| s.cpu),
+            rss: of(samples, |s| s.rss),
+        };
+        let mine = median(ours);
+        let other = Sample { wall: best(|s| s.wall), cpu: best(|s| s.cpu), rss: best(|s| s.rss) };
+        let fastest = theirs.iter().min_by(|a, b| of(a, |s| s.wall).total_cmp(&of(b, |s| s.wall)));
+        let pairs: Vec<f64> =
+            ours.iter().zip(fastest.into_iter().flatten()).map(|(a, b)| a.wall / b.wall).collect();
+        Self {
+            name: work.name.clone(),
+            wall: mine.wall / other.wall,
+            cpu: mine.cpu / other.cpu,
+            spread: (quantile(pairs.clone(), 0.25), quantile(pairs, 0.75)),
+            ours: mine,
+            theirs: other,
+            targets: work.targets,
+            rss_target: work.rss_target,
+            operations: work.operations,
+            commands: std::iter::once(&work.ours).chain(&work.rivals).map(|c| tidy(c)).collect(),
+        }
+    }
+
+    fn is_reached(&self) -> bool {
+        let memory = self.rss_target.is_none_or(|limit| self.ours.rss / 1024.0 <= limit);
+        self.wall <= self.targets.0 && self.cpu <= self.targets.1 && memory
+    }
+}
+
+/// A command without the directories of the machine it ran on.
+fn tidy(words: &[String]) -> String {
+    let short = |word: &String| match word.rsplit_once('/') {
+        Some((_, name)) => name.to_owned(),
+        None => word.clone(),
+    };
+    words.iter().map(short).collect::<Vec<_>>().join(" ")
+}
+
+fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index among a handful of rounds"
+    )]
+    let index = (values.len().saturating_sub(1) as f64 * at).round() as usize;
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<38} {:>6.3} ({:.2}–{:.2}) ≤ {:<5} {:>6.3} ≤ {:<5} {:>9.4} {:>9.4} {:>7.1} {:>7.1}  {}",
+            self.name,
+            self.wall,
+            self.spread.0,
+            self.spread.1,
+            self.targets.0,
+            self.cpu,
+            self.targets.1,
+            self.ours.wall,
+            self.theirs.wall,
+            self.ours.rss / 1024.0,
+            self.theirs.rss / 1024.0,
+            if self.is_reached() { "reached" } else { "MISSED" },
+        )
+    }
+}
+
+impl Table {
+    pub fn new(rounds: usize) -> Self {
+        Self { rows: Vec::new(), rounds }
+    }
+
+    pub fn heading() -> String {
+        format!(
+            "{:<38} {:>6} {:>11} {:>7} {:>6} {:>7} {:>9} {:>9} {:>7} {:>7}",
+            "work (ours ÷ theirs)",
+            "wall",
+            "spread",
+            "goal",
+            "cpu",
+            "goal",
+            "ours s",
+            "theirs s",
+            "MiB",
+            "theirs"
+        )
+    }
+
+    pub fn summary(&self) -> String {
+        let reached = self.rows.iter().filter(|row| row.is_reached()).count();
+        format!("{reached} of {} rows reached, {} rounds each", self.rows.len(), self.rounds)
+    }
+
+    /// Writes `vs_qemu.json` and `vs_qemu.svg` into `dir`.
+    pub fn keep(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        let told = |program: &str, argument: &str| {
+            let output = std::process::Command::new(program).arg(argument).output();
+            let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+            text.unwrap_or_default().lines().next().unwrap_or("").trim().to_owned()
+        };
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let rows: Vec<_> = self.rows.iter().map(Row::json).collect();
+        let json = json!({
+            "date": told("date", "-uI"),
+            "machine": format!("{} cores, kernel {}", cores, told("uname", "-r")),
+            "rival": told("qemu-img", "--version"),
+            "rounds": self.rounds,
+            "rows": rows,
+        });
+        std::fs::write(dir.join("vs_qemu.json"), format!("{json:#}\n"))?;
+        std::fs::write(dir.join("vs_qemu.svg"), self.svg())
+    }
+
+    /// Bars: ours over theirs, wall and processor time, with a mark at the goal and a line at 1.
+    fn svg(&self) -> String {
+        const LEFT: f64 = 300.0;
+        const SCALE: f64 = 360.0;
+        let bar_end = |ratio: f64| LEFT + ratio.min(1.2) * SCALE;
+        let height = self.rows.len() * 34 + 60;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"800\" height=\"{height}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n\
+             <rect width=\"800\" height=\"{height}\" fill=\"white\"/>\n\
+             <text x=\"10\" y=\"20\" font-size=\"14\">block-img ÷ qemu-img: time taken, shorter is \
+             better</text>\n<text x=\"10\" y=\"38\" fill=\"#555\">upper bar wall, lower bar CPU; the \
+             mark is the goal, the line is equal speed</text>\n"
+        );
+        for (index, row) in self.rows.iter().enumerate() {
+            let y = index * 34 + 50;
+            svg += &format!("<text x=\"10\" y=\"{}\">{}</text>\n", y + 18, row.name);
+            for (offset, ratio, goal, colour) in
+                [(3, row.wall, row.targets.0, "#2a7ab9"), (15, row.cpu, row.targets.1, "#7fb3d9")]
+            {
+                svg += &format!(
+                    "<rect x=\"{LEFT}\" y=\"{}\" width=\"{:.1}\" height=\"10\" fill=\"{colour}\"/>\
+                     <text x=\"{:.1}\" y=\"{}\" font-size=\"10\">{ratio:.2}</text>\
+                     <rect x=\"{:.1}\" y=\"{}\" width=\"2\" height=\"12\" fill=\"#c33\"/>\n",
+                    y + offset,
+                    bar_end(ratio) - LEFT,
+                    bar_end(ratio) + 4.0,
+                    y + offset + 9,
+                    bar_end(goal),
+                    y + offset - 1,
+                );
+            }
+        }
+        let line = bar_end(1.0);
+        svg += &format!(
+            "<line x1=\"{line}\" y1=\"46\" x2=\"{line}\" y2=\"{}\" stroke=\"#999\"/>\n</svg>\n",
+            height - 10
+        );
+        svg
+    }
+}
+
+impl Row {
+    fn json(&self) -> serde_json::Value {
+        let sample = |s: &Sample| json!({ "wall_s": s.wall, "cpu_s": s.cpu, "rss_kib": s.rss });
+        json!({
+            "work": self.name,
+            "wall_ratio": self.wall,
+            "wall_ratio_quartiles": [self.spread.0, self.spread.1],
+            "cpu_ratio": self.cpu,
+            "wall_goal": self.targets.0,
+            "cpu_goal": self.targets.1,
+            "rss_goal_mib": self.rss_target,
+            "reached": self.is_reached(),
+            "operations": self.operations,
+            "ours": sample(&self.ours),
+            "theirs_best": sample(&self.theirs),
+            "commands": self.commands,
+        })
+    }
+}
