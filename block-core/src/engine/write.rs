@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::read::{length, on_parent, read_parent};
+use super::read::{Source, length, on_parent, read_parent};
 use super::slots::{Reservation, Reserved};
 use super::{BlockMapper, Change, Layout, Mapped, Slot, blocks_of};
 use crate::{Error, ErrorKind, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroMode};
@@ -68,13 +68,16 @@ impl<M: BlockMapper> Mapped<M> {
                 return Ok(false);
             }
         }
-        let mut writer = RunWriter::new(&*self.storage, buf);
-        for part in self.parts(&layout, range.clone(), 0).await? {
-            if let Slot::Data(slot) = part.slot {
-                writer.add(place_in(&layout, slot, part.range.start)?, part.buf).await?;
+        let (mut at, mut rest) = (range.start, buf);
+        while at < range.end {
+            let first = self.slot_of(at / layout.block_size).await?;
+            let (source, end) = self.source(&layout, first, at, range.end);
+            let (bytes, behind) = rest.split_at(length(end - at)?);
+            if let Source::Stored(offset) = source {
+                self.storage.write_at(offset, bytes).await?;
             }
+            (at, rest) = (end, behind);
         }
-        writer.finish().await?;
         Ok(true)
     }
 
