@@ -6,6 +6,7 @@
 //! This crate names no driver, no file system and no runtime.
 #![forbid(unsafe_code)]
 
+pub mod chain;
 mod check;
 mod context;
 mod device;

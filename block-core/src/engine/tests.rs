@@ -236,3 +236,59 @@ async fn scattered_small_writes_cost_what_they_carry() {
     let stored = storage.allocated_bytes().await.unwrap().unwrap() - before.unwrap();
     assert_eq!(stored, (BLOCKS - 1) * 4096);
 }
+
+async fn content(disk: &Disk) -> Vec<u8> {
+    let mut all = vec![0; SIZE as usize];
+    disk.read_at(0, &mut all).await.unwrap();
+    all
+}
+
+/// An image with a few random writes and zeros in it.
+async fn scribbled(dice: &mut Dice, parent: Option<Disk>) -> (Arc<MemStorage>, Disk) {
+    let storage = MemStorage::new();
+    TestMap::create(&storage).await;
+    let disk = Disk::new(TestMap::open(&storage, 0, parent));
+    for _ in 0..8 {
+        let at = dice.roll(SIZE);
+        let len = dice.roll((SIZE - at).min(3 * BLOCK)) + 1;
+        let fill = vec![dice.roll(256) as u8; len as usize];
+        disk.write_at(at, &fill, WriteFlags::empty()).await.unwrap();
+        let at = dice.roll(SIZE);
+        let len = dice.roll((SIZE - at).min(3 * BLOCK)) + 1;
+        disk.write_zeroes(at, len, ZeroFlags::MAY_UNMAP).await.unwrap();
+    }
+    disk.flush().await.unwrap();
+    (storage, disk)
+}
+
+#[tokio::test]
+async fn a_committed_child_leaves_its_content_in_the_parent() {
+    for seed in 1..=20 {
+        let mut dice = Dice(seed);
+        let (_, grandparent) = scribbled(&mut dice, None).await;
+        let (_, parent) = scribbled(&mut dice, Some(grandparent)).await;
+        let (_, child) = scribbled(&mut dice, Some(parent.clone())).await;
+        let before = content(&child).await;
+        crate::chain::commit(&child, &|_, _| true).await.unwrap();
+        assert!(content(&parent).await == before, "seed {seed}: the parent");
+        assert!(content(&child).await == before, "seed {seed}: the child");
+        child.device().make_empty().await.unwrap();
+        assert!(content(&child).await == before, "seed {seed}: the emptied child");
+    }
+}
+
+#[tokio::test]
+async fn a_rebased_child_reads_as_before_over_its_new_parent() {
+    for seed in 1..=20 {
+        let mut dice = Dice(seed);
+        let (_, old) = scribbled(&mut dice, None).await;
+        let (_, new) = scribbled(&mut dice, None).await;
+        let (storage, child) = scribbled(&mut dice, Some(old)).await;
+        let before = content(&child).await;
+        let new = if seed % 4 == 0 { None } else { Some(new) };
+        crate::chain::rebase(&child, new.as_ref(), &|_, _| true).await.unwrap();
+        child.close().await.unwrap();
+        let child = Disk::new(TestMap::open(&storage, 0, new));
+        assert!(content(&child).await == before, "seed {seed}");
+    }
+}

@@ -1,0 +1,191 @@
+//! Chains of images: walking them, merging a child into its parent, moving a child to another parent.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::{
+    DeviceCaps, Disk, Error, ErrorKind, Extent, ExtentFlags, Preallocation, Progress, Result,
+    WriteFlags, ZeroFlags, is_zero,
+};
+
+/// Bytes handled at once.
+const CHUNK: u64 = 1 << 20;
+
+/// Bytes whose extents are asked for at once: what a hostile map can make us list.
+const WINDOW: u64 = 1 << 40;
+
+/// The images of a chain, top first.
+pub fn images(top: &Disk) -> Vec<Disk> {
+    let mut images = vec![top.clone()];
+    while let Some(parent) = images.last().and_then(Disk::parent) {
+        images.push(parent);
+    }
+    images
+}
+
+/// What was moved between the images of a chain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// Bytes written as data.
+    pub data: u64,
+    /// Bytes written as zeros.
+    pub zeros: u64,
+}
+
+/// Writes everything that `child` holds into its parent, which was opened for writing, and flushes the
+/// parent. The child is not changed: emptying it or putting it away is the caller's next step.
+///
+/// At every moment the child reads as before, and so does an interrupted commit that is begun again:
+/// the parent receives only what the child shows anyway.
+///
+/// # Errors
+/// `InvalidInput` when there is no parent, `Unsupported` when the parent is smaller and cannot grow,
+/// `Interrupted` when `progress` (bytes) says so, and whatever reading and writing give.
+pub async fn commit(child: &Disk, progress: &Progress<'_>) -> Result<Moved> {
+    let parent = child
+        .parent()
+        .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "Image does not have a backing file"))?;
+    let size = child.size();
+    if parent.size() < size {
+        if !parent.info().caps.contains(DeviceCaps::GROW) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the parent has {} bytes, the child {size}, and cannot grow",
+                    parent.size()
+                ),
+            ));
+        }
+        parent.device().resize(size, Preallocation::Off).await?;
+    }
+    let mut moved = Moved::default();
+    let mut buffer = Vec::new();
+    for_extents(child, size, async |extent: Extent| {
+        let own = extent.depth == 0 && extent.flags.contains(ExtentFlags::PRESENT);
+        for chunk in chunks(extent.start..extent.end(), CHUNK) {
+            if own {
+                pass(child, &parent, chunk.clone(), extent.is_zero(), &mut buffer, &mut moved)
+                    .await?;
+            }
+            go_on(progress, chunk.end, size)?;
+        }
+        Ok(())
+    })
+    .await?;
+    parent.flush().await?;
+    Ok(moved)
+}
+
+/// Makes `child` independent of what its present parent holds and `parent` does not: wherever the two
+/// differ and the child shows its parent, the child gets the content for its own. Flushes the child;
+/// the caller then names the new parent in it. `None` stands for a parent of zeros.
+///
+/// At every moment the child reads as before.
+///
+/// # Errors
+/// `Interrupted` when `progress` (bytes) says so, and whatever reading and writing give.
+pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>) -> Result<Moved> {
+    let size = child.size();
+    let mut moved = Moved::default();
+    let mut buffers = (Vec::new(), Vec::new());
+    for_extents(child, size, async |extent: Extent| {
+        let shown = extent.depth > 0 || !extent.flags.contains(ExtentFlags::PRESENT);
+        for chunk in chunks(extent.start..extent.end(), CHUNK) {
+            if shown && differs(child, parent, &extent, chunk.clone(), &mut buffers).await? {
+                let zero = extent.is_zero();
+                pass(child, child, chunk.clone(), zero, &mut buffers.0, &mut moved).await?;
+            }
+            go_on(progress, chunk.end, size)?;
+        }
+        Ok(())
+    })
+    .await?;
+    child.flush().await?;
+    Ok(moved)
+}
+
+async fn for_extents(
+    disk: &Disk,
+    size: u64,
+    mut each: impl AsyncFnMut(Extent) -> Result<()>,
+) -> Result<()> {
+    for window in chunks(0..size, WINDOW) {
+        for extent in disk.extents(window).await?.into_vec() {
+            each(extent).await?;
+        }
+    }
+    Ok(())
+}
+
+fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
+    match progress(done, total) {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Interrupted, "stopped; it can be begun again")),
+    }
+}
+
+/// Cuts a range at multiples of `step`.
+fn chunks(range: Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        let start = at;
+        at = (start - start % step).saturating_add(step).min(range.end);
+        (start < range.end).then_some(start..at)
+    })
+}
+
+/// Writes what `from` shows in a range to `to`.
+async fn pass(
+    from: &Disk,
+    to: &Disk,
+    range: Range<u64>,
+    is_known_zero: bool,
+    buffer: &mut Vec<u8>,
+    moved: &mut Moved,
+) -> Result<()> {
+    let len = range.end - range.start;
+    if !is_known_zero {
+        read(from, &range, buffer).await?;
+    }
+    if is_known_zero || is_zero(buffer) {
+        moved.zeros = moved.zeros.saturating_add(len);
+        return to.write_zeroes(range.start, len, ZeroFlags::MAY_UNMAP).await;
+    }
+    moved.data = moved.data.saturating_add(len);
+    to.write_at(range.start, buffer, WriteFlags::empty()).await
+}
+
+/// Whether the new parent shows something else than the child does now.
+async fn differs(
+    child: &Disk,
+    parent: Option<&Disk>,
+    extent: &Extent,
+    range: Range<u64>,
+    (own, other): &mut (Vec<u8>, Vec<u8>),
+) -> Result<bool> {
+    let size = parent.map_or(0, Disk::size);
+    let covered = range.start.min(size)..range.end.min(size);
+    let mut other_is_zero = true;
+    if let (Some(parent), false) = (parent, covered.is_empty()) {
+        other_is_zero =
+            parent.extents(covered.clone()).await?.as_slice().iter().all(Extent::is_zero);
+    }
+    if extent.is_zero() && other_is_zero {
+        return Ok(false);
+    }
+    read(child, &range, own).await?;
+    other.clear();
+    match parent {
+        Some(parent) if !other_is_zero => read(parent, &covered, other).await?,
+        _ => {}
+    }
+    other.resize(own.len(), 0);
+    Ok(own != other)
+}
+
+async fn read(disk: &Disk, range: &Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+    // At most a chunk.
+    buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
+    disk.read_at(range.start, buffer).await
+}
