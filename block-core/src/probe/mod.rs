@@ -26,6 +26,7 @@
     )
 )]
 
+pub(crate) mod checksum;
 mod claim;
 mod decide;
 mod evidence;
@@ -39,6 +40,7 @@ mod score;
 
 pub use claim::{Kind, Probe, ProbeBuilder};
 pub use decide::{decide, recognise};
+pub(crate) use evidence::to_hex;
 pub use evidence::{At, Copy, Effect, Evidence, Integrity};
 pub use hint::Hint;
 pub use input::ProbeInput;

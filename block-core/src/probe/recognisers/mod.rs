@@ -1,5 +1,7 @@
 //! The formats that are recognised without a driver, one file per family.
 
+pub(crate) mod fields;
+pub(crate) mod qcow;
 mod relations;
 mod vdi;
 
@@ -40,7 +42,7 @@ impl Recogniser {
 fn nothing(_: &ProbeInput, _: &mut Wants) {}
 
 /// The built-in recognisers, family by family.
-pub const RECOGNISERS: &[&[Recogniser]] = &[vdi::ALL];
+pub const RECOGNISERS: &[&[Recogniser]] = &[qcow::ALL, vdi::ALL];
 
 /// All built-in recognisers.
 pub fn all() -> impl Iterator<Item = &'static Recogniser> {
