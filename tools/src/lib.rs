@@ -1,1 +1,30 @@
-//! tools
+//! The disk-image tool as a library: the whole command line over the drivers of the caller's choice.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! fn main() -> ExitCode {
+//!     let mut registry = block_core::Registry::new();
+//!     block_file::register(&mut registry);
+//!     block_raw::register(&mut registry);
+//!     // … and a driver of your own.
+//!     block_img::run(registry, std::env::args_os())
+//! }
+//! ```
+
+mod args;
+mod cli;
+mod commands;
+mod console;
+mod context;
+mod copy;
+mod drivers;
+mod error;
+mod host_path;
+mod image;
+mod progress;
+mod signals;
+mod target;
+
+pub use cli::{command, run};
+pub use drivers::registry;

@@ -1,0 +1,172 @@
+//! How an image is named: a path, a URI, `json:{…}`, or `driver=…,file.filename=…`.
+
+use block_core::options::split_list;
+use serde_json::Value;
+
+use crate::error::{Failure, Result};
+
+/// One image as the user named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageSpec {
+    /// The words of the user, for messages.
+    pub shown: String,
+    /// The path or URI.
+    pub uri: String,
+    /// The format, when it was said.
+    pub format: Option<String>,
+    /// Options of the format's driver.
+    pub options: Vec<(String, String)>,
+    /// Options of the protocol.
+    pub storage_options: Vec<(String, String)>,
+}
+
+/// Options of other programs' block layer that change nothing here.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "read-only",
+    "auto-read-only",
+    "discard",
+    "detect-zeroes",
+    "node-name",
+    "force-share",
+    "cache.direct",
+    "cache.no-flush",
+    "aio",
+];
+
+impl ImageSpec {
+    /// Reads `text`, as a specification when `image_opts` says so.
+    pub fn parse(text: &str, image_opts: bool, format: Option<&str>) -> Result<Self> {
+        if image_opts {
+            let pairs = split_list(text)
+                .into_iter()
+                .map(|(name, value)| (name, value.unwrap_or_else(|| "on".to_owned())));
+            return Self::from_pairs(text, pairs.collect());
+        }
+        if let Some(json) = text.strip_prefix("json:") {
+            let value: Value = serde_json::from_str(json).map_err(|error| {
+                Failure::new(format!(
+                    "Could not open '{text}': Could not parse the JSON options: {error}"
+                ))
+            })?;
+            let mut pairs = Vec::new();
+            flatten("", &value, &mut pairs);
+            let mut spec = Self::from_pairs(text, pairs)?;
+            if let Some(format) = format {
+                spec.format = Some(format.to_owned());
+            }
+            return Ok(spec);
+        }
+        Ok(Self::plain(text, format))
+    }
+
+    /// A path or URI.
+    pub fn plain(uri: &str, format: Option<&str>) -> Self {
+        Self {
+            shown: uri.to_owned(),
+            uri: uri.to_owned(),
+            format: format.map(str::to_owned),
+            options: Vec::new(),
+            storage_options: Vec::new(),
+        }
+    }
+
+    fn from_pairs(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
+        let mut spec = Self::plain(text, None);
+        let (mut filename, mut protocol, mut driver) = (None, None, None);
+        for (name, value) in pairs {
+            let bare = name.strip_prefix("file.").unwrap_or(&name);
+            if WITHOUT_EFFECT.contains(&bare) {
+                continue;
+            }
+            match name.as_str() {
+                "driver" => driver = Some(value),
+                "filename" | "file" | "file.filename" | "path" | "file.path" => {
+                    filename = Some(value)
+                }
+                "file.driver" => protocol = Some(value),
+                _ if bare != name => spec.storage_options.push((bare.to_owned(), value)),
+                _ => spec.options.push((name, value)),
+            }
+        }
+        let Some(filename) = filename else {
+            return Err(Failure::new(format!(
+                "Could not open '{text}': A block device must be specified for \"file\""
+            ))
+            .hint("name the file with file.filename=PATH"));
+        };
+        // A protocol named as the driver is a raw image in it.
+        match driver.as_deref() {
+            Some("file" | "host_device") => {
+                spec.format = Some("raw".to_owned());
+                spec.storage_options.append(&mut spec.options);
+            }
+            _ => spec.format = driver,
+        }
+        spec.uri = match protocol.as_deref() {
+            None | Some("file" | "host_device") => filename,
+            Some(scheme) if filename.starts_with(&format!("{scheme}:")) => filename,
+            Some(scheme) => format!("{scheme}:{filename}"),
+        };
+        Ok(spec)
+    }
+}
+
+/// `{"a": {"b": 1}}` as `a.b=1`.
+fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    let text = match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let name = match prefix {
+                    "" => name.clone(),
+                    _ => format!("{prefix}.{name}"),
+                };
+                flatten(&name, value, out);
+            }
+            return;
+        }
+        Value::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                flatten(&format!("{prefix}.{index}"), value, out);
+            }
+            return;
+        }
+        Value::Null => return,
+        Value::Bool(true) => "on".to_owned(),
+        Value::Bool(false) => "off".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+    };
+    out.push((prefix.to_owned(), text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_opts_and_json_name_the_same_image() {
+        let opts = ImageSpec::parse(
+            "driver=raw,offset=512,file.driver=file,file.filename=a,,b",
+            true,
+            None,
+        )
+        .unwrap();
+        let json = ImageSpec::parse(
+            r#"json: {"driver": "raw", "offset": 512, "file": {"driver": "file", "filename": "a,b"}}"#,
+            false,
+            None,
+        )
+        .unwrap();
+        assert_eq!(opts.uri, "a,b");
+        assert_eq!(opts.options, [("offset".to_owned(), "512".to_owned())]);
+        assert_eq!(
+            (&opts.uri, &opts.format, &opts.options),
+            (&json.uri, &json.format, &json.options)
+        );
+    }
+
+    #[test]
+    fn a_specification_without_a_file_is_refused() {
+        assert!(ImageSpec::parse("driver=vdi", true, None).is_err());
+    }
+}

@@ -1,0 +1,299 @@
+//! `bench`: the speed of requests to an image.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use block_core::{Access, Disk, WriteFlags};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::latency::Latencies;
+use crate::args::{Cache, OutputFormat, ShareArgs, SourceArgs, size};
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// How many requests
+    #[arg(short = 'c', long, value_name = "N", default_value = "75000")]
+    count: u64,
+    /// How many requests run at a time
+    #[arg(short = 'd', long, value_name = "N", default_value = "64")]
+    depth: usize,
+    /// Bytes in a request
+    #[arg(short = 's', long, value_name = "SIZE", default_value = "4096", value_parser = size)]
+    buffer_size: u64,
+    /// Bytes from one request to the next (default: the size of a request)
+    #[arg(short = 'S', long, value_name = "SIZE", value_parser = size)]
+    step_size: Option<u64>,
+    /// Where the first request begins
+    #[arg(short = 'o', long, value_name = "OFFSET", default_value = "0", value_parser = size)]
+    offset: u64,
+    /// Write instead of reading
+    #[arg(short = 'w', long)]
+    write: bool,
+    /// The byte to write
+    #[arg(long, value_name = "BYTE", default_value = "0", requires = "write")]
+    pattern: u8,
+    /// Flush after so many writes
+    #[arg(long, value_name = "N", default_value = "0", requires = "write")]
+    flush_interval: u64,
+    /// Do not wait for other requests before a flush
+    #[arg(long, requires = "flush_interval")]
+    no_drain: bool,
+    /// Cache mode
+    #[arg(short = 't', long, value_name = "CACHE", default_value = "writeback")]
+    cache: Cache,
+    /// Engine of the other program (accepted, without effect)
+    #[arg(short = 'i', long, value_name = "AIO", value_parser = ["threads", "native", "io_uring"])]
+    aio: Option<String>,
+    /// Native engine of the other program (accepted, without effect)
+    #[arg(short = 'n', long)]
+    native: bool,
+    /// Requests at random places, from this seed
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    random: Option<u64>,
+    /// Print nothing but errors
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// For people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    output: OutputFormat,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+/// The largest request.
+const MAX_REQUEST: u64 = i32::MAX as u64;
+
+impl BenchArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        if self.depth == 0 || self.depth > 4096 {
+            return Err(Failure::new("Invalid queue depth specified"));
+        }
+        if !(1..=MAX_REQUEST).contains(&self.buffer_size) {
+            return Err(Failure::new("Invalid buffer size specified"));
+        }
+        if self.flush_interval > 0 && (self.flush_interval as usize) < self.depth && !self.no_drain
+        {
+            return Err(Failure::new("Flush interval can't be smaller than depth"));
+        }
+        let spec = self.source.spec(&self.file)?;
+        cx.block_on_with_timers(async {
+            let how = How {
+                access: if self.write { Access::ReadWrite } else { Access::Read },
+                ..How::reading(self.share.sharing()).cache(self.cache.0).allow(&self.allow)
+            };
+            let disk = image::open(cx, &spec, &how).await?;
+            if self.write {
+                image::warn_if_guessed_raw(cx, &spec, &disk);
+            }
+            self.measure(cx, disk).await
+        })
+    }
+
+    async fn measure(&self, cx: &Context, disk: Disk) -> Result<u8> {
+        let step = self.step_size.unwrap_or(self.buffer_size);
+        let places = Places::new(self, step, disk.size())?;
+        let what = if self.write { "write" } else { "read" };
+        if self.output == OutputFormat::Human && !self.quiet {
+            cx.console.line(format_args!(
+                "Sending {} {what} requests, {} bytes each, {} in parallel (starting at offset {}, step size {step})",
+                self.count, self.buffer_size, self.depth, self.offset
+            ))?;
+            if self.flush_interval > 0 {
+                let drain = if self.no_drain { "without" } else { "with" };
+                cx.console.line(format_args!(
+                    "Sending flush every {} {drain} requests in flight being waited for",
+                    self.flush_interval
+                ))?;
+            }
+            cx.console.flush()?;
+        }
+        let cpu = cpu_time();
+        let started = Instant::now();
+        let latencies = self.send(disk, places).await?;
+        let (wall, cpu) = (started.elapsed(), cpu_time().saturating_sub(cpu));
+        self.report(cx, &latencies, wall, cpu)?;
+        Ok(0)
+    }
+
+    /// Sends all requests from `depth` tasks.
+    async fn send(&self, disk: Disk, places: Places) -> Result<Latencies> {
+        let shared = Arc::new(Shared {
+            disk,
+            places,
+            next: AtomicU64::new(0),
+            count: self.count,
+            len: self.buffer_size as usize,
+            pattern: self.write.then_some(self.pattern),
+            flush_every: self.flush_interval,
+            drain: (!self.no_drain).then(tokio::sync::RwLock::default),
+            latencies: Mutex::new(Latencies::new()),
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX)) {
+            let shared = Arc::clone(&shared);
+            tasks.spawn(async move { shared.requests().await });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.map_err(|error| Failure::new(format!("a task died: {error}")))?;
+            ended.map_err(|error| Failure::because("Failed request", &error))?;
+        }
+        if self.write && self.flush_interval > 0 {
+            let flushed = shared.disk.flush().await;
+            flushed.map_err(|error| Failure::because("Failed flush", &error))?;
+        }
+        let latencies = shared.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(latencies.clone())
+    }
+
+    fn report(&self, cx: &Context, all: &Latencies, wall: Duration, cpu: Duration) -> Result<()> {
+        let seconds = wall.as_secs_f64();
+        let rate = if seconds > 0.0 { self.count as f64 / seconds } else { 0.0 };
+        let bytes = rate * self.buffer_size as f64;
+        let cpu_us = if self.count > 0 { cpu.as_secs_f64() * 1e6 / self.count as f64 } else { 0.0 };
+        let us = |part: f64| all.at(part).as_secs_f64() * 1e6;
+        match self.output {
+            OutputFormat::Json => cx.console.json(&json!({
+                "requests": self.count,
+                "request-size": self.buffer_size,
+                "depth": self.depth,
+                "seconds": seconds,
+                "requests-per-second": rate,
+                "bytes-per-second": bytes,
+                "cpu-microseconds-per-request": cpu_us,
+                "latency-microseconds":
+                    {"p50": us(0.5), "p90": us(0.9), "p99": us(0.99), "p99.9": us(0.999), "max": us(1.0)},
+            }))?,
+            OutputFormat::Human if self.quiet => {}
+            OutputFormat::Human => {
+                cx.console.line(format_args!(
+                    "{rate:.0} requests/s, {}/s, {cpu_us:.2} µs CPU per request",
+                    block_core::size::human(bytes as u64)
+                ))?;
+                cx.console.line(format_args!(
+                    "latency: median {:.1} µs, 90 % {:.1} µs, 99 % {:.1} µs, 99.9 % {:.1} µs, longest {:.1} µs",
+                    us(0.5), us(0.9), us(0.99), us(0.999), us(1.0)
+                ))?;
+                cx.console.line(format_args!("Run completed in {seconds:.3} seconds."))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What all tasks share.
+struct Shared {
+    disk: Disk,
+    places: Places,
+    next: AtomicU64,
+    count: u64,
+    len: usize,
+    pattern: Option<u8>,
+    flush_every: u64,
+    /// Held by requests; a flush that waits for them takes it alone.
+    drain: Option<tokio::sync::RwLock<()>>,
+    latencies: Mutex<Latencies>,
+}
+
+impl Shared {
+    async fn requests(&self) -> block_core::Result<()> {
+        let mut buffer = vec![self.pattern.unwrap_or(0); self.len];
+        let mut latencies = Latencies::new();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.count {
+                break;
+            }
+            let offset = self.places.at(index);
+            let held = match &self.drain {
+                Some(drain) if self.flush_every > 0 => Some(drain.read().await),
+                _ => None,
+            };
+            let started = Instant::now();
+            match self.pattern {
+                Some(_) => self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?,
+                None => self.disk.read_at(offset, &mut buffer).await?,
+            }
+            latencies.record(started.elapsed());
+            drop(held);
+            if self.flush_every > 0 && (index + 1).is_multiple_of(self.flush_every) {
+                let _alone = match &self.drain {
+                    Some(drain) => Some(drain.write().await),
+                    None => None,
+                };
+                self.disk.flush().await?;
+            }
+        }
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).merge(&latencies);
+        Ok(())
+    }
+}
+
+/// Where each request goes.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    first: u64,
+    step: u64,
+    /// How many bytes a request can begin in.
+    room: u64,
+    random: Option<(u64, u64)>,
+}
+
+impl Places {
+    fn new(args: &BenchArgs, step: u64, size: u64) -> Result<Self> {
+        let room = size.checked_sub(args.buffer_size).map(|room| room + 1);
+        let room = room.filter(|room| args.offset < *room).ok_or_else(|| {
+            Failure::new(format!(
+                "A request of {} bytes at {} goes past the end of the disk at {size}",
+                args.buffer_size, args.offset
+            ))
+        })?;
+        let unit = args.buffer_size.max(512).next_power_of_two();
+        let random = args.random.map(|seed| (seed, unit));
+        Ok(Self { first: args.offset, step, room, random })
+    }
+
+    fn at(&self, index: u64) -> u64 {
+        match self.random {
+            None => {
+                let place = u128::from(self.first) + u128::from(index) * u128::from(self.step);
+                // The remainder of a division by a u64 fits in one.
+                let place = (place % u128::from(self.room)) as u64;
+                if self.step.is_multiple_of(512) { place / 512 * 512 } else { place }
+            }
+            Some((seed, unit)) => {
+                let slots = ((self.room - 1) / unit).max(1);
+                mix(seed.wrapping_add(index)) % slots * unit
+            }
+        }
+    }
+}
+
+/// SplitMix64: well spread numbers from consecutive ones.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The processor time of all threads of this process.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,230 @@
+//! `check`: whether an image is consistent, and its repair.
+
+use std::path::PathBuf;
+
+use block_core::{
+    CheckMode, CheckReport, OpenContext, Severity, Sharing, StorageAccess, StorageOptions,
+};
+use serde_json::{Map, Value, json};
+
+use crate::args::{Cache, ImageSpec, OutputFormat, ShareArgs, SourceArgs};
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// Repair: 'leaks' gives unused space back, 'all' repairs all that loses no data
+    #[arg(short = 'r', long, value_name = "WHAT", value_parser = ["leaks", "all"])]
+    repair: Option<String>,
+    /// Cache mode
+    #[arg(short = 'T', long, value_name = "CACHE", default_value = "writeback")]
+    cache: Cache,
+    /// Print nothing but errors
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// For people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    output: OutputFormat,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+/// The format has no check.
+const NO_CHECK: u8 = 63;
+
+impl CheckArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        let spec = self.source.spec(&self.file)?;
+        let mode = match self.repair.as_deref() {
+            None => CheckMode::Report,
+            Some("leaks") => CheckMode::RepairLeaks,
+            Some(_) => CheckMode::RepairAll,
+        };
+        if mode != CheckMode::Report && self.share.force_share {
+            return Err(Failure::new("--force-share cannot be combined with --repair")
+                .hint("a repair must be the only writer"));
+        }
+        cx.block_on(self.check(cx, &spec, mode))
+    }
+
+    async fn check(&self, cx: &Context, spec: &ImageSpec, mode: CheckMode) -> Result<u8> {
+        image::check_uri(cx, spec)?;
+        let access = match mode {
+            CheckMode::Report => StorageAccess::Read,
+            _ => StorageAccess::ReadWrite,
+        };
+        let sharing = match mode {
+            CheckMode::Report => self.share.sharing(),
+            _ => Sharing::Exclusive,
+        };
+        let options = StorageOptions::new(access).sharing(sharing).cache(self.cache.0);
+        let failed = |error| Failure::open(&spec.shown, &error);
+        let storage = cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)?;
+        let driver = image::driver(cx, spec, &*storage).await?;
+        let descriptor = driver.descriptor();
+        let able = match mode {
+            CheckMode::Report => descriptor.can_check,
+            _ => descriptor.can_repair,
+        };
+        if !able {
+            if !self.quiet {
+                cx.console.say("This image format does not support checks");
+            }
+            return Ok(NO_CHECK);
+        }
+        let how = How::reading(sharing).cache(self.cache.0).allow(&self.allow);
+        let open = OpenContext::new(cx.registry.clone())
+            .gate(how.gate(&cx.registry))
+            .files(sharing, self.cache.0);
+        let report = driver.check(storage, mode, &open).await;
+        let report = report.map_err(|error| {
+            let mut failure = Failure::open(&spec.shown, &error);
+            failure.message = failure.message.replace("Could not open", "Check failed for");
+            failure
+        })?;
+        for warning in open.warnings() {
+            cx.console.say(format_args!("warning: {warning}"));
+        }
+        self.show(cx, descriptor.name, &report)?;
+        Ok(status(&report))
+    }
+
+    fn show(&self, cx: &Context, format: &str, report: &CheckReport) -> Result<()> {
+        if !self.quiet {
+            for finding in &report.findings {
+                let word = match (finding.fixed, finding.severity) {
+                    (true, Severity::Leak) => "Repaired leak:",
+                    (true, _) => "Repaired:",
+                    (_, Severity::Corruption) => "ERROR",
+                    (_, Severity::Leak) => "Leaked",
+                    (_, Severity::Cosmetic) => "note:",
+                };
+                cx.console.note(format_args!("{word} {} [{}]", finding.message, finding.code));
+            }
+            if report.more_findings > 0 {
+                cx.console.note(format_args!("… and {} more", report.more_findings));
+            }
+        }
+        match self.output {
+            OutputFormat::Json => Ok(cx.console.json(&self.json(format, report))?),
+            OutputFormat::Human if self.quiet => Ok(()),
+            OutputFormat::Human => Ok(cx.console.text(human(report))?),
+        }
+    }
+
+    fn json(&self, format: &str, report: &CheckReport) -> Value {
+        let mut map = Map::new();
+        map.insert("filename".into(), json!(self.file));
+        map.insert("format".into(), json!(format));
+        map.insert("check-errors".into(), json!(report.check_errors));
+        let mut known = |name: &str, value: Option<u64>| {
+            if let Some(value) = value {
+                map.insert(name.to_owned(), json!(value));
+            }
+        };
+        known("image-end-offset", report.image_end_offset);
+        known("corruptions", nonzero(report.corruptions));
+        known("leaks", nonzero(report.leaks));
+        known("corruptions-fixed", nonzero(report.corruptions_fixed));
+        known("leaks-fixed", nonzero(report.leaks_fixed));
+        known("total-clusters", report.total_blocks);
+        known("allocated-clusters", report.allocated_blocks);
+        known("fragmented-clusters", report.fragmented_blocks);
+        known("more-findings", nonzero(report.more_findings));
+        if !report.findings.is_empty() {
+            map.insert("findings".into(), json!(report.findings));
+        }
+        Value::Object(map)
+    }
+}
+
+fn nonzero(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}
+
+fn human(report: &CheckReport) -> String {
+    let mut text = String::new();
+    let fixed = report.corruptions_fixed + report.leaks_fixed;
+    if fixed > 0 {
+        text.push_str(&format!(
+            "The following inconsistencies were found and repaired:\n\n    {} leaked clusters\n    {} corruptions\n\n",
+            report.leaks_fixed, report.corruptions_fixed
+        ));
+    }
+    if report.is_clean() {
+        text.push_str("No errors were found on the image.\n");
+    }
+    if report.corruptions > 0 {
+        text.push_str(&format!(
+            "\n{} errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n",
+            report.corruptions
+        ));
+    }
+    if report.leaks > 0 {
+        text.push_str(&format!(
+            "\n{} leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n",
+            report.leaks
+        ));
+    }
+    if report.check_errors > 0 {
+        text.push_str(&format!(
+            "\n{} internal errors have occurred during the check.\n",
+            report.check_errors
+        ));
+    }
+    if let (Some(total), Some(allocated)) = (report.total_blocks, report.allocated_blocks)
+        && total > 0
+    {
+        let percent = |part: u64, whole: u64| match whole {
+            0 => 0.0,
+            _ => part as f64 * 100.0 / whole as f64,
+        };
+        text.push_str(&format!(
+            "{allocated}/{total} = {:.2}% allocated, {:.2}% fragmented, 0.00% compressed clusters\n",
+            percent(allocated, total),
+            percent(report.fragmented_blocks.unwrap_or(0), allocated),
+        ));
+    }
+    if let Some(end) = report.image_end_offset {
+        text.push_str(&format!("Image end offset: {end}\n"));
+    }
+    text
+}
+
+/// 0 clean, 1 not done, 2 corruptions, 3 leaks only.
+fn status(report: &CheckReport) -> u8 {
+    match report {
+        CheckReport { check_errors: 1.., .. } => 1,
+        CheckReport { corruptions: 1.., .. } => 2,
+        CheckReport { leaks: 1.., .. } => 3,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_finding_decides_the_status() {
+        let report = |corruptions, leaks, check_errors| CheckReport {
+            corruptions,
+            leaks,
+            check_errors,
+            ..CheckReport::default()
+        };
+        assert_eq!(status(&report(0, 0, 0)), 0);
+        assert_eq!(status(&report(0, 2, 0)), 3);
+        assert_eq!(status(&report(1, 2, 0)), 2);
+        assert_eq!(status(&report(1, 2, 1)), 1);
+    }
+}

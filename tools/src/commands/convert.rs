@@ -1,0 +1,298 @@
+//! `convert`: images copied into one of another format.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block_core::{CreateRequest, Disk, NewParent, Sharing};
+
+use super::options::{self, CreateOptions};
+use super::output::Output;
+use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs, size};
+use crate::context::Context;
+use crate::copy::{Conversion, Fingerprint, Source, convert, read_data};
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+use crate::progress::{Progress, ProgressArgs};
+use crate::signals::interruptible;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ConvertArgs {
+    /// Format of the sources (default: find out)
+    #[arg(short = 'f', long, alias = "format", value_name = "FMT")]
+    source_format: Option<String>,
+    /// Format of the result
+    #[arg(short = 'O', long, alias = "target-format", value_name = "FMT", default_value = "raw")]
+    output_format: String,
+    /// Options of the result's format, name=value,…; 'help' lists them
+    #[arg(short = 'o', long, alias = "target-options", value_name = "OPTS")]
+    options: Vec<String>,
+    #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    #[command(flatten)]
+    naming: NamingArgs,
+    /// The target's name is a complete specification (driver=…,file.filename=…); needs -n
+    #[arg(long)]
+    target_image_opts: bool,
+    /// Cache mode of the result
+    #[arg(short = 't', long, value_name = "CACHE", default_value = "unsafe")]
+    target_cache: Cache,
+    /// Cache mode of the sources
+    #[arg(short = 'T', long, value_name = "CACHE", default_value = "writeback")]
+    source_cache: Cache,
+    /// Compress (no format here can)
+    #[arg(short = 'c', long)]
+    compress: bool,
+    /// Write into an existing image
+    #[arg(short = 'n', long)]
+    no_create: bool,
+    /// The existing image reads as zeros
+    #[arg(long)]
+    target_is_zero: bool,
+    /// Zeros of this length and more are left out; 0: everything is written
+    #[arg(short = 'S', long, value_name = "SIZE", value_parser = size)]
+    sparse_size: Option<u64>,
+    /// How many requests run at a time, 1 to 16
+    #[arg(short = 'm', long, alias = "num-coroutines", value_name = "N", default_value = "8")]
+    parallel: u64,
+    /// Write in any order
+    #[arg(short = 'W', long)]
+    oob_writes: bool,
+    /// Let the file system copy
+    #[arg(short = 'C', long)]
+    copy_range_offloading: bool,
+    /// At most so many bytes per second
+    #[arg(short = 'r', long, value_name = "RATE", value_parser = size)]
+    rate: Option<u64>,
+    /// Make the result a child of this image
+    #[arg(short = 'B', long, value_name = "FILE")]
+    backing: Option<String>,
+    /// Format of the parent
+    #[arg(short = 'F', long, value_name = "FMT")]
+    backing_format: Option<String>,
+    /// Take a snapshot of the source (no format here has any)
+    #[arg(short = 'l', long, alias = "source-snapshot", value_name = "SNAPSHOT")]
+    snapshot: Option<String>,
+    /// Go on where the source cannot be read; zeros take the place
+    #[arg(long)]
+    salvage: bool,
+    /// Copy bitmaps (no format here has any)
+    #[arg(long)]
+    bitmaps: bool,
+    /// With --bitmaps: leave out broken ones
+    #[arg(long, requires = "bitmaps")]
+    skip_broken_bitmaps: bool,
+    /// Read the result back and compare it with what was copied
+    #[arg(long)]
+    verify: bool,
+    /// Folder, besides the image's own, whose files an image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The images to copy, one behind the other, and the image to make
+    #[arg(value_name = "SRC… DST")]
+    files: Vec<String>,
+}
+
+/// Zeros shorter than this are written with what surrounds them.
+const SPARSE: u64 = 4096;
+
+impl ConvertArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        self.naming.check()?;
+        let driver = options::output_driver(&cx.registry, &self.output_format);
+        if options::asks_for_help(&self.options) {
+            let descriptor = driver?.descriptor();
+            options::help(cx, descriptor.name, descriptor.create_options, true)?;
+            return Ok(0);
+        }
+        let (sources, target) = match self.files.split_last() {
+            Some((target, sources)) if !sources.is_empty() => (sources, target),
+            _ => return Err(Failure::new("Must specify image file name")),
+        };
+        self.refuse_nonsense()?;
+        cx.block_on_parallel(async {
+            let (source, size) = self.open_sources(cx, sources).await?;
+            let progress = Arc::new(self.progress.start("convert", size));
+            let work = self.copy(cx, source, target, &progress);
+            interruptible(&cx.console, &progress, work).await?;
+            progress.finish();
+            Ok(0)
+        })
+    }
+
+    fn refuse_nonsense(&self) -> Result<()> {
+        let refuse = |message: &str| Err(Failure::new(message));
+        if self.compress {
+            return refuse("Compression not supported for this file format");
+        }
+        if self.snapshot.is_some() {
+            return refuse("Failed to load snapshot: this image format has no snapshots");
+        }
+        if self.bitmaps {
+            return refuse("Format driver does not support bitmaps");
+        }
+        if self.target_is_zero && !self.no_create {
+            return refuse("--target-is-zero requires use of -n flag");
+        }
+        if self.target_image_opts && !self.no_create {
+            return refuse("--target-image-opts requires use of -n flag");
+        }
+        if !(1..=16).contains(&self.parallel) {
+            return refuse("Invalid number of coroutines specified. Must be between 1 and 16.");
+        }
+        if let Some(sparse) = self.sparse_size
+            && (sparse % 512 != 0 || sparse > 16 << 20)
+        {
+            return refuse(
+                "Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to 16777216. Select 0 to disable sparse detection (fully allocates output).",
+            );
+        }
+        if self.copy_range_offloading && self.sparse_size.is_some() {
+            return refuse("Cannot enable copy offloading when -S is used");
+        }
+        if self.no_create && self.backing.is_some() {
+            return refuse("--backing makes no sense with --no-create");
+        }
+        Ok(())
+    }
+
+    async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<(Source, u64)> {
+        let how = How::reading(self.share.sharing()).cache(self.source_cache.0).allow(&self.allow);
+        let mut source = Source::new();
+        for name in names {
+            let format = self.source_format.as_deref();
+            let spec = ImageSpec::parse(name, self.naming.image_opts, format)?;
+            let disk = image::open(cx, &spec, &how).await?;
+            source.push(disk, name).map_err(Failure::from)?;
+        }
+        let size = source.len();
+        Ok((source, size))
+    }
+
+    async fn copy(
+        &self,
+        cx: &Context,
+        source: Source,
+        target: &str,
+        progress: &Arc<Progress>,
+    ) -> Result<()> {
+        if self.no_create {
+            let disk = self.open_existing(cx, target, source.len()).await?;
+            self.fill(cx, source, target, &disk, self.target_is_zero, None, progress).await?;
+            let failed = |error| Failure::because(format!("error while writing {target}"), &error);
+            if self.target_cache.is_durable() {
+                disk.flush().await.map_err(failed)?;
+            }
+            return disk.close().await.map_err(failed);
+        }
+        let output = self.create(cx, target, source.len()).await?;
+        let base = output.disk.parent();
+        let is_zero = base.is_none();
+        self.fill(cx, source, target, &output.disk, is_zero, base, progress).await?;
+        output.finish(self.target_cache).await
+    }
+
+    async fn open_existing(&self, cx: &Context, target: &str, size: u64) -> Result<Disk> {
+        let format = match self.target_image_opts {
+            true => None,
+            false => Some(self.output_format.as_str()),
+        };
+        let spec = ImageSpec::parse(target, self.target_image_opts, format)?;
+        let how = How::writing().cache(self.target_cache.0).allow(&self.allow);
+        let disk = image::open(cx, &spec, &how).await?;
+        match disk.size() < size {
+            true => Err(Failure::new("output file is smaller than input file")
+                .hint(format!("the sources are {size} bytes, the target {}", disk.size()))),
+            false => Ok(disk),
+        }
+    }
+
+    async fn create(&self, cx: &Context, target: &str, size: u64) -> Result<Output> {
+        let driver = options::output_driver(&cx.registry, &self.output_format)?;
+        let CreateOptions { driver: given, size: wanted, backing_file, backing_format } =
+            options::parse_create(&**driver, &self.options)?;
+        let wanted = wanted.unwrap_or(size);
+        if wanted < size {
+            return Err(Failure::new(format!(
+                "the target would be smaller ({wanted} bytes) than the sources ({size} bytes)"
+            )));
+        }
+        let how = How::reading(Sharing::Exclusive).allow(&self.allow);
+        let mut request = CreateRequest::new(wanted).options(given);
+        if let Some(reference) = self.backing.clone().or(backing_file) {
+            if !driver.descriptor().has_parents {
+                return Err(Failure::new(format!(
+                    "Backing file not supported for file format '{}'",
+                    self.output_format
+                )));
+            }
+            let format = self.backing_format.clone().or(backing_format);
+            let spec = ImageSpec::parse(&reference, false, format.as_deref())?;
+            let parent = image::open(cx, &spec, &how).await?;
+            request = request.parent(NewParent { device: parent.device().clone(), reference });
+        }
+        Output::create(cx, target, driver, &request, self.target_cache.0, &how).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of target")]
+    async fn fill(
+        &self,
+        cx: &Context,
+        source: Source,
+        name: &str,
+        target: &Disk,
+        target_is_zero: bool,
+        base: Option<Disk>,
+        progress: &Arc<Progress>,
+    ) -> Result<()> {
+        let size = source.len();
+        let fingerprint = self.verify.then(|| Arc::new(Fingerprint::new()));
+        let offload = self.copy_range_offloading || self.sparse_size == Some(0);
+        let conversion = Conversion {
+            source,
+            target: target.clone(),
+            target_is_zero,
+            base,
+            sparse: self.sparse_size.unwrap_or(SPARSE),
+            tasks: self.parallel as usize,
+            any_order: self.oob_writes,
+            offload: offload && !self.verify,
+            salvage: self.salvage,
+            rate: self.rate,
+            fingerprint: fingerprint.clone(),
+        };
+        let copied = convert(conversion, progress, &cx.console).await?;
+        if copied.lost > 0 {
+            cx.console.say(format_args!(
+                "warning: {} bytes could not be read and are zeros in '{name}'",
+                copied.lost
+            ));
+        }
+        match fingerprint {
+            Some(expected) => self.verify(name, target, size, &expected).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the result back.
+    async fn verify(
+        &self,
+        name: &str,
+        target: &Disk,
+        size: u64,
+        expected: &Fingerprint,
+    ) -> Result<()> {
+        let found = Arc::new(Fingerprint::new());
+        let progress = Arc::new(self.progress.start("verify", size));
+        let sum = Arc::clone(&found);
+        let see = move |offset: u64, bytes: &[u8]| sum.add(offset, bytes);
+        read_data(target, 0..size, name, self.parallel as usize, &progress, see).await?;
+        progress.finish();
+        match found.value() == expected.value() {
+            true => Ok(()),
+            false => Err(Failure::new(format!("'{name}' does not hold what was copied into it"))
+                .hint("the disk or the memory is not to be trusted; the target was not kept")),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `dd`: some blocks of an image in a new one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block_core::{CacheMode, CreateRequest};
+
+use super::options;
+use super::output::Output;
+use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs};
+use crate::context::Context;
+use crate::copy::{Conversion, Source, convert};
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+use crate::progress::ProgressArgs;
+use crate::signals::interruptible;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DdArgs {
+    /// Format of the input (default: find out)
+    #[arg(short = 'f', long, value_name = "FMT")]
+    format: Option<String>,
+    /// Format of the output
+    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw")]
+    output_format: String,
+    #[command(flatten)]
+    naming: NamingArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// if=FILE of=FILE, and bs=SIZE (512), count=BLOCKS (all), skip=BLOCKS (0)
+    #[arg(value_name = "NAME=VALUE")]
+    operands: Vec<String>,
+}
+
+impl DdArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        self.naming.check()?;
+        let operands = Operands::parse(&self.operands)?;
+        let driver = options::output_driver(&cx.registry, &self.output_format)?;
+        let (opts, format) = (self.naming.image_opts, self.format.as_deref());
+        let spec = ImageSpec::parse(&operands.input, opts, format)?;
+        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        cx.block_on_parallel(async {
+            let disk = image::open(cx, &spec, &how).await?;
+            let whole = disk.size();
+            let start = operands.block.saturating_mul(operands.skip);
+            let len = match operands.count {
+                Some(count) => operands.block.saturating_mul(count),
+                None => u64::MAX,
+            };
+            if start > whole {
+                cx.console.say(format_args!("{}: cannot skip to specified offset", operands.input));
+            }
+            let start = start.min(whole);
+            let range = start..start.saturating_add(len).min(whole);
+            let size = range.end - range.start;
+            let mut source = Source::new();
+            source.push_range(disk, range, &operands.input).map_err(Failure::from)?;
+            let progress = Arc::new(ProgressArgs::default().start("dd", size));
+            let work = async {
+                let request = CreateRequest::new(size);
+                let cache = Cache(CacheMode::Writeback);
+                let output =
+                    Output::create(cx, &operands.output, driver, &request, cache.0, &how).await?;
+                let conversion = Conversion {
+                    source,
+                    target: output.disk.clone(),
+                    target_is_zero: true,
+                    base: None,
+                    sparse: 4096,
+                    tasks: 8,
+                    any_order: false,
+                    offload: false,
+                    salvage: false,
+                    rate: None,
+                    fingerprint: None,
+                };
+                convert(conversion, &progress, &cx.console).await?;
+                output.finish(Cache(CacheMode::Unsafe)).await
+            };
+            interruptible(&cx.console, &progress, work).await?;
+            progress.finish();
+            Ok(0)
+        })
+    }
+}
+
+/// What the words say.
+#[derive(Debug, PartialEq, Eq)]
+struct Operands {
+    input: String,
+    output: String,
+    /// Bytes in a block.
+    block: u64,
+    /// Blocks to copy.
+    count: Option<u64>,
+    /// Blocks to leave out first.
+    skip: u64,
+}
+
+impl Operands {
+    fn parse(words: &[String]) -> Result<Self> {
+        let (mut input, mut output, mut block, mut count, mut skip) = (None, None, 512, None, 0);
+        for word in words {
+            let Some((name, value)) = word.split_once('=') else {
+                return Err(Failure::new(format!("unrecognized operand {word}")));
+            };
+            let number = || {
+                let value = block_core::size::parse(value);
+                value.map_err(|_| Failure::new(format!("invalid number: '{value}'", value = word)))
+            };
+            match name {
+                "if" => input = Some(value.to_owned()),
+                "of" => output = Some(value.to_owned()),
+                "bs" => block = number()?,
+                "count" => count = Some(number()?),
+                "skip" => skip = number()?,
+                _ => return Err(Failure::new(format!("unrecognized operand {word}"))),
+            }
+        }
+        if !(1..=i32::MAX as u64).contains(&block) {
+            return Err(Failure::new(format!("invalid number: 'bs={block}'")));
+        }
+        match (input, output) {
+            (Some(input), Some(output)) => Ok(Self { input, output, block, count, skip }),
+            _ => Err(Failure::new("Must specify both input and output files")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn operands_come_in_any_order_and_take_suffixes() {
+        let operands = Operands::parse(&words("bs=1M of=b count=2k if=a")).unwrap();
+        assert_eq!((operands.block, operands.count, operands.skip), (1 << 20, Some(2048), 0));
+    }
+
+    #[test]
+    fn operands_that_are_unknown_or_too_large_are_refused() {
+        for line in ["if=a of=b seek=1", "if=a of=b bs=2G", "if=a of=b bs=0", "if=a", "if=a of=b x"]
+        {
+            assert!(Operands::parse(&words(line)).is_err(), "{line}");
+        }
+    }
+}

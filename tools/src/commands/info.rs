@@ -1,0 +1,209 @@
+//! `info`: what an image is, its sizes and its parents.
+
+use std::path::PathBuf;
+
+use block_core::{Disk, ImageInfo, InfoValue, Storage, size};
+use serde_json::{Map, Value, json};
+
+use crate::args::{OutputFormat, ShareArgs, SourceArgs};
+use crate::context::Context;
+use crate::drivers::FILE_SCHEME;
+use crate::error::{Failure, Result};
+use crate::host_path::{display_name, file_path};
+use crate::image::{self, How};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// Show the image's parents too
+    #[arg(short = 'b', long)]
+    backing_chain: bool,
+    /// For people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    output: OutputFormat,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+impl InfoArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        let spec = self.source.spec(&self.file)?;
+        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        cx.block_on(async {
+            let disk = image::open(cx, &spec, &how).await?;
+            let mut nodes = vec![Node::of(&disk, &display_name(&spec.uri)).await?];
+            let mut below = disk.parent().filter(|_| self.backing_chain);
+            while let Some(disk) = below {
+                let name = display_name(disk.device().storage().uri());
+                nodes.push(Node::of(&disk, &name).await?);
+                below = disk.parent();
+            }
+            match (self.output, self.backing_chain) {
+                (OutputFormat::Json, true) => {
+                    let nodes: Vec<Value> = nodes.iter().map(Node::json).collect();
+                    cx.console.json(&nodes)?;
+                }
+                (OutputFormat::Json, false) => {
+                    if let Some(node) = nodes.first() {
+                        cx.console.json(&node.json())?;
+                    }
+                }
+                (OutputFormat::Human, _) => {
+                    for (index, node) in nodes.iter().enumerate() {
+                        if index > 0 {
+                            cx.console.line("")?;
+                        }
+                        cx.console.text(node.human())?;
+                    }
+                }
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// An image and the storage it lies in.
+struct Node {
+    filename: String,
+    info: ImageInfo,
+    file_length: u64,
+    disk_size: Option<u64>,
+    protocol: String,
+}
+
+impl Node {
+    async fn of(disk: &Disk, filename: &str) -> Result<Self> {
+        let storage = disk.device().storage();
+        let failed = |error| Failure::open(filename, &error);
+        Ok(Self {
+            filename: filename.to_owned(),
+            info: disk.info(),
+            file_length: storage.len().await.map_err(failed)?,
+            disk_size: storage.allocated_bytes().await.map_err(failed)?,
+            protocol: protocol_name(&*storage),
+        })
+    }
+
+    fn json(&self) -> Value {
+        let info = &self.info;
+        let mut child = Map::new();
+        child.insert("children".into(), json!([]));
+        child.insert("virtual-size".into(), json!(self.file_length.next_multiple_of(512)));
+        child.insert("filename".into(), json!(self.filename));
+        child.insert("format".into(), json!(self.protocol));
+        let mut node = Map::new();
+        node.insert("virtual-size".into(), json!(info.virtual_size));
+        node.insert("filename".into(), json!(self.filename));
+        if let Some(block) = info.block_size {
+            node.insert("cluster-size".into(), json!(block));
+        }
+        node.insert("format".into(), json!(info.format));
+        if let Some(bytes) = self.disk_size {
+            node.insert("actual-size".into(), json!(bytes));
+            child.insert("actual-size".into(), json!(bytes));
+        }
+        child.insert("format-specific".into(), json!({"type": self.protocol, "data": {}}));
+        child.insert("dirty-flag".into(), json!(false));
+        node.insert("dirty-flag".into(), json!(info.dirty));
+        if let Some(parent) = &info.parent {
+            let opened = parent.opened.as_deref().map(display_name);
+            let named = opened.clone().unwrap_or_else(|| parent.reference.clone());
+            node.insert("backing-filename".into(), json!(named));
+            if let Some(opened) = opened {
+                node.insert("full-backing-filename".into(), json!(opened));
+            }
+            if let Some(format) = &parent.format {
+                node.insert("backing-filename-format".into(), json!(format));
+            }
+        }
+        if !info.details.is_empty() {
+            let data: Map<String, Value> = info
+                .details
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), json!(value)))
+                .collect();
+            node.insert("format-specific".into(), json!({"type": info.format, "data": data}));
+        }
+        node.insert("children".into(), json!([{"name": "file", "info": child}]));
+        Value::Object(node)
+    }
+
+    fn human(&self) -> String {
+        let info = &self.info;
+        let disk_size = self.disk_size.map_or("unavailable".to_owned(), size::human);
+        let mut lines = vec![
+            format!("image: {}", self.filename),
+            format!("file format: {}", info.format),
+            format!(
+                "virtual size: {} ({} bytes)",
+                size::human(info.virtual_size),
+                info.virtual_size
+            ),
+            format!("disk size: {disk_size}"),
+        ];
+        if let Some(block) = info.block_size {
+            lines.push(format!("cluster_size: {block}"));
+        }
+        if info.dirty {
+            lines.push("cleanly shut down: no".to_owned());
+        }
+        if let Some(parent) = &info.parent {
+            let line = match parent.opened.as_deref().map(display_name) {
+                Some(opened) if opened != parent.reference => {
+                    format!("backing file: {} (actual path: {opened})", parent.reference)
+                }
+                _ => format!("backing file: {}", parent.reference),
+            };
+            lines.push(line);
+            if let Some(format) = &parent.format {
+                lines.push(format!("backing file format: {format}"));
+            }
+        }
+        if !info.details.is_empty() {
+            lines.push("Format specific information:".to_owned());
+            for (name, value) in &info.details {
+                lines.push(format!("    {name}: {}", value_text(value)));
+            }
+        }
+        lines.push("Child node '/file':".to_owned());
+        lines.push(format!("    filename: {}", self.filename));
+        lines.push(format!("    protocol type: {}", self.protocol));
+        lines.push(format!(
+            "    file length: {} ({} bytes)",
+            size::human(self.file_length),
+            self.file_length
+        ));
+        lines.push(format!("    disk size: {disk_size}"));
+        lines.push(String::new());
+        lines.join("\n")
+    }
+}
+
+/// `file`, `host_device`, or the scheme.
+fn protocol_name(storage: &dyn Storage) -> String {
+    let uri = storage.uri();
+    let path = file_path(uri);
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => FILE_SCHEME.to_owned(),
+        Ok(_) => "host_device".to_owned(),
+        Err(_) => uri.split_once(':').map_or(FILE_SCHEME, |(scheme, _)| scheme).to_owned(),
+    }
+}
+
+fn value_text(value: &InfoValue) -> String {
+    match value {
+        // What an image says must not steer the terminal.
+        InfoValue::Text(text) => text.escape_debug().to_string(),
+        InfoValue::Number(number) => number.to_string(),
+        InfoValue::Bool(value) => value.to_string(),
+        InfoValue::Uuid(uuid) => uuid.to_string(),
+        _ => String::new(),
+    }
+}

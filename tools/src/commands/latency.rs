@@ -1,0 +1,95 @@
+//! Latencies counted in buckets, for percentiles in bounded memory.
+
+use std::time::Duration;
+
+/// Buckets in each doubling of the time: an error of at most one part in sixteen.
+const STEPS: u32 = 16;
+
+/// How often each latency occurred.
+#[derive(Debug, Clone)]
+pub(super) struct Latencies {
+    buckets: Vec<u64>,
+    longest: u64,
+}
+
+impl Latencies {
+    pub fn new() -> Self {
+        Self { buckets: vec![0; bucket(u64::MAX) + 1], longest: 0 }
+    }
+
+    pub fn record(&mut self, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.longest = self.longest.max(nanos);
+        if let Some(count) = self.buckets.get_mut(bucket(nanos)) {
+            *count += 1;
+        }
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.longest = self.longest.max(other.longest);
+        for (to, from) in self.buckets.iter_mut().zip(&other.buckets) {
+            *to += from;
+        }
+    }
+
+    /// The latency that `part` (0 to 1) of all requests kept to.
+    pub fn at(&self, part: f64) -> Duration {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = (total as f64 * part).ceil() as u64;
+        let mut seen = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= wanted && *count > 0 {
+                return Duration::from_nanos(upper(index).min(self.longest));
+            }
+        }
+        Duration::from_nanos(self.longest)
+    }
+}
+
+fn bucket(nanos: u64) -> usize {
+    let steps = u64::from(STEPS);
+    if nanos < steps {
+        return nanos as usize;
+    }
+    let shift = nanos.ilog2() - STEPS.ilog2();
+    // Between STEPS and 2 * STEPS.
+    let within = nanos >> shift;
+    (u64::from(shift) * steps + within) as usize
+}
+
+/// The largest latency of a bucket.
+fn upper(index: usize) -> u64 {
+    let (index, steps) = (index as u64, u64::from(STEPS));
+    if index < 2 * steps {
+        return index;
+    }
+    let shift = index / steps - 1;
+    let within = index % steps + steps;
+    ((within + 1) << shift).wrapping_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_ends_where_the_next_begins() {
+        for nanos in [0, 1, 15, 16, 17, 31, 32, 33, 1000, 123_456_789, u64::MAX / 3, u64::MAX] {
+            let index = bucket(nanos);
+            assert!(upper(index) >= nanos, "{nanos}");
+            assert!(index == 0 || upper(index - 1) < nanos, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_close() {
+        let mut all = Latencies::new();
+        for micros in 1..=1000 {
+            all.record(Duration::from_micros(micros));
+        }
+        let median = all.at(0.5).as_secs_f64() * 1e6;
+        assert!((500.0..535.0).contains(&median), "{median}");
+        assert_eq!(all.at(1.0), Duration::from_millis(1));
+    }
+}

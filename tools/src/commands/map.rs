@@ -1,0 +1,135 @@
+//! `map`: which ranges of a disk are stored, and where.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use block_core::{Disk, Extent, ExtentFlags};
+
+use crate::args::{OutputFormat, ShareArgs, SourceArgs, size};
+use crate::context::Context;
+use crate::copy::ExtentStream;
+use crate::error::{Failure, Result};
+use crate::host_path::display_name;
+use crate::image::{self, How};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct MapArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// First byte to look at
+    #[arg(short = 's', long, value_name = "SIZE", value_parser = size)]
+    start_offset: Option<u64>,
+    /// How many bytes to look at
+    #[arg(short = 'l', long, value_name = "SIZE", value_parser = size)]
+    max_length: Option<u64>,
+    /// For people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    output: OutputFormat,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+impl MapArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        let spec = self.source.spec(&self.file)?;
+        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        cx.block_on(async {
+            let disk = image::open(cx, &spec, &how).await?;
+            let start = self.start_offset.unwrap_or(0);
+            let end = self.max_length.map_or(u64::MAX, |len| start.saturating_add(len));
+            let stream = ExtentStream::new(disk.clone(), start..end);
+            match self.output {
+                OutputFormat::Human => human(cx, &disk, stream).await,
+                OutputFormat::Json => json(cx, stream).await,
+            }
+        })
+    }
+}
+
+fn failed(error: block_core::Error) -> Failure {
+    Failure::because("Could not read the map", &error)
+}
+
+async fn json(cx: &Context, mut stream: ExtentStream) -> Result<u8> {
+    let mut line = String::with_capacity(200);
+    let mut first = true;
+    cx.console.text("[")?;
+    while let Some(extent) = stream.next().await.map_err(failed)? {
+        line.clear();
+        if !first {
+            line.push_str(",\n");
+        }
+        first = false;
+        write_extent(&mut line, &extent);
+        cx.console.bytes(line.as_bytes())?;
+    }
+    cx.console.line("]")?;
+    Ok(0)
+}
+
+fn write_extent(line: &mut String, extent: &Extent) {
+    let has = |flag| extent.flags.contains(flag);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        line,
+        "{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, \"data\": {}, \"compressed\": {}",
+        extent.start,
+        extent.len,
+        extent.depth,
+        has(ExtentFlags::PRESENT),
+        has(ExtentFlags::ZERO),
+        has(ExtentFlags::DATA),
+        has(ExtentFlags::COMPRESSED),
+    );
+    if let Some(offset) = extent.offset {
+        let _ = write!(line, ", \"offset\": {offset}");
+    }
+    line.push('}');
+}
+
+async fn human(cx: &Context, disk: &Disk, mut stream: ExtentStream) -> Result<u8> {
+    let files = chain_names(disk);
+    cx.console.line(format_args!("{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to"))?;
+    while let Some(extent) = stream.next().await.map_err(failed)? {
+        if !extent.is_data() {
+            continue;
+        }
+        let Some(offset) = extent.offset else {
+            return Err(Failure::new("File contains external, encrypted or compressed clusters.")
+                .hint("--output=json shows every extent"));
+        };
+        let file = files.get(extent.depth as usize).map_or("", String::as_str);
+        cx.console.line(format_args!(
+            "{:<16}{:<16}{:<16}{file}",
+            hex(extent.start),
+            hex(extent.len),
+            hex(offset)
+        ))?;
+    }
+    Ok(0)
+}
+
+/// The files of an image and its parents, by depth.
+pub(super) fn chain_names(disk: &Disk) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut next = Some(disk.clone());
+    while let Some(disk) = next {
+        names.push(display_name(disk.device().storage().uri()));
+        next = disk.parent();
+    }
+    names
+}
+
+/// `0x1f`, and a bare `0`.
+fn hex(number: u64) -> String {
+    match number {
+        0 => "0".to_owned(),
+        _ => format!("{number:#x}"),
+    }
+}

@@ -1,0 +1,85 @@
+//! The subcommands, one file each.
+
+mod amend;
+mod bench;
+mod check;
+mod commit;
+mod compare;
+mod convert;
+mod create;
+mod dd;
+mod formats;
+mod info;
+mod latency;
+mod map;
+mod measure;
+mod options;
+mod output;
+mod probe;
+mod rebase;
+mod resize;
+mod snapshot;
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// What the program does.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show what an image is, its sizes and its parents
+    Info(info::InfoArgs),
+    /// Create an image
+    Create(create::CreateArgs),
+    /// Copy images into one of another format
+    Convert(convert::ConvertArgs),
+    /// Check an image for consistency, and repair it
+    Check(check::CheckArgs),
+    /// List which ranges of a disk are stored, and where
+    Map(map::MapArgs),
+    /// Compare the content of two images
+    Compare(compare::CompareArgs),
+    /// Change the size of a disk
+    Resize(resize::ResizeArgs),
+    /// Tell how large an image would be
+    Measure(measure::MeasureArgs),
+    /// Copy blocks of an image into a new one
+    Dd(dd::DdArgs),
+    /// Change the parent of an image
+    Rebase(rebase::RebaseArgs),
+    /// Write the data of a child into its parent
+    Commit(commit::CommitArgs),
+    /// Change facts of an image, such as its identity
+    Amend(amend::AmendArgs),
+    /// List or change the snapshots inside an image
+    Snapshot(snapshot::SnapshotArgs),
+    /// Measure the speed of requests to an image
+    Bench(bench::BenchArgs),
+    /// Show what a file could be, with the evidence
+    Probe(probe::ProbeArgs),
+    /// List the formats and what each can do
+    Formats(formats::FormatsArgs),
+}
+
+impl Command {
+    /// Runs the command; gives its exit status.
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        match self {
+            Self::Info(args) => args.run(cx),
+            Self::Create(args) => args.run(cx),
+            Self::Convert(args) => args.run(cx),
+            Self::Check(args) => args.run(cx),
+            Self::Map(args) => args.run(cx),
+            Self::Compare(args) => args.run(cx),
+            Self::Resize(args) => args.run(cx),
+            Self::Measure(args) => args.run(cx),
+            Self::Dd(args) => args.run(cx),
+            Self::Rebase(args) => args.run(cx),
+            Self::Commit(args) => args.run(cx),
+            Self::Amend(args) => args.run(cx),
+            Self::Snapshot(args) => args.run(cx),
+            Self::Bench(args) => args.run(cx),
+            Self::Probe(args) => args.run(cx),
+            Self::Formats(args) => args.run(cx),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A new image that a command fills: made beside its name, opened, and given the name at the end.
+
+use std::sync::Arc;
+
+use block_core::{BlockDriver, CacheMode, CreateRequest, Disk, OpenContext, OpenRequest};
+
+use crate::args::Cache;
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::image::How;
+use crate::target::Target;
+
+/// An image being filled.
+#[derive(Debug)]
+pub(crate) struct Output {
+    name: String,
+    target: Target,
+    /// The image, opened for writing. Whatever the storage held, it reads as zeros, or as its parent.
+    pub disk: Disk,
+}
+
+impl Output {
+    /// Makes an image.
+    pub async fn create(
+        cx: &Context,
+        name: &str,
+        driver: &Arc<dyn BlockDriver>,
+        request: &CreateRequest,
+        cache: CacheMode,
+        how: &How,
+    ) -> Result<Self> {
+        let format = driver.descriptor().name;
+        let failed = |failure: Failure| Failure {
+            message: format!("{name}: error while converting {format}: {}", failure.message),
+            ..failure
+        };
+        let target = Target::begin(&cx.registry, name, cache).await.map_err(failed)?;
+        let open = OpenContext::new(cx.registry.clone()).gate(how.gate(&cx.registry));
+        driver
+            .create(target.storage(), request, &open)
+            .await
+            .map_err(|error| failed(Failure::from(error)))?;
+        let mut opening = OpenRequest::new(name, block_core::Access::ReadWrite)
+            .format(format)
+            .gate(how.gate(&cx.registry));
+        opening.cache = cache;
+        let disk = cx.registry.open_on(target.storage(), &opening).await;
+        let disk = disk.map_err(|error| Failure::open(name, &error))?;
+        Ok(Self { name: name.to_owned(), target, disk })
+    }
+
+    /// Ends the image; with a durable cache mode, everything survives a power cut.
+    pub async fn finish(self, cache: Cache) -> Result<()> {
+        let failed = |error| Failure::because(format!("error while writing {}", self.name), &error);
+        if cache.is_durable() {
+            self.disk.flush().await.map_err(failed)?;
+        }
+        self.disk.close().await.map_err(failed)?;
+        self.target.finish(cache.is_durable())
+    }
+}

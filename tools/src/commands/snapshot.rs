@@ -1,0 +1,71 @@
+//! `snapshot`: for formats that have none, which is all there are.
+
+use std::path::PathBuf;
+
+use crate::args::{ShareArgs, SourceArgs};
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct SnapshotArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// List the snapshots (the default)
+    #[arg(short = 'l', long, group = "what")]
+    list: bool,
+    /// Take a snapshot
+    #[arg(short = 'c', long, value_name = "NAME", group = "what")]
+    create: Option<String>,
+    /// Go back to a snapshot
+    #[arg(short = 'a', long, value_name = "NAME", group = "what")]
+    apply: Option<String>,
+    /// Remove a snapshot
+    #[arg(short = 'd', long, value_name = "NAME", group = "what")]
+    delete: Option<String>,
+    /// Print nothing but errors
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+impl SnapshotArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        let spec = self.source.spec(&self.file)?;
+        cx.block_on(async {
+            let how = match self.changes() {
+                true => How::writing(),
+                false => How::reading(self.share.sharing()),
+            };
+            let disk = image::open(cx, &spec, &how.allow(&self.allow)).await?;
+            if self.changes() {
+                image::warn_if_guessed_raw(cx, &spec, &disk);
+            }
+            let refused = match (&self.create, &self.apply, &self.delete) {
+                (Some(name), ..) => {
+                    format!("Could not create snapshot '{name}': Operation not supported")
+                }
+                (_, Some(name), _) => format!(
+                    "Could not apply snapshot '{name}': Block driver does not support snapshots"
+                ),
+                (.., Some(name)) => {
+                    format!("Could not delete snapshot '{name}': snapshot not found")
+                }
+                _ => return Ok(0),
+            };
+            Err(Failure::new(refused)
+                .hint("a child image (create -b) keeps the state of its parent"))
+        })
+    }
+
+    fn changes(&self) -> bool {
+        self.create.is_some() || self.apply.is_some() || self.delete.is_some()
+    }
+}

@@ -1,0 +1,104 @@
+//! Standard output and standard error as commands use them.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+
+use crate::error::Failure;
+
+/// Where a command's results and messages go.
+#[derive(Debug)]
+pub(crate) struct Console {
+    program: String,
+    out: RefCell<BufWriter<Stdout>>,
+}
+
+impl Console {
+    /// For a program called `program`.
+    pub fn new(program: String) -> Self {
+        Self { program, out: RefCell::new(BufWriter::new(io::stdout())) }
+    }
+
+    /// The base name the program was called by.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// A result line.
+    pub fn line(&self, text: impl Display) -> io::Result<()> {
+        writeln!(self.out.borrow_mut(), "{text}")
+    }
+
+    /// A part of a result, as it is.
+    pub fn text(&self, text: impl Display) -> io::Result<()> {
+        write!(self.out.borrow_mut(), "{text}")
+    }
+
+    /// Bytes of a result.
+    pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        self.out.borrow_mut().write_all(bytes)
+    }
+
+    /// A result in JSON, indented by four.
+    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let mut out = self.out.borrow_mut();
+        let mut serializer =
+            Serializer::with_formatter(&mut *out, PrettyFormatter::with_indent(b"    "));
+        value.serialize(&mut serializer).map_err(io::Error::from)?;
+        out.write_all(b"\n")
+    }
+
+    /// Hands what was written to the reader.
+    pub fn flush(&self) -> io::Result<()> {
+        self.out.borrow_mut().flush()
+    }
+
+    /// A message, after the program's name.
+    pub fn say(&self, message: impl Display) {
+        let _ = self.flush();
+        let _ = writeln!(io::stderr(), "{}: {message}", self.program);
+    }
+
+    /// A message as it is.
+    pub fn note(&self, message: impl Display) {
+        let _ = self.flush();
+        let _ = writeln!(io::stderr(), "{message}");
+    }
+
+    /// Says why a command failed.
+    pub fn fail(&self, failure: &Failure) {
+        if failure.message.is_empty() {
+            return;
+        }
+        self.say(&failure.message);
+        if let Some(hint) = &failure.hint {
+            self.note(hint_line(hint));
+        }
+        if let Some(code) = failure.code {
+            self.note(format_args!("code: {code} (see '{} explain {code}')", self.program));
+        }
+    }
+
+    /// Whether standard output is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Whether colour is wanted: a terminal, and `NO_COLOR` is unset or empty.
+    pub fn colour(&self) -> bool {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        self.is_terminal() && !refused && !dumb
+    }
+}
+
+/// A question scripts know as a line of its own stays one.
+fn hint_line(hint: &str) -> String {
+    match hint.starts_with("Is another process using the image") {
+        true => hint.to_owned(),
+        false => format!("hint: {hint}"),
+    }
+}

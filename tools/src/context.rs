@@ -1,0 +1,47 @@
+//! What every command is given: the drivers, the console, and a runtime made when it is needed.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use block_core::Registry;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::console::Console;
+use crate::error::{Failure, Result};
+
+/// The surroundings of one command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The drivers.
+    pub registry: Arc<Registry>,
+    /// Results and messages.
+    pub console: Console,
+}
+
+impl Context {
+    /// Runs `work` on this thread. Starts no other.
+    pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.finish(Builder::new_current_thread(), work)
+    }
+
+    /// Runs `work` on this thread, with the runtime's own events.
+    pub fn block_on_with_timers<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all();
+        self.finish(builder, work)
+    }
+
+    /// Runs `work` with two threads for its tasks, and with timers and signals.
+    pub fn block_on_parallel<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all();
+        self.finish(builder, work)
+    }
+
+    fn finish<T>(&self, mut builder: Builder, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime: Runtime = builder
+            .build()
+            .map_err(|error| Failure::new(format!("Could not start the runtime: {error}")))?;
+        runtime.block_on(work)
+    }
+}

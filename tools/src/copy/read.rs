@@ -1,0 +1,83 @@
+//! Reading all of a disk that is not known to be zeros.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use block_core::Disk;
+
+use super::job::{Buffers, Job, Plan, run};
+use super::{ExtentStream, PIECE};
+use crate::error::{Failure, Result};
+use crate::progress::Progress;
+
+/// Calls `see(offset, bytes)` for every piece of data in `range` of `disk`, in any order, from several tasks.
+pub(crate) async fn read_data(
+    disk: &Disk,
+    range: Range<u64>,
+    name: &str,
+    tasks: usize,
+    progress: &Arc<Progress>,
+    see: impl Fn(u64, &[u8]) + Send + Sync + 'static,
+) -> Result<()> {
+    let plan = ReadPlan {
+        stream: ExtentStream::new(disk.clone(), range),
+        left: (0, 0),
+        progress: Arc::clone(progress),
+    };
+    let job =
+        ReadJob { disk: disk.clone(), name: name.to_owned(), progress: Arc::clone(progress), see };
+    run(plan, Arc::new(job), tasks).await?;
+    Ok(())
+}
+
+struct ReadPlan {
+    stream: ExtentStream,
+    /// What is left of the extent in hand: first byte, length.
+    left: (u64, u64),
+    progress: Arc<Progress>,
+}
+
+#[async_trait]
+impl Plan for ReadPlan {
+    type Piece = (u64, u64);
+
+    async fn next(&mut self) -> Result<Option<(u64, u64)>> {
+        while self.left.1 == 0 {
+            let next = self.stream.next().await;
+            let next = next.map_err(|error| Failure::because("Could not read the map", &error))?;
+            match next {
+                None => return Ok(None),
+                Some(extent) if extent.is_data() => self.left = (extent.start, extent.len),
+                Some(extent) => self.progress.skip(extent.len),
+            }
+        }
+        let (start, len) = self.left;
+        let take = len.min(PIECE - start % PIECE);
+        self.left = (start + take, len - take);
+        Ok(Some((start, take)))
+    }
+}
+
+struct ReadJob<F> {
+    disk: Disk,
+    name: String,
+    progress: Arc<Progress>,
+    see: F,
+}
+
+#[async_trait]
+impl<F: Fn(u64, &[u8]) + Send + Sync + 'static> Job for ReadJob<F> {
+    type Piece = (u64, u64);
+
+    async fn work(&self, (offset, len): (u64, u64), buffers: &mut Buffers) -> Result<()> {
+        let buffer = buffers.one(len);
+        self.disk.read_at(offset, buffer).await.map_err(|error| {
+            let place = format!("error while reading {} at byte {offset}", self.name);
+            Failure::because(place, &error)
+        })?;
+        (self.see)(offset, buffer);
+        self.progress.advance(len);
+        Ok(())
+    }
+}

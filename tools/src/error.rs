@@ -1,0 +1,166 @@
+//! What a command that did not succeed says, and the status it ends with.
+
+use std::error::Error as StdError;
+use std::io;
+
+use block_core::{Error, ErrorKind};
+
+use crate::host_path::display_name;
+
+/// A command's end without success.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The exit status.
+    pub status: u8,
+    /// What to say; empty: nothing, everything has been said.
+    pub message: String,
+    /// What the user can do.
+    pub hint: Option<String>,
+    /// The code `explain` knows.
+    pub code: Option<&'static str>,
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// Status 1 with a message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { status: 1, message: message.into(), hint: None, code: None }
+    }
+
+    /// Only a status: everything has been said.
+    pub fn silent(status: u8) -> Self {
+        Self { status, message: String::new(), hint: None, code: None }
+    }
+
+    /// `what: reason: cause: …`, with the error's own hint and code.
+    pub fn because(what: impl std::fmt::Display, error: &Error) -> Self {
+        let mut failure = Self::from(error);
+        failure.message = format!("{what}: {}", failure.message);
+        failure
+    }
+
+    /// An image that could not be opened, in the words scripts know.
+    pub fn open(name: &str, error: &Error) -> Self {
+        let about_this = error.image().is_none_or(|image| display_name(image) == name);
+        let mut failure = Self::from(error);
+        let why = if about_this { reasons(error) } else { failure.message };
+        let unnamed = !why.starts_with("Could not open '") && !why.starts_with("Failed to get ");
+        // The format layer and the file layer each say it, and scripts have seen both.
+        failure.message = match unnamed && is_about_the_file(error.kind()) {
+            true => format!("Could not open '{name}': Could not open '{name}': {why}"),
+            false => format!("Could not open '{name}': {why}"),
+        };
+        failure
+    }
+
+    /// With another exit status.
+    pub fn status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let message = match error.image() {
+            Some(image) => format!("{image}: {}", reasons(error)),
+            None => reasons(error),
+        };
+        Self { status: 1, message, hint: error.hint().map(str::to_owned), code: error.code() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// A reader that went away is no reason to complain.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::silent(0),
+            _ => Self::new(format!("Could not write the output: {}", os_text(&error))),
+        }
+    }
+}
+
+fn is_about_the_file(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
+}
+
+/// The error without its image, and its causes, each once.
+pub(crate) fn reasons(error: &Error) -> String {
+    let mut text = String::new();
+    let from_system = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .filter(|system| Error::from(io::Error::from(system.kind())).message() == error.message());
+    if let Some(system) = from_system {
+        // What the system says is the message with more in it.
+        return match error.offset() {
+            Some(offset) => format!("at {offset:#x}: {}", os_text(system)),
+            None => os_text(system),
+        };
+    }
+    if let Some(offset) = error.offset() {
+        text.push_str(&format!("at {offset:#x}: "));
+    }
+    text.push_str(error.message());
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let said = match (source.downcast_ref::<Error>(), source.downcast_ref::<io::Error>()) {
+            (Some(error), _) => error.to_string(),
+            (_, Some(system)) => os_text(system),
+            _ => source.to_string(),
+        };
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = source.source();
+    }
+    text
+}
+
+/// What the operating system says, without the number it adds.
+pub(crate) fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_reported_in_the_words_scripts_match() {
+        let error = Error::from(io::Error::from_raw_os_error(2)).in_image("x");
+        let failure = Failure::open("x", &error);
+        assert_eq!(
+            failure.message,
+            "Could not open 'x': Could not open 'x': No such file or directory"
+        );
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let inner = Error::new(ErrorKind::Corrupt, "the map is cut").at(0x200).in_image("base");
+        let outer = Error::new(ErrorKind::Corrupt, "the parent is broken").because(inner);
+        assert_eq!(
+            Failure::open("top", &outer).message,
+            "Could not open 'top': the parent is broken: base: at 0x200: the map is cut"
+        );
+    }
+}

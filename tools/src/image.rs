@@ -1,0 +1,131 @@
+//! Opening the images that a command line names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block_core::{Access, CacheMode, Disk, Gate, OpenRequest, Registry, Sharing};
+
+use crate::args::ImageSpec;
+use crate::context::Context;
+use crate::error::{Failure, Result};
+
+/// How an image is to be opened.
+#[derive(Debug, Clone)]
+pub(crate) struct How {
+    /// Reading, or writing too.
+    pub access: Access,
+    /// What others may do meanwhile.
+    pub sharing: Sharing,
+    /// How writes reach the disk.
+    pub cache: CacheMode,
+    /// Folders, besides the image's own, whose files it may name.
+    pub allowed: Vec<PathBuf>,
+    /// What the direct parent is opened for.
+    pub parent_access: Access,
+}
+
+impl How {
+    /// For reading.
+    pub fn reading(sharing: Sharing) -> Self {
+        Self {
+            access: Access::Read,
+            sharing,
+            cache: CacheMode::Writeback,
+            allowed: Vec::new(),
+            parent_access: Access::Read,
+        }
+    }
+
+    /// For writing, while nobody else does.
+    pub fn writing() -> Self {
+        Self { access: Access::ReadWrite, ..Self::reading(Sharing::Exclusive) }
+    }
+
+    /// With a cache mode.
+    pub fn cache(mut self, cache: CacheMode) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// With folders whose files may be named.
+    pub fn allow(mut self, allowed: &[PathBuf]) -> Self {
+        self.allowed = allowed.to_vec();
+        self
+    }
+
+    /// The gate for what the image names.
+    pub fn gate(&self, registry: &Registry) -> Arc<dyn Gate> {
+        let drivers = registry.drivers();
+        let extensions = drivers.iter().flat_map(|driver| driver.descriptor().extensions).copied();
+        let gate = block_file::DirectoryGate::new().extensions(extensions);
+        Arc::new(self.allowed.iter().fold(gate, |gate, folder| gate.directory(folder)))
+    }
+
+    /// What to ask the registry for.
+    pub fn request(&self, registry: &Registry, spec: &ImageSpec) -> OpenRequest {
+        let mut request = OpenRequest::new(&spec.uri, self.access).gate(self.gate(registry));
+        request.format.clone_from(&spec.format);
+        request.options.clone_from(&spec.options);
+        request.storage_options.clone_from(&spec.storage_options);
+        request.sharing = self.sharing;
+        request.cache = self.cache;
+        request.parent_access = self.parent_access;
+        request
+    }
+}
+
+/// Opens an image.
+pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
+    check_uri(cx, spec)?;
+    let request = how.request(&cx.registry, spec);
+    let disk = cx.registry.open(&request).await;
+    let disk = disk.map_err(|error| Failure::open(&spec.shown, &error))?;
+    for warning in disk.info().warnings {
+        cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
+    }
+    Ok(disk)
+}
+
+/// Refuses a URI whose protocol nobody registered, which would otherwise be taken for a path.
+pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
+    let Some((scheme, _)) = spec.uri.split_once("://") else { return Ok(()) };
+    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let known = cx.registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
+    match is_scheme && !known {
+        true => Err(Failure::new(format!(
+            "Could not open '{}': Unknown protocol '{scheme}'",
+            spec.shown
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Says that a raw image about to be written was only guessed to be one.
+pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
+    if spec.format.is_none() && disk.info().format == "raw" {
+        cx.console.note(format_args!(
+            "WARNING: Image format was not specified for '{}' and probing guessed raw.\n         \
+             Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n         \
+             Specify the 'raw' format explicitly to remove the restrictions.",
+            spec.shown
+        ));
+    }
+}
+
+/// The driver of an image that is not opened: the one named, or the one that probing selects.
+pub(crate) async fn driver<'c>(
+    cx: &'c Context,
+    spec: &ImageSpec,
+    storage: &dyn block_core::Storage,
+) -> Result<&'c Arc<dyn block_core::BlockDriver>> {
+    let failed = |error| Failure::open(&spec.shown, &error);
+    if let Some(format) = &spec.format {
+        return cx.registry.driver(format).map_err(failed);
+    }
+    let report = cx.registry.probe(storage).await.map_err(failed)?;
+    let known = report.drivers().iter().find_map(|name| cx.registry.driver(name).ok());
+    known.ok_or_else(|| {
+        Failure::new(format!("Could not open '{}': {}", spec.shown, report.explain()))
+            .hint(format!("name the format with -f, or ask '{} probe'", cx.console.program()))
+    })
+}

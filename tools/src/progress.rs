@@ -1,0 +1,219 @@
+//! How far a long operation is: for terminals, for scripts, for programs.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use block_core::size;
+use serde_json::json;
+
+/// The options about progress that several commands have.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub(crate) struct ProgressArgs {
+    /// Show progress on standard output; 'json': a JSON object a line
+    #[arg(
+        short = 'p',
+        long = "progress",
+        value_name = "STYLE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "percent",
+        value_parser = ["percent", "json"]
+    )]
+    pub progress: Option<String>,
+    /// Print nothing but errors
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+impl ProgressArgs {
+    /// The progress of one operation over `total` bytes.
+    pub fn start(&self, what: &'static str, total: u64) -> Progress {
+        let style = match self.progress.as_deref() {
+            _ if self.quiet => Style::Silent,
+            Some("json") => Style::Json,
+            Some(_) => Style::Percent,
+            None if io::stderr().is_terminal() => Style::Bar,
+            None => Style::Silent,
+        };
+        let progress = Progress {
+            what,
+            style,
+            total: AtomicU64::new(total),
+            done: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            started: Instant::now(),
+            shown: Mutex::new(Instant::now()),
+        };
+        progress.show();
+        progress
+    }
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Not at all.
+    Silent,
+    /// `    (12.34/100%)` and a carriage return on standard output: scripts match it.
+    Percent,
+    /// A JSON object a line on standard output.
+    Json,
+    /// A line with bar, rate and remaining time on a terminal.
+    Bar,
+}
+
+/// Counts bytes of one operation and shows them now and then.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    what: &'static str,
+    style: Style,
+    total: AtomicU64,
+    done: AtomicU64,
+    skipped: AtomicU64,
+    started: Instant,
+    shown: Mutex<Instant>,
+}
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+impl Progress {
+    /// `bytes` more are done.
+    pub fn advance(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.show_if_due();
+    }
+
+    /// `bytes` more are done without having been read or written.
+    pub fn skip(&self, bytes: u64) {
+        self.skipped.fetch_add(bytes, Ordering::Relaxed);
+        self.advance(bytes);
+    }
+
+    /// So much of so much is done.
+    pub fn set(&self, done: u64, total: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+        self.show_if_due();
+    }
+
+    /// The end: everything is done.
+    pub fn finish(&self) {
+        self.done.store(self.total.load(Ordering::Relaxed), Ordering::Relaxed);
+        match self.style {
+            Style::Silent => {}
+            Style::Percent => {
+                self.show();
+                let _ = io::stdout().write_all(b"\n");
+            }
+            Style::Json => self.show(),
+            Style::Bar => self.clear(),
+        }
+    }
+
+    /// One line on standard error, for whoever asked by a signal.
+    pub fn report_once(&self) {
+        if self.style == Style::Silent || self.style == Style::Bar {
+            let _ = writeln!(io::stderr(), "    ({:.2}/100%)", self.percent());
+        }
+    }
+
+    /// Takes a bar off the terminal.
+    pub fn clear(&self) {
+        if self.style == Style::Bar {
+            let _ = io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+
+    fn show_if_due(&self) {
+        if self.style == Style::Silent {
+            return;
+        }
+        // Whoever finds the clock in use leaves the line to the one who uses it.
+        let Ok(mut shown) = self.shown.try_lock() else { return };
+        if shown.elapsed() < INTERVAL {
+            return;
+        }
+        *shown = Instant::now();
+        drop(shown);
+        self.show();
+    }
+
+    fn show(&self) {
+        let _turn = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = match self.style {
+            Style::Silent => return,
+            Style::Percent => format!("    ({:.2}/100%)\r", self.percent()),
+            Style::Json => format!("{}\n", self.json()),
+            Style::Bar => {
+                let mut stderr = io::stderr().lock();
+                let _ = write!(stderr, "\r\x1b[K{}", self.bar());
+                let _ = stderr.flush();
+                return;
+            }
+        };
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(line.as_bytes());
+        let _ = stdout.flush();
+    }
+
+    fn percent(&self) -> f64 {
+        let total = self.total.load(Ordering::Relaxed);
+        let done = self.done.load(Ordering::Relaxed).min(total);
+        match total {
+            0 => 100.0,
+            _ => done as f64 * 100.0 / total as f64,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "operation": self.what,
+            "done": self.done.load(Ordering::Relaxed),
+            "total": self.total.load(Ordering::Relaxed),
+            "skipped": self.skipped.load(Ordering::Relaxed),
+            "percent": (self.percent() * 100.0).round() / 100.0,
+            "seconds": (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        })
+    }
+
+    /// `convert  42.00% [########------------] 1.2 GiB of 3 GiB, 512 MiB/s, 3 s left, 1 GiB zeros skipped`
+    fn bar(&self) -> String {
+        let done = self.done.load(Ordering::Relaxed);
+        let total = self.total.load(Ordering::Relaxed);
+        let skipped = self.skipped.load(Ordering::Relaxed);
+        let seconds = self.started.elapsed().as_secs_f64();
+        let percent = self.percent();
+        let filled = (percent / 5.0) as usize;
+        let moved = done.saturating_sub(skipped);
+        let rate = if seconds > 0.0 { (moved as f64 / seconds) as u64 } else { 0 };
+        let mut line = format!(
+            "{} {percent:6.2}% [{}{}] {} of {}, {}/s",
+            self.what,
+            "#".repeat(filled.min(20)),
+            "-".repeat(20usize.saturating_sub(filled)),
+            size::human(done),
+            size::human(total),
+            size::human(rate),
+        );
+        if done > 0 && seconds > 1.0 {
+            let left = seconds * total.saturating_sub(done) as f64 / done as f64;
+            line.push_str(&format!(", {} left", duration(left)));
+        }
+        if skipped > 0 {
+            line.push_str(&format!(", {} of zeros skipped", size::human(skipped)));
+        }
+        line
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{}:{:02} min", whole / 60, whole % 60),
+        _ => format!("{}:{:02} h", whole / 3600, whole / 60 % 60),
+    }
+}
