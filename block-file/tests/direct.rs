@@ -1,0 +1,128 @@
+//! Direct I/O: any alignment works, against a model in memory.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::sync::Arc;
+
+use block_core::{CacheMode, ErrorKind, Storage, StorageAccess, ZeroMode};
+use common::{Random, all, open, pattern, skip};
+
+async fn direct(path: &std::path::Path, cache: CacheMode) -> Option<Arc<dyn Storage>> {
+    match open(path, StorageAccess::Create, cache).await {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            skip(&format!("no direct I/O here: {error}"));
+            None
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_page_cache_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    for read_too in [false, true] {
+        let path = dir.path().join(read_too.to_string());
+        let Some(file) = direct(&path, CacheMode::None).await else { return };
+        file.write_at(0, &pattern(1, 1 << 20)).await.unwrap();
+        let mut buf = vec![0; 4096];
+        if read_too {
+            file.read_at(512 << 10, &mut buf).await.unwrap();
+        }
+        // An ordinary descriptor sees what is cached. It may be asked once: asking reads ahead.
+        let plain = open(&path, StorageAccess::Read, CacheMode::Writeback).await.unwrap();
+        assert!(plain.try_read_at(512 << 10, &mut buf).is_none(), "read too: {read_too}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_any_alignment_do_what_a_model_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for (number, cache) in [CacheMode::None, CacheMode::Directsync].into_iter().enumerate() {
+        let path = dir.path().join(number.to_string());
+        let Some(file) = direct(&path, cache).await else { return };
+        let seed = 0x5EED_0001;
+        eprintln!("seed {seed:#x}");
+        let mut random = Random(seed);
+        let mut model: Vec<u8> = Vec::new();
+        for step in 0..400 {
+            let offset = random.below(1 << 16);
+            // Some larger than a bounce buffer.
+            let len = if random.below(40) == 0 {
+                (1 << 20) + random.below(5000)
+            } else {
+                random.below(9000)
+            };
+            let end = usize::try_from(offset + len).unwrap();
+            let start = usize::try_from(offset).unwrap();
+            match random.below(8) {
+                0 => {
+                    let len = random.below(1 << 17);
+                    file.set_len(len).await.unwrap();
+                    model.resize(usize::try_from(len).unwrap(), 0);
+                }
+                1 | 2 => {
+                    let mode = if random.below(2) == 0 {
+                        ZeroMode::Allocate
+                    } else {
+                        ZeroMode::Deallocate
+                    };
+                    file.write_zeroes(offset, len, mode).await.unwrap();
+                    if len > 0 {
+                        model.resize(model.len().max(end), 0);
+                        model[start..end].fill(0);
+                    }
+                }
+                3 | 4 => {
+                    let mut buf = vec![0xEE; end - start];
+                    let read = file.read_at(offset, &mut buf).await;
+                    match model.get(start..end) {
+                        Some(expected) => assert!(read.is_ok() && buf == expected, "step {step}"),
+                        None if len == 0 => {}
+                        None => assert_eq!(read.unwrap_err().kind(), ErrorKind::OutOfRange),
+                    }
+                }
+                _ => {
+                    let bytes = pattern(seed + step, end - start);
+                    file.write_at(offset, &bytes).await.unwrap();
+                    if len > 0 {
+                        model.resize(model.len().max(end), 0);
+                        model[start..end].copy_from_slice(&bytes);
+                    }
+                }
+            }
+            assert_eq!(file.len().await.unwrap(), model.len() as u64, "step {step}");
+        }
+        file.flush().await.unwrap();
+        assert!(all(&*file).await == model);
+        assert!(std::fs::read(&path).unwrap() == model);
+    }
+}
+
+/// Each task owns every fourth byte run of 100 in the same few units.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn neighbours_in_one_unit_do_not_undo_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(file) = direct(&dir.path().join("a"), CacheMode::None).await else { return };
+    let tasks: Vec<_> = (0..4u8)
+        .map(|task| {
+            let file = Arc::clone(&file);
+            tokio::spawn(async move {
+                for round in 0..80u64 {
+                    let offset = round * 400 + u64::from(task) * 100;
+                    file.write_at(offset, &[task + 1; 100]).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let bytes = all(&*file).await;
+    assert_eq!(bytes.len(), 80 * 400);
+    for (place, bytes) in bytes.chunks(100).enumerate() {
+        let owner = u8::try_from(place % 4).unwrap() + 1;
+        assert!(bytes.iter().all(|b| *b == owner), "run {place}");
+    }
+}

@@ -1,0 +1,269 @@
+//! Image locks against the stock tools and against ourselves, as the table in `block_file::lock` says.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use block_core::{ErrorKind, Sharing, Storage, StorageAccess, StorageOptions};
+use common::{have, open_shared, run, skip};
+
+const READ: StorageAccess = StorageAccess::Read;
+const WRITE: StorageAccess = StorageAccess::ReadWrite;
+
+fn image(dir: &Path, format: &str) -> std::path::PathBuf {
+    let path = dir.join(format!("disk.{format}"));
+    run("qemu-img", &["create", "-q", "-f", format, path.to_str().unwrap(), "4M"]).unwrap();
+    path
+}
+
+/// A stock `qemu-io` that holds an image open. It is killed when dropped.
+struct QemuIo {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl QemuIo {
+    fn open(path: &Path, format: &str, flags: &[&str]) -> Self {
+        let mut child = Command::new("qemu-io")
+            .args(["-f", format])
+            .args(flags)
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // Its answer to a command shows that the image is open.
+        writeln!(stdin, "length").unwrap();
+        stdin.flush().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("4 MiB"), "qemu-io said {line:?}");
+        Self { child, stdin: Some(stdin) }
+    }
+
+    fn close(mut self) {
+        drop(self.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for QemuIo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether the stock tool opens the image; its words if not.
+fn qemu_opens(path: &Path, format: &str, flags: &[&str]) -> Result<(), String> {
+    let mut arguments = vec!["-f", format];
+    arguments.extend(flags);
+    arguments.extend(["-c", "length", path.to_str().unwrap()]);
+    run("qemu-io", &arguments).map(drop)
+}
+
+async fn ours(path: &Path, access: StorageAccess) -> Result<Arc<dyn Storage>, String> {
+    open_shared(path, access, Sharing::Exclusive).await.map_err(|error| {
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+        assert_eq!(error.code(), Some("image-locked"));
+        let hint = format!("Is another process using the image [{}]?", path.display());
+        assert_eq!(error.hint(), Some(hint.as_str()));
+        error.message().to_owned()
+    })
+}
+
+#[tokio::test]
+async fn we_exclude_the_stock_tool() {
+    if !have("qemu-io") {
+        return skip("qemu-io is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), "vdi");
+
+    let holder = ours(&path, WRITE).await.unwrap();
+    let refused = qemu_opens(&path, "vdi", &[]).unwrap_err();
+    assert!(refused.contains("Failed to get \"write\" lock"), "{refused}");
+    let refused = qemu_opens(&path, "vdi", &["-r"]).unwrap_err();
+    assert!(refused.contains("Failed to get shared \"write\" lock"), "{refused}");
+    qemu_opens(&path, "vdi", &["-r", "-U"]).expect("who bears writers is let in");
+    let text = path.to_str().unwrap();
+    for command in [
+        &["info", text][..],
+        &["check", text],
+        &["map", text],
+        &["create", "-q", "-f", "vdi", text, "1M"],
+        &["resize", "-q", "-f", "raw", text, "+1M"],
+    ] {
+        assert!(run("qemu-img", command).unwrap_err().contains("lock"), "{command:?}");
+    }
+    drop(holder);
+
+    let holder = ours(&path, READ).await.unwrap();
+    qemu_opens(&path, "vdi", &["-r"]).expect("readers share");
+    let refused = qemu_opens(&path, "vdi", &[]).unwrap_err();
+    assert!(refused.contains("Failed to get \"write\" lock"), "{refused}");
+    drop(holder);
+
+    qemu_opens(&path, "vdi", &[]).expect("a dropped storage locks nothing");
+}
+
+#[tokio::test]
+async fn the_stock_tool_excludes_us() {
+    if !have("qemu-io") {
+        return skip("qemu-io is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), "vdi");
+
+    let holder = QemuIo::open(&path, "vdi", &[]);
+    assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get \"write\" lock");
+    assert_eq!(ours(&path, READ).await.unwrap_err(), "Failed to get shared \"write\" lock");
+    open_shared(&path, READ, Sharing::Force).await.expect("who bears writers is let in");
+    open_shared(&path, WRITE, Sharing::Unlocked).await.expect("who takes no lock is let in");
+    holder.close();
+
+    let holder = QemuIo::open(&path, "vdi", &["-r"]);
+    assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get \"write\" lock");
+    ours(&path, READ).await.expect("readers share");
+    holder.close();
+
+    ours(&path, WRITE).await.expect("nobody is left");
+}
+
+#[tokio::test]
+async fn raw_images_follow_the_stock_tools_laxer_rules() {
+    if !have("qemu-io") {
+        return skip("qemu-io is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), "raw");
+
+    let holder = ours(&path, WRITE).await.unwrap();
+    assert!(qemu_opens(&path, "raw", &[]).is_err());
+    qemu_opens(&path, "raw", &["-r"]).expect("a raw reader there bears writers");
+    drop(holder);
+
+    let holder = QemuIo::open(&path, "raw", &[]);
+    assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get shared \"write\" lock");
+    assert_eq!(ours(&path, READ).await.unwrap_err(), "Failed to get shared \"write\" lock");
+    drop(holder);
+
+    let holder = QemuIo::open(&path, "raw", &["-r"]);
+    ours(&path, WRITE).await.expect("a raw reader there bears writers");
+    drop(holder);
+}
+
+#[tokio::test]
+async fn the_stock_server_excludes_us_and_is_excluded() {
+    if !have("qemu-nbd") {
+        return skip("qemu-nbd is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (format, writer, reader) in [
+        ("vdi", "Failed to get \"write\" lock", "Failed to get shared \"write\" lock"),
+        // It exports raw without minding other writers, but not a change of size.
+        ("raw", "Failed to get \"resize\" lock", "Failed to get shared \"write\" lock"),
+    ] {
+        let path = image(dir.path(), format);
+        let socket = dir.path().join(format!("{format}.socket"));
+        let serve = || {
+            let mut command = Command::new("qemu-nbd");
+            command.args(["-f", format, "-t", "-k"]).arg(&socket).arg(&path);
+            command.stderr(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let mut server = serve();
+        wait_until(|| socket.exists());
+        assert_eq!(ours(&path, WRITE).await.unwrap_err(), writer, "{format}");
+        assert_eq!(ours(&path, READ).await.unwrap_err(), reader, "{format}");
+        open_shared(&path, READ, Sharing::Force).await.unwrap();
+
+        // Killed without a chance to clean up: the kernel does it.
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let holder = ours(&path, WRITE).await.expect("the dead hold no locks");
+        assert!(!serve().wait().unwrap().success(), "{format}: it serves what we write");
+        drop(holder);
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test]
+async fn we_exclude_ourselves_within_one_process_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    std::fs::write(&path, b"").unwrap();
+    let writer = ours(&path, WRITE).await.unwrap();
+    assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get \"write\" lock");
+    assert_eq!(ours(&path, READ).await.unwrap_err(), "Failed to get shared \"write\" lock");
+    drop(writer);
+    let reader = ours(&path, READ).await.unwrap();
+    let second = ours(&path, READ).await.unwrap();
+    assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get \"write\" lock");
+    // Closing one of two readers, or an unlocked look at the file, must not end the other's lock.
+    drop(second);
+    drop(open_shared(&path, READ, Sharing::Unlocked).await.unwrap());
+    drop(std::fs::read(&path).unwrap());
+    assert!(ours(&path, WRITE).await.is_err());
+    drop(reader);
+    ours(&path, WRITE).await.unwrap();
+}
+
+/// Both announce before they look, so two may refuse each other; trying again must let one in, and
+/// never two.
+#[test]
+fn of_many_that_open_at_once_never_two_get_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    std::fs::write(&path, b"").unwrap();
+    let inside = std::sync::atomic::AtomicUsize::new(0);
+    let entered = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                for _ in 0..25 {
+                    if let Ok(file) = runtime.block_on(ours(&path, WRITE)) {
+                        let others = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        assert_eq!(others, 0, "two writers");
+                        entered.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_micros(300));
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(file);
+                    }
+                }
+            });
+        }
+    });
+    let entered = entered.into_inner();
+    assert!(entered >= 25, "only {entered} of 100 got in, with nobody there for long");
+}
+
+#[tokio::test]
+async fn the_lock_option_turns_locks_off() {
+    use block_core::ProtocolDriver;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    std::fs::write(&path, b"").unwrap();
+    let _holder = ours(&path, WRITE).await.unwrap();
+    let text = path.to_str().unwrap();
+    let with = |mode| StorageOptions::new(WRITE).options(common::option("lock", mode));
+    block_file::FileProtocol.open(text, &with("off")).await.unwrap();
+    for mode in ["auto", "require"] {
+        let error = block_file::FileProtocol.open(text, &with(mode)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy, "{mode}");
+    }
+}
