@@ -1,0 +1,124 @@
+//! The driver: recognising, opening, creating and checking images, step by step.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use block_core::engine::Mapped;
+use block_core::probe::{Probe, ProbeInput, recognisers};
+use block_core::{
+    Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Measure,
+    OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
+};
+
+use crate::head::Head;
+use crate::header::Header;
+use crate::map::VdiMap;
+use crate::{NAME, amend, chain, check, create};
+
+/// The driver of VirtualBox Disk Images.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VdiDriver;
+
+const DESCRIPTOR: Descriptor = Descriptor {
+    name: NAME,
+    long_name: "VirtualBox Disk Image",
+    extensions: &["vdi"],
+    can_create: true,
+    can_check: true,
+    can_repair: true,
+    has_parents: true,
+    open_options: &[
+        OptionSpec {
+            name: "strict",
+            kind: OptionKind::Bool,
+            default: Some("off"),
+            help: "refuse a parent that has been written to since the child was made",
+        },
+        OptionSpec {
+            name: "verify_parent",
+            kind: OptionKind::Bool,
+            default: Some("on"),
+            help: "refuse a parent with another UUID than the image names",
+        },
+        OptionSpec {
+            name: "base",
+            kind: OptionKind::Bool,
+            default: Some("off"),
+            help: "open a child without its parent: blocks it does not hold read as zeros",
+        },
+    ],
+    create_options: create::OPTIONS,
+    amend_options: amend::OPTIONS,
+};
+
+#[async_trait]
+impl BlockDriver for VdiDriver {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
+
+    fn probe(&self, input: &ProbeInput) -> Probe {
+        recognisers::all()
+            .find(|recogniser| recogniser.id == NAME)
+            .map_or_else(|| Probe::none(NAME), |recogniser| (recogniser.probe)(input))
+    }
+
+    async fn open(
+        &self,
+        storage: Arc<dyn Storage>,
+        options: &Options,
+        access: Access,
+        cx: &OpenContext,
+    ) -> Result<Arc<dyn BlockDevice>> {
+        let file_len = storage.len().await?;
+        let head = Head::read(&*storage, file_len).await?;
+        let mut header = Header::parse(head.bytes(), file_len)?;
+        if access == Access::ReadWrite {
+            header.check_writable()?;
+        }
+        let parent = chain::open(&*storage, &header, options, cx).await?;
+        let (parent, parent_info) = match parent {
+            Some(parent) => {
+                header.warnings.extend(parent.warnings);
+                (Some(parent.disk), Some(parent.info))
+            }
+            None => (None, chain::unopened(&header)),
+        };
+        for warning in &header.warnings {
+            cx.warn(format!("{}: {warning}", storage.uri()));
+        }
+        let cache = cx.limits_in_force().metadata_bytes;
+        let map = VdiMap::new(storage, head, header, file_len, access, cache, parent_info);
+        if access == Access::ReadWrite {
+            map.check_surplus().await?;
+        }
+        Ok(Mapped::open(Arc::new(map), access, parent).await?)
+    }
+
+    async fn create(
+        &self,
+        storage: Arc<dyn Storage>,
+        request: &CreateRequest,
+        _: &OpenContext,
+    ) -> Result<()> {
+        create::create(&*storage, request).await
+    }
+
+    async fn check(
+        &self,
+        storage: Arc<dyn Storage>,
+        mode: CheckMode,
+        _: &OpenContext,
+    ) -> Result<CheckReport> {
+        check::check(&storage, mode).await
+    }
+
+    fn measure(
+        &self,
+        size: u64,
+        options: &Options,
+        data_blocks: &(dyn Fn(u64) -> u64 + Sync),
+    ) -> Result<Measure> {
+        create::measure(size, options, data_blocks)
+    }
+}

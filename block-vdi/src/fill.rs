@@ -1,0 +1,69 @@
+//! Long stretches of new map entries, and room for the blocks they name.
+
+use block_core::{Preallocation, Result, Storage, ZeroMode};
+
+/// What a stretch of entries is to hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Entries {
+    /// The same value everywhere.
+    All(u32),
+    /// Slots counting up from here.
+    From(u64),
+}
+
+/// Entries written at once: 1 MiB.
+const CHUNK: u64 = 1 << 18;
+
+/// Writes `count` entries from byte `offset` on. Slots that an entry cannot name do not come here.
+pub(crate) async fn write_entries(
+    storage: &dyn Storage,
+    offset: u64,
+    count: u64,
+    entries: Entries,
+) -> Result<()> {
+    let mut bytes = Vec::new();
+    let mut done = 0u64;
+    while done < count {
+        let now = count.saturating_sub(done).min(CHUNK);
+        if let Entries::From(first) = entries {
+            let first = first.saturating_add(done);
+            bytes.clear();
+            for slot in first..first.saturating_add(now) {
+                let entry = u32::try_from(slot).unwrap_or(u32::MAX);
+                bytes.extend_from_slice(&entry.to_le_bytes());
+            }
+        }
+        if let Entries::All(entry) = entries
+            && done == 0
+        {
+            bytes = (0..now).flat_map(|_| entry.to_le_bytes()).collect();
+        }
+        let len = usize::try_from(now.saturating_mul(4)).unwrap_or(0).min(bytes.len());
+        let at = offset.saturating_add(done.saturating_mul(4));
+        storage.write_at(at, bytes.get(..len).unwrap_or_default()).await?;
+        done = done.saturating_add(now);
+    }
+    Ok(())
+}
+
+/// Makes the file hold `len` bytes of zeros from `start` on, which nothing uses yet, and ends it there.
+pub(crate) async fn make_room(
+    storage: &dyn Storage,
+    start: u64,
+    len: u64,
+    preallocation: Preallocation,
+) -> Result<()> {
+    let end = start.saturating_add(len);
+    let file_len = storage.len().await?;
+    if file_len > start {
+        storage.write_zeroes(start, file_len.min(end).saturating_sub(start), ZeroMode::Deallocate).await?;
+    }
+    if file_len < end {
+        storage.set_len(end).await?;
+    }
+    match preallocation {
+        Preallocation::Falloc => storage.allocate(start, len).await,
+        Preallocation::Full => storage.write_zeroes(start, len, ZeroMode::Allocate).await,
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,221 @@
+//! What lies on disk: the structures of the first sector, and the values of the block map.
+
+use std::mem::offset_of;
+
+use zerocopy::byteorder::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// 0x40: what every image holds there.
+pub(crate) const SIGNATURE: u32 = 0xBEDA_107F;
+
+/// The version this crate writes: 1.1.
+pub(crate) const VERSION_1_1: u32 = 0x0001_0001;
+
+/// The only version below 1.0 that was ever written by a release: "0.2".
+pub(crate) const VERSION_0_2: u32 = 0x0000_0002;
+
+/// Size of the main header of version 1.1.
+pub(crate) const HEADER_SIZE_V1: u32 = 0x180;
+
+/// Size of the main header of version 1.1 with the logical geometry behind it.
+pub(crate) const HEADER_SIZE_V1_PLUS: u32 = 0x190;
+
+/// Map entry: never written.
+pub(crate) const ENTRY_FREE: u32 = 0xFFFF_FFFF;
+
+/// Map entry: reads as zeros.
+pub(crate) const ENTRY_ZERO: u32 = 0xFFFF_FFFE;
+
+/// Text at offset 0 of the images made here. Readers ignore it.
+pub(crate) const TEXT: &[u8] = b"<<< block-img VirtualBox Disk Image >>>\n";
+
+/// The beginning of an image of any version.
+#[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawPreHeader {
+    /// 0x00: for people, padded with NUL.
+    pub text: [u8; 64],
+    /// 0x40: [`SIGNATURE`].
+    pub signature: U32,
+    /// 0x44: major version in the upper half, minor in the lower.
+    pub version: U32,
+}
+
+/// Cylinders, heads and sectors of a drive of old.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawGeometry {
+    pub cylinders: U32,
+    pub heads: U32,
+    pub sectors: U32,
+    /// Bytes in a sector: 512.
+    pub sector_size: U32,
+}
+
+/// The first sector of an image of version 1.x, as far as it has a meaning.
+#[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawHeaderV1 {
+    pub pre: RawPreHeader,
+    /// 0x048: bytes of the header from here on.
+    pub header_size: U32,
+    /// 0x04C: 1 dynamic, 2 static, 3 undo, 4 differencing.
+    pub image_type: U32,
+    /// 0x050: bit 0 asked a writer of old to zero new blocks.
+    pub flags: U32,
+    /// 0x054: comment, ended by NUL.
+    pub comment: [u8; 256],
+    /// 0x154: where the block map begins.
+    pub map_offset: U32,
+    /// 0x158: where slot 0 begins.
+    pub data_offset: U32,
+    /// 0x15C: physical geometry; only its sector size is of use.
+    pub legacy: RawGeometry,
+    /// 0x16C: formerly a BIOS translation mode.
+    pub dummy: U32,
+    /// 0x170: size of the disk in bytes.
+    pub disk_size: U64,
+    /// 0x178: bytes in a block, a power of two.
+    pub block_size: U32,
+    /// 0x17C: private bytes in front of every block.
+    pub block_extra: U32,
+    /// 0x180: entries of the block map.
+    pub blocks: U32,
+    /// 0x184: slots in use.
+    pub allocated: U32,
+    /// 0x188: identity of the image.
+    pub uuid: [u8; 16],
+    /// 0x198: identity of its content.
+    pub modification_uuid: [u8; 16],
+    /// 0x1A8: identity of the parent.
+    pub parent_uuid: [u8; 16],
+    /// 0x1B8: identity the parent's content had when the child was made.
+    pub parent_modification_uuid: [u8; 16],
+    /// 0x1C8: logical geometry, only there when `header_size` is 0x190 or more.
+    pub lchs: RawGeometry,
+}
+
+/// The beginning of an image of version 0.2, up to its block map.
+#[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawHeaderV0 {
+    pub pre: RawPreHeader,
+    /// 0x048: as in version 1.
+    pub image_type: U32,
+    /// 0x04C: as in version 1.
+    pub flags: U32,
+    /// 0x050: comment, ended by NUL.
+    pub comment: [u8; 256],
+    /// 0x150: physical geometry.
+    pub legacy: RawGeometry,
+    /// 0x160: size of the disk in bytes.
+    pub disk_size: U64,
+    /// 0x168: bytes in a block.
+    pub block_size: U32,
+    /// 0x16C: entries of the block map.
+    pub blocks: U32,
+    /// 0x170: slots in use.
+    pub allocated: U32,
+    /// 0x174: identity of the image.
+    pub uuid: [u8; 16],
+    /// 0x184: identity of its content.
+    pub modification_uuid: [u8; 16],
+    /// 0x194: identity of the parent.
+    pub parent_uuid: [u8; 16],
+}
+
+/// Where the block map of version 0.2 begins.
+pub(crate) const MAP_OFFSET_V0: u32 = 0x1A4;
+
+/// Where the header of version 1 ends without the logical geometry.
+pub(crate) const HEADER_END_V1: u32 = 0x1C8;
+
+/// Where it ends with it.
+pub(crate) const HEADER_END_V1_PLUS: u32 = 0x1D8;
+
+/// Asserts the offsets of fields at compile time.
+macro_rules! offsets {
+    ($($raw:ident { $($field:ident: $offset:literal,)* } = $size:literal;)*) => {
+        $(
+            $(const _: () = assert!(offset_of!($raw, $field) == $offset);)*
+            const _: () = assert!(size_of::<$raw>() == $size);
+        )*
+    };
+}
+
+offsets! {
+    RawPreHeader { text: 0, signature: 0x40, version: 0x44, } = 0x48;
+    RawGeometry { cylinders: 0, heads: 4, sectors: 8, sector_size: 12, } = 16;
+    RawHeaderV1 {
+        pre: 0, header_size: 0x48, image_type: 0x4C, flags: 0x50, comment: 0x54, map_offset: 0x154,
+        data_offset: 0x158, legacy: 0x15C, dummy: 0x16C, disk_size: 0x170, block_size: 0x178,
+        block_extra: 0x17C, blocks: 0x180, allocated: 0x184, uuid: 0x188, modification_uuid: 0x198,
+        parent_uuid: 0x1A8, parent_modification_uuid: 0x1B8, lchs: 0x1C8,
+    } = 0x1D8;
+    RawHeaderV0 {
+        pre: 0, image_type: 0x48, flags: 0x4C, comment: 0x50, legacy: 0x150, disk_size: 0x160,
+        block_size: 0x168, blocks: 0x16C, allocated: 0x170, uuid: 0x174, modification_uuid: 0x184,
+        parent_uuid: 0x194,
+    } = 0x1A4;
+}
+
+/// Where the fields of one version lie, for messages and for patching them one by one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields {
+    pub image_type: usize,
+    pub flags: usize,
+    pub comment: usize,
+    pub disk_size: usize,
+    pub block_size: usize,
+    pub blocks: usize,
+    pub allocated: usize,
+    pub uuid: usize,
+    pub modification_uuid: usize,
+    pub parent_uuid: usize,
+    /// The fields that version 0.2 lacks.
+    pub v1: Option<FieldsV1>,
+}
+
+/// Where the fields lie that only version 1 has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FieldsV1 {
+    pub map_offset: usize,
+    pub data_offset: usize,
+    pub parent_modification_uuid: usize,
+    pub lchs: usize,
+}
+
+/// The fields of version 1.x.
+pub(crate) const FIELDS_V1: Fields = Fields {
+    image_type: offset_of!(RawHeaderV1, image_type),
+    flags: offset_of!(RawHeaderV1, flags),
+    comment: offset_of!(RawHeaderV1, comment),
+    disk_size: offset_of!(RawHeaderV1, disk_size),
+    block_size: offset_of!(RawHeaderV1, block_size),
+    blocks: offset_of!(RawHeaderV1, blocks),
+    allocated: offset_of!(RawHeaderV1, allocated),
+    uuid: offset_of!(RawHeaderV1, uuid),
+    modification_uuid: offset_of!(RawHeaderV1, modification_uuid),
+    parent_uuid: offset_of!(RawHeaderV1, parent_uuid),
+    v1: Some(FieldsV1 {
+        map_offset: offset_of!(RawHeaderV1, map_offset),
+        data_offset: offset_of!(RawHeaderV1, data_offset),
+        parent_modification_uuid: offset_of!(RawHeaderV1, parent_modification_uuid),
+        lchs: offset_of!(RawHeaderV1, lchs),
+    }),
+};
+
+/// The fields of version 0.2.
+pub(crate) const FIELDS_V0: Fields = Fields {
+    image_type: offset_of!(RawHeaderV0, image_type),
+    flags: offset_of!(RawHeaderV0, flags),
+    comment: offset_of!(RawHeaderV0, comment),
+    disk_size: offset_of!(RawHeaderV0, disk_size),
+    block_size: offset_of!(RawHeaderV0, block_size),
+    blocks: offset_of!(RawHeaderV0, blocks),
+    allocated: offset_of!(RawHeaderV0, allocated),
+    uuid: offset_of!(RawHeaderV0, uuid),
+    modification_uuid: offset_of!(RawHeaderV0, modification_uuid),
+    parent_uuid: offset_of!(RawHeaderV0, parent_uuid),
+    v1: None,
+};

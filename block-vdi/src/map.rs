@@ -1,0 +1,317 @@
+//! The block map: in which slot of the file each block of the disk is stored.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use block_core::engine::{BlockMapper, Change, Layout, PagedTable, ResizePlan, Slot, SlotRun};
+use block_core::{
+    Access, ErrorKind, ImageInfo, Options, ParentInfo, Preallocation, Result, Storage,
+};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::format::ENTRY_ZERO;
+use crate::head::Head;
+use crate::header::Header;
+use crate::refusal::Refusal;
+use crate::{amend, entry, info, resize};
+
+/// The map of one opened image.
+#[derive(Debug)]
+pub(crate) struct VdiMap {
+    storage: Arc<dyn Storage>,
+    access: Access,
+    cache: u64,
+    parent: Option<ParentInfo>,
+    shape: RwLock<Shape>,
+    /// The first sector as it is on disk; whoever holds it may write it.
+    head: Mutex<Head>,
+    /// Slots that lie wholly inside the file, as far as is known: a lookup below needs no further check.
+    sound_slots: AtomicU64,
+}
+
+/// What lookups go by; replaced as a whole when the image changes its size.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub header: Header,
+    pub layout: Layout,
+    pub table: Arc<PagedTable>,
+}
+
+impl VdiMap {
+    /// The map of an image whose header has been checked. `cache` is in bytes.
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        head: Head,
+        header: Header,
+        file_len: u64,
+        access: Access,
+        cache: u64,
+        parent: Option<ParentInfo>,
+    ) -> Self {
+        let shape = Shape::new(&storage, header, access, cache);
+        let sound_slots = AtomicU64::new(shape.slots_inside(file_len));
+        Self {
+            storage,
+            access,
+            cache,
+            parent,
+            shape: RwLock::new(shape),
+            head: Mutex::new(head),
+            sound_slots,
+        }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the first sector: all at once on disk, and in memory only when that has succeeded.
+    pub(crate) async fn rewrite_head(
+        &self,
+        change: impl FnOnce(&mut Head, &Header) -> Result<()> + Send,
+    ) -> Result<()> {
+        let mut head = self.head.lock().await;
+        let mut new = head.clone();
+        let file_len = self.storage.len().await?;
+        change(&mut new, &self.shape().header)?;
+        let header = Header::parse(new.bytes(), file_len)?;
+        self.storage.write_at(0, new.for_disk(&header)).await?;
+        *head = new;
+        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        let places = |header: &Header| (header.map_offset, header.blocks, header.virtual_size);
+        let moved = places(&header) != places(&shape.header);
+        match moved {
+            true => *shape = Shape::new(&self.storage, header, self.access, self.cache),
+            false => {
+                shape.layout = layout(&header, self.access);
+                shape.header = header;
+            }
+        }
+        self.sound_slots.store(shape.slots_inside(file_len), Ordering::Release);
+        Ok(())
+    }
+
+    /// Learns how long the file has become.
+    async fn look_at_length(&self) -> Result<u64> {
+        let file_len = self.storage.len().await?;
+        let sound = self.shape().slots_inside(file_len);
+        self.sound_slots.store(sound, Ordering::Release);
+        Ok(file_len)
+    }
+
+    /// Checks what the map says of a block against the file.
+    async fn check(&self, shape: &Shape, block: u64, slot: Slot) -> Result<Slot> {
+        let Slot::Data(number) = slot else { return Ok(slot) };
+        let layout = &shape.layout;
+        let wrong = |refusal: Refusal, wanted: String| {
+            let at = shape.table.place(block);
+            let error = refusal.error(ErrorKind::Corrupt, "block map entry", at, number, wanted);
+            Err(error.with_hint("`check` lists what is wrong with the image"))
+        };
+        if number >= layout.slot_limit {
+            let wanted = format!("less than {} for block {block}", layout.slot_limit);
+            return wrong(Refusal::EntryTooLarge, wanted);
+        }
+        if number < self.sound_slots.load(Ordering::Acquire) {
+            return Ok(slot);
+        }
+        // The last slot of the file may lack what the last block does not need.
+        let guest = block.saturating_mul(layout.block_size);
+        let needed = layout.virtual_size.saturating_sub(guest).min(layout.block_size);
+        let end = layout.place(number).and_then(|place| place.checked_add(needed));
+        let file_len = self.look_at_length().await?;
+        match end.is_some_and(|end| end <= file_len) {
+            true => Ok(slot),
+            false => wrong(
+                Refusal::EntryPastEnd,
+                format!("a slot inside the file of {file_len:#x} bytes for block {block}"),
+            ),
+        }
+    }
+
+    /// Refuses to write an image whose map has entries in use behind the end of the disk.
+    pub(crate) async fn check_surplus(&self) -> Result<()> {
+        let shape = self.shape();
+        let mut at = shape.header.block_count();
+        let mut entries = Vec::new();
+        while at < shape.table.entries() {
+            shape.table.read(at, &mut entries).await?;
+            if let Some((index, entry)) =
+                (at..).zip(&entries).find(|(_, entry)| **entry < ENTRY_ZERO)
+            {
+                return Err(Refusal::SurplusEntry
+                    .error(
+                        ErrorKind::Corrupt,
+                        "block map entry",
+                        shape.table.place(index),
+                        entry,
+                        "free, behind the end of the disk",
+                    )
+                    .with_hint("repair the image first, or open it for reading"));
+            }
+            at = at.saturating_add(entries.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+impl Shape {
+    fn new(storage: &Arc<dyn Storage>, header: Header, access: Access, cache: u64) -> Self {
+        let table = PagedTable::new(Arc::clone(storage), header.map_offset, header.blocks, cache);
+        Self { layout: layout(&header, access), header, table: Arc::new(table) }
+    }
+
+    /// How many slots lie wholly inside a file of `file_len` bytes.
+    fn slots_inside(&self, file_len: u64) -> u64 {
+        let data = file_len.saturating_sub(self.layout.slots_start);
+        data.checked_div(self.layout.stride).unwrap_or(0).min(self.layout.slot_limit)
+    }
+}
+
+/// The arithmetic of an image. An entry that is not less than the number of entries is of use to nobody
+/// else, so it is accepted for reading only.
+fn layout(header: &Header, access: Access) -> Layout {
+    Layout {
+        virtual_size: header.virtual_size,
+        block_size: header.block_size,
+        slots_start: header.data_offset,
+        stride: header.stride(),
+        lead: header.block_extra,
+        slot_limit: match access {
+            Access::Read => u64::from(ENTRY_ZERO),
+            Access::ReadWrite => header.blocks,
+        },
+        has_zero_slots: true,
+        is_fixed: header.is_static(),
+    }
+}
+
+#[async_trait]
+impl BlockMapper for VdiMap {
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn layout(&self) -> Layout {
+        self.shape.read().unwrap_or_else(PoisonError::into_inner).layout
+    }
+
+    fn info(&self) -> ImageInfo {
+        let shape = self.shape();
+        info::image_info(&shape.header, self.access, self.parent.clone())
+    }
+
+    fn slot(&self, block: u64) -> Option<Slot> {
+        let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        match entry::decode(shape.table.get(block)?) {
+            Slot::Data(slot) if slot >= self.sound_slots.load(Ordering::Acquire) => None,
+            slot => Some(slot),
+        }
+    }
+
+    async fn load(&self, block: u64) -> Result<Slot> {
+        let shape = self.shape();
+        let slot = entry::decode(shape.table.load(block).await?);
+        self.check(&shape, block, slot).await
+    }
+
+    async fn run(&self, block: u64, limit: u64) -> Result<SlotRun> {
+        let shape = self.shape();
+        let table = &shape.table;
+        let limit = limit.min(table.entries().saturating_sub(block)).max(1);
+        // The first stretch in memory decides what the pattern is.
+        let stretch = |at: u64, most: u64| {
+            table.peek(at, |entries| {
+                let most = usize::try_from(most).unwrap_or(usize::MAX).min(entries.len());
+                let entries = entries.get(..most).unwrap_or_default();
+                let len = entry::run_len(entries);
+                (entries.first().copied().unwrap_or(0), len, len == entries.len())
+            })
+        };
+        let mut first = None;
+        let mut blocks = 0u64;
+        while blocks < limit {
+            let at = block.saturating_add(blocks);
+            let wanted = limit.saturating_sub(blocks);
+            let Some((entry, len, open_ended)) = stretch(at, wanted) else {
+                match wanted.min(table.entries().saturating_sub(at)) < PagedTable::SCAN / 32 {
+                    true => drop(table.load(at).await?),
+                    false => table.scan(at).await?,
+                }
+                continue;
+            };
+            let slot = entry::decode(entry);
+            match first {
+                None => first = Some(self.check(&shape, at, slot).await?),
+                Some(first) if Slot::step(first, blocks) == slot => {}
+                Some(_) => break,
+            }
+            blocks = blocks.saturating_add(len as u64);
+            if !open_ended {
+                break;
+            }
+        }
+        let first = first.unwrap_or(Slot::Free);
+        if let Slot::Data(slot) = first {
+            // Only the first entry was checked; the others as far as they are known to be inside.
+            let sound = self.sound_slots.load(Ordering::Acquire).saturating_sub(slot);
+            blocks = blocks.min(sound.max(1));
+        }
+        Ok(SlotRun { first, blocks })
+    }
+
+    async fn prepare(&self, changes: &[Change], slots_end: u64) -> Result<()> {
+        let allocated = self.shape().header.allocated.max(slots_end);
+        if changes.is_empty() && allocated == self.shape().header.allocated {
+            return Ok(());
+        }
+        self.rewrite_head(|head, header| {
+            head.set_modification_uuid(header, Uuid::new_v4());
+            head.set_allocated(header, allocated)
+        })
+        .await
+    }
+
+    async fn publish(&self, changes: &[Change]) -> Result<()> {
+        let shape = self.shape();
+        let entries: Result<Vec<_>> = changes
+            .iter()
+            .map(|change| Ok((change.block, entry::encode(change.slot)?)))
+            .collect();
+        shape.table.write(&entries?).await?;
+        self.look_at_length().await?;
+        Ok(())
+    }
+
+    async fn settle(&self, slots_end: u64) -> Result<()> {
+        let shape = self.shape();
+        if shape.layout.is_fixed || slots_end >= shape.header.allocated {
+            return Ok(());
+        }
+        self.rewrite_head(|head, header| head.set_allocated(header, slots_end)).await
+    }
+
+    fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan> {
+        resize::plan(&self.shape().header, size, slots_end)
+    }
+
+    async fn resize(
+        &self,
+        size: u64,
+        plan: ResizePlan,
+        slots_end: u64,
+        preallocation: Preallocation,
+    ) -> Result<()> {
+        resize::resize(self, size, plan, slots_end, preallocation).await
+    }
+
+    async fn amend(&self, options: &Options) -> Result<()> {
+        amend::amend(self, options).await
+    }
+
+    async fn close(&self, slots_end: u64) -> Result<()> {
+        self.settle(slots_end).await
+    }
+}
