@@ -10,7 +10,12 @@ use crate::map::VdiMap;
 
 /// What [`amend`] understands.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
-    OptionSpec { name: "uuid", kind: OptionKind::Uuid, default: None, help: "identity of the image" },
+    OptionSpec {
+        name: "uuid",
+        kind: OptionKind::Uuid,
+        default: None,
+        help: "identity of the image",
+    },
     OptionSpec {
         name: "modification_uuid",
         kind: OptionKind::Uuid,
@@ -132,7 +137,9 @@ pub(crate) fn parse_geometry(text: &str) -> Result<Option<Geometry>> {
         Some(geometry) => Ok(Some(geometry)),
         None => Err(Error::new(
             ErrorKind::InvalidInput,
-            format!("'{text}' is no geometry; cylinders/heads/sectors are wanted, as in 1024/255/63"),
+            format!(
+                "'{text}' is no geometry; cylinders/heads/sectors are wanted, as in 1024/255/63"
+            ),
         )),
     }
 }

@@ -11,11 +11,10 @@ use crate::head::Head;
 use crate::header::Header;
 use crate::refusal::Refusal;
 
-/// A parent that is open.
-#[derive(Debug)]
-pub(crate) struct Parent {
-    pub disk: Disk,
-    pub info: ParentInfo,
+/// What is known of the parent of an opened image.
+#[derive(Debug, Default)]
+pub(crate) struct Lineage {
+    pub parent: Option<ParentInfo>,
     /// What is odd but not refused.
     pub warnings: Vec<String>,
 }
@@ -26,9 +25,10 @@ pub(crate) async fn open(
     header: &Header,
     options: &Options,
     cx: &OpenContext,
-) -> Result<Option<Parent>> {
+) -> Result<(Option<Disk>, Lineage)> {
     if !header.needs_parent() || options.bool("base").unwrap_or(false) {
-        return Ok(None);
+        let lineage = Lineage { parent: unopened(header), warnings: Vec::new() };
+        return Ok((None, lineage));
     }
     let link = header.parent_uuid;
     let link_at = header.fields().parent_uuid as u64;
@@ -76,7 +76,8 @@ pub(crate) async fn open(
                 None => {}
             }
         }
-        return open_candidate(storage, link, &candidate, options, warnings, cx).await.map(Some);
+        let (disk, parent) = open_candidate(storage, link, &candidate, options, cx).await?;
+        return Ok((Some(disk), Lineage { parent: Some(parent), warnings }));
     }
     Err(refused.filter(|_| count == 1).unwrap_or_else(|| {
         let message = format!("none of {count} places holds the parent, UUID {link}");
@@ -89,9 +90,8 @@ async fn open_candidate(
     link: Uuid,
     candidate: &Candidate,
     options: &Options,
-    warnings: Vec<String>,
     cx: &OpenContext,
-) -> Result<Parent> {
+) -> Result<(Disk, ParentInfo)> {
     let word = |on: bool| String::from(if on { "on" } else { "off" });
     let inherited: Vec<(String, String)> = ["strict", "verify_parent"]
         .into_iter()
@@ -106,7 +106,7 @@ async fn open_candidate(
         opened: Some(device.storage().uri().to_owned()),
         format: Some(device.info().format.to_owned()),
     };
-    Ok(Parent { disk: Disk::new(device), info, warnings })
+    Ok((Disk::new(device), info))
 }
 
 /// Reads a candidate's header, and nothing that the candidate itself names.
@@ -141,7 +141,7 @@ fn verify_content(header: &Header, parent: &Header) -> Option<Error> {
 }
 
 /// What a child says of its parent when it is opened without it.
-pub(crate) fn unopened(header: &Header) -> Option<ParentInfo> {
+fn unopened(header: &Header) -> Option<ParentInfo> {
     (!header.parent_uuid.is_nil()).then(|| ParentInfo {
         reference: header.parent_uuid.to_string(),
         opened: None,

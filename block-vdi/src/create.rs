@@ -42,7 +42,12 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         default: Some("off"),
         help: "map entries only, set space aside, or write zeros",
     },
-    OptionSpec { name: "uuid", kind: OptionKind::Uuid, default: None, help: "identity of the image" },
+    OptionSpec {
+        name: "uuid",
+        kind: OptionKind::Uuid,
+        default: None,
+        help: "identity of the image",
+    },
     OptionSpec {
         name: "modification_uuid",
         kind: OptionKind::Uuid,
@@ -134,7 +139,8 @@ impl Plan {
         };
         let filled = is_static || preallocation != Preallocation::Off;
         if is_child && filled {
-            let message = "a child starts without blocks: it can be neither static nor preallocated";
+            let message =
+                "a child starts without blocks: it can be neither static nor preallocated";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let block_size = options.number("block_size").unwrap_or(1 << 20);
@@ -145,8 +151,11 @@ impl Plan {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         if size == 0 && !for_qemu {
-            return Err(Error::new(ErrorKind::InvalidInput, "VirtualBox refuses a disk of 0 bytes")
-                .with_hint("-o layout=qemu allows it"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "VirtualBox refuses a disk of 0 bytes",
+            )
+            .with_hint("-o layout=qemu allows it"));
         }
         let too_large = || {
             let message = format!("a disk of {size} bytes is larger than the format can express");
@@ -158,7 +167,7 @@ impl Plan {
         if blocks >= u64::from(ENTRY_ZERO) || (for_qemu && blocks > QEMU_BLOCKS) {
             return Err(too_large());
         }
-        let (unit, header_size) =
+        let (unit, header_size): (u64, u32) =
             if for_qemu { (512, HEADER_SIZE_V1) } else { (1 << 20, HEADER_SIZE_V1_PLUS) };
         let map_offset = unit;
         let data_offset =
@@ -264,9 +273,7 @@ fn parent_identity(parent: &NewParent) -> Result<(Uuid, Uuid)> {
             "the parent has no identity (nil UUID) that a child could name",
         )
         .with_hint("give it one with `amend -o uuid=`")),
-        (crate::NAME, Some(uuid)) => {
-            Ok((uuid, find(info::MODIFICATION_UUID).unwrap_or_default()))
-        }
+        (crate::NAME, Some(uuid)) => Ok((uuid, find(info::MODIFICATION_UUID).unwrap_or_default())),
         _ => Ok((Uuid::new_v4(), Uuid::new_v4())),
     }
 }

@@ -72,27 +72,21 @@ impl BlockDriver for VdiDriver {
     ) -> Result<Arc<dyn BlockDevice>> {
         let file_len = storage.len().await?;
         let head = Head::read(&*storage, file_len).await?;
-        let mut header = Header::parse(head.bytes(), file_len)?;
+        let header = Header::parse(head.bytes(), file_len)?;
         if access == Access::ReadWrite {
             header.check_writable()?;
         }
-        let parent = chain::open(&*storage, &header, options, cx).await?;
-        let (parent, parent_info) = match parent {
-            Some(parent) => {
-                header.warnings.extend(parent.warnings);
-                (Some(parent.disk), Some(parent.info))
-            }
-            None => (None, chain::unopened(&header)),
-        };
-        for warning in &header.warnings {
+        let (parent, lineage) = chain::open(&*storage, &header, options, cx).await?;
+        let oddities = header.oddities.iter().map(|oddity| &oddity.message);
+        for warning in oddities.chain(&lineage.warnings) {
             cx.warn(format!("{}: {warning}", storage.uri()));
         }
         let cache = cx.limits_in_force().metadata_bytes;
-        let map = VdiMap::new(storage, head, header, file_len, access, cache, parent_info);
+        let map = VdiMap::new(storage, head, header, file_len, access, cache, lineage);
         if access == Access::ReadWrite {
             map.check_surplus().await?;
         }
-        Ok(Mapped::open(Arc::new(map), access, parent).await?)
+        Ok(Mapped::open(Arc::new(map), access, parent)?)
     }
 
     async fn create(

@@ -56,7 +56,9 @@ pub(crate) async fn make_room(
     let end = start.saturating_add(len);
     let file_len = storage.len().await?;
     if file_len > start {
-        storage.write_zeroes(start, file_len.min(end).saturating_sub(start), ZeroMode::Deallocate).await?;
+        storage
+            .write_zeroes(start, file_len.min(end).saturating_sub(start), ZeroMode::Deallocate)
+            .await?;
     }
     if file_len < end {
         storage.set_len(end).await?;

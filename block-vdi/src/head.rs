@@ -19,11 +19,6 @@ impl Head {
         Ok(Self(bytes))
     }
 
-    /// A head for a new image.
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
     /// All of it.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
@@ -92,11 +87,7 @@ impl Head {
     }
 
     /// Sets the logical geometry (`None`: not set); the header grows to hold it.
-    pub(crate) fn set_geometry(
-        &mut self,
-        v1: &FieldsV1,
-        geometry: Option<Geometry>,
-    ) -> Result<()> {
+    pub(crate) fn set_geometry(&mut self, v1: &FieldsV1, geometry: Option<Geometry>) -> Result<()> {
         let (cylinders, heads, sectors) =
             geometry.map_or((0, 0, 0), |g| (g.cylinders, g.heads, g.sectors));
         for (index, value) in [cylinders, heads, sectors, 512].into_iter().enumerate() {

@@ -80,7 +80,17 @@ pub(crate) struct Header {
     /// Logical geometry, when all members are set and in range.
     pub geometry: Option<Geometry>,
     /// What is odd but not refused.
-    pub warnings: Vec<String>,
+    pub oddities: Vec<Oddity>,
+}
+
+/// Something in a header that others may frown at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Oddity {
+    /// As in [`block_core::Finding::code`].
+    pub code: &'static str,
+    /// Where the field lies.
+    pub offset: u64,
+    pub message: String,
 }
 
 impl Header {
@@ -91,19 +101,20 @@ impl Header {
         let mut sector = [0; SECTOR];
         sector.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
         let version = version(&sector, head.len(), file_len)?;
-        let mut warnings = Vec::new();
+        let mut oddities = Vec::new();
         let raw = match version {
             Version::V0 => Raw::v0(&sector, file_len)?,
-            Version::V1 { .. } => Raw::v1(&sector, file_len, &mut warnings)?,
+            Version::V1 { .. } => Raw::v1(&sector, file_len, &mut oddities)?,
         };
         if let Version::V1 { minor } = version
             && minor != 1
         {
-            warnings.push(format!("the version is 1.{minor}; it is read as 1.1"));
+            let message = format!("the version is 1.{minor}; it is read as 1.1");
+            oddities.push(Oddity { code: "vdi.header.version", offset: 0x44, message });
         }
         let (image_type, virtual_size) = raw.check_fields()?;
         raw.check_places(file_len)?;
-        raw.look_for_oddities(image_type, &mut warnings);
+        raw.look_for_oddities(image_type, &mut oddities);
         Ok(Self {
             version,
             header_size: raw.header_size,
@@ -125,7 +136,7 @@ impl Header {
             parent_modification_uuid: raw.parent_modification_uuid,
             legacy_geometry: raw.legacy_geometry,
             geometry: raw.geometry,
-            warnings,
+            oddities,
         })
     }
 
@@ -302,7 +313,7 @@ impl Raw {
         })
     }
 
-    fn v1(sector: &[u8; SECTOR], file_len: u64, warnings: &mut Vec<String>) -> Result<Self> {
+    fn v1(sector: &[u8; SECTOR], file_len: u64, oddities: &mut Vec<Oddity>) -> Result<Self> {
         check_length(file_len, HEADER_END_V1)?;
         let Ok((raw, _)) = RawHeaderV1::ref_from_prefix(sector) else {
             return Err(too_short(file_len, HEADER_END_V1));
@@ -332,15 +343,16 @@ impl Raw {
         }
         let lchs_sector = raw.lchs.sector_size.get();
         if is_plus && u64::from(lchs_sector) != SECTOR_SIZE {
-            warnings.push(format!(
+            let message = format!(
                 "the logical geometry has sectors of {lchs_sector} bytes; VirtualBox refuses that"
-            ));
+            );
+            oddities.push(Oddity { code: LCHS_SECTOR, offset: 0x1D4, message });
         }
         let map_offset = u64::from(raw.map_offset.get());
         if u64::from(header_size).saturating_add(0x48) > map_offset && is_plus {
-            warnings.push(format!(
-                "the header claims {header_size:#x} bytes and would reach into the block map"
-            ));
+            let message =
+                format!("the header claims {header_size:#x} bytes and would reach into the map");
+            oddities.push(Oddity { code: "vdi.header.size", offset: 0x48, message });
         }
         Ok(Self {
             fields: &FIELDS_V1,
@@ -490,31 +502,49 @@ impl Raw {
     }
 
     /// Collects what other tools may frown at.
-    fn look_for_oddities(&self, image_type: ImageType, warnings: &mut Vec<String>) {
+    fn look_for_oddities(&self, image_type: ImageType, oddities: &mut Vec<Oddity>) {
+        let fields = self.fields;
+        let mut add = |code: &'static str, field: usize, message: String| {
+            oddities.push(Oddity { code, offset: place(field), message });
+        };
         if self.flags & !1 != 0 {
-            warnings.push(format!("the image flags {:#x} have no known meaning", self.flags));
+            let message = format!("the image flags {:#x} have no known meaning", self.flags);
+            add("vdi.header.flags", fields.flags, message);
         }
         if self.allocated > self.blocks {
-            warnings.push(format!(
-                "{} blocks are said to be stored, but there are only {}",
-                self.allocated, self.blocks
-            ));
+            let (stored, blocks) = (self.allocated, self.blocks);
+            let message = format!("{stored} blocks are said to be stored, of {blocks}");
+            add(ALLOCATED_MANY, fields.allocated, message);
         }
         if self.uuid.is_nil() || self.modification_uuid.is_nil() {
-            warnings.push("the image has no identity (nil UUID); VirtualBox refuses that".into());
+            let message = "the image has no identity (nil UUID); VirtualBox refuses that";
+            add(NO_IDENTITY, fields.uuid, message.into());
         }
         if !self.disk_size.is_multiple_of(SECTOR_SIZE) {
-            warnings.push(format!(
-                "the disk size {} is no multiple of 512; it is rounded up",
-                self.disk_size
-            ));
+            let size = self.disk_size;
+            let message = format!("the disk size {size} is no multiple of 512; it is rounded up");
+            add("vdi.header.disk-size", fields.disk_size, message);
         }
         let base_type = matches!(image_type, ImageType::Dynamic | ImageType::Static);
         if base_type && !self.parent_uuid.is_nil() {
-            warnings.push(format!("a {image_type} image names a parent"));
+            let message = format!("a {image_type} image names a parent");
+            add("vdi.header.link", fields.parent_uuid, message);
+        }
+        if !base_type && self.parent_uuid.is_nil() {
+            let message = format!("a {image_type} image names no parent");
+            add("vdi.header.link", fields.parent_uuid, message);
         }
     }
 }
+
+/// Code of an oddity: more blocks are counted as stored than there are.
+pub(crate) const ALLOCATED_MANY: &str = "vdi.header.allocated-above-blocks";
+
+/// Code of an oddity: a UUID is nil.
+pub(crate) const NO_IDENTITY: &str = "vdi.header.no-identity";
+
+/// Code of an oddity: the logical geometry has no sectors of 512 bytes.
+pub(crate) const LCHS_SECTOR: &str = "vdi.header.geometry-sector";
 
 /// Which version a file has, if it is one of ours at all.
 fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Version> {
@@ -580,4 +610,36 @@ fn comment(raw: &[u8; 256]) -> Vec<u8> {
 fn until_nul(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The header of a dynamic image of `size` bytes with blocks of 1 MiB.
+    pub(crate) fn sample(size: u64, map_offset: u32, data_offset: u32) -> Header {
+        let mut head = vec![0; SECTOR];
+        let blocks = u32::try_from(size.div_ceil(1 << 20)).unwrap();
+        let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0x40, &SIGNATURE.to_le_bytes());
+        put(0x44, &0x0001_0001u32.to_le_bytes());
+        put(0x48, &HEADER_SIZE_V1_PLUS.to_le_bytes());
+        put(0x4C, &1u32.to_le_bytes());
+        put(0x154, &map_offset.to_le_bytes());
+        put(0x158, &data_offset.to_le_bytes());
+        put(0x168, &512u32.to_le_bytes());
+        put(0x170, &size.to_le_bytes());
+        put(0x178, &(1u32 << 20).to_le_bytes());
+        put(0x180, &blocks.to_le_bytes());
+        put(0x188, &[1; 32]);
+        put(0x1D4, &512u32.to_le_bytes());
+        Header::parse(&head, 1 << 40).unwrap()
+    }
+
+    #[test]
+    fn a_sound_header_has_nothing_odd() {
+        let header = sample(4 << 20, 0x200, 0x400);
+        assert_eq!((header.virtual_size, header.blocks, header.block_count()), (4 << 20, 4, 4));
+        assert_eq!(header.oddities, []);
+    }
 }

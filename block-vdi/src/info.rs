@@ -1,8 +1,9 @@
 //! What there is to tell about an image.
 
-use block_core::{Access, DeviceCaps, ImageInfo, InfoValue, ParentInfo};
+use block_core::{Access, DeviceCaps, ImageInfo, InfoValue};
 use uuid::Uuid;
 
+use crate::chain::Lineage;
 use crate::header::Header;
 
 /// The name under which an image's identity is among its details; chains are verified by it.
@@ -12,11 +13,7 @@ pub(crate) const UUID: &str = "uuid";
 pub(crate) const MODIFICATION_UUID: &str = "modification-uuid";
 
 /// All facts of the header, in the order to show them.
-pub(crate) fn image_info(
-    header: &Header,
-    access: Access,
-    parent: Option<ParentInfo>,
-) -> ImageInfo {
+pub(crate) fn image_info(header: &Header, access: Access, lineage: &Lineage) -> ImageInfo {
     let mut caps = DeviceCaps::SPARSE | DeviceCaps::MAP;
     if access == Access::ReadWrite {
         caps |= DeviceCaps::WRITE
@@ -28,8 +25,9 @@ pub(crate) fn image_info(
     }
     let mut info = ImageInfo::new("vdi", header.virtual_size, caps);
     info.block_size = Some(header.block_size);
-    info.parent = parent;
-    info.warnings.clone_from(&header.warnings);
+    info.parent.clone_from(&lineage.parent);
+    info.warnings = header.oddities.iter().map(|oddity| oddity.message.clone()).collect();
+    info.warnings.extend_from_slice(&lineage.warnings);
     info.details = details(header);
     info
 }

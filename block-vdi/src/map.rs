@@ -5,12 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use block_core::engine::{BlockMapper, Change, Layout, PagedTable, ResizePlan, Slot, SlotRun};
-use block_core::{
-    Access, ErrorKind, ImageInfo, Options, ParentInfo, Preallocation, Result, Storage,
-};
+use block_core::{Access, ErrorKind, ImageInfo, Options, Preallocation, Result, Storage};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::chain::Lineage;
 use crate::format::ENTRY_ZERO;
 use crate::head::Head;
 use crate::header::Header;
@@ -23,10 +22,12 @@ pub(crate) struct VdiMap {
     storage: Arc<dyn Storage>,
     access: Access,
     cache: u64,
-    parent: Option<ParentInfo>,
+    lineage: Lineage,
     shape: RwLock<Shape>,
     /// The first sector as it is on disk; whoever holds it may write it.
     head: Mutex<Head>,
+    /// The content has a new identity on disk since the image was opened.
+    marked: Mutex<bool>,
     /// Slots that lie wholly inside the file, as far as is known: a lookup below needs no further check.
     sound_slots: AtomicU64,
 }
@@ -48,7 +49,7 @@ impl VdiMap {
         file_len: u64,
         access: Access,
         cache: u64,
-        parent: Option<ParentInfo>,
+        lineage: Lineage,
     ) -> Self {
         let shape = Shape::new(&storage, header, access, cache);
         let sound_slots = AtomicU64::new(shape.slots_inside(file_len));
@@ -56,9 +57,10 @@ impl VdiMap {
             storage,
             access,
             cache,
-            parent,
+            lineage,
             shape: RwLock::new(shape),
             head: Mutex::new(head),
+            marked: Mutex::new(false),
             sound_slots,
         }
     }
@@ -200,7 +202,7 @@ impl BlockMapper for VdiMap {
 
     fn info(&self) -> ImageInfo {
         let shape = self.shape();
-        info::image_info(&shape.header, self.access, self.parent.clone())
+        info::image_info(&shape.header, self.access, &self.lineage)
     }
 
     fn slot(&self, block: u64) -> Option<Slot> {
@@ -262,6 +264,20 @@ impl BlockMapper for VdiMap {
         Ok(SlotRun { first, blocks })
     }
 
+    async fn start_writing(&self) -> Result<()> {
+        let mut marked = self.marked.lock().await;
+        if !*marked {
+            self.rewrite_head(|head, header| {
+                head.set_modification_uuid(header, Uuid::new_v4());
+                Ok(())
+            })
+            .await?;
+            self.storage.flush().await?;
+            *marked = true;
+        }
+        Ok(())
+    }
+
     async fn prepare(&self, changes: &[Change], slots_end: u64) -> Result<()> {
         let allocated = self.shape().header.allocated.max(slots_end);
         if changes.is_empty() && allocated == self.shape().header.allocated {
@@ -276,10 +292,8 @@ impl BlockMapper for VdiMap {
 
     async fn publish(&self, changes: &[Change]) -> Result<()> {
         let shape = self.shape();
-        let entries: Result<Vec<_>> = changes
-            .iter()
-            .map(|change| Ok((change.block, entry::encode(change.slot)?)))
-            .collect();
+        let entries: Result<Vec<_>> =
+            changes.iter().map(|change| Ok((change.block, entry::encode(change.slot)?))).collect();
         shape.table.write(&entries?).await?;
         self.look_at_length().await?;
         Ok(())
@@ -293,7 +307,7 @@ impl BlockMapper for VdiMap {
         self.rewrite_head(|head, header| head.set_allocated(header, slots_end)).await
     }
 
-    fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan> {
+    async fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan> {
         resize::plan(&self.shape().header, size, slots_end)
     }
 

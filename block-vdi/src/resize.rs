@@ -15,13 +15,41 @@ struct Target {
     data_offset: u64,
     /// Entries of the map.
     entries: u64,
-    /// Slots at the front that become part of the map's room.
-    vacate: u64,
 }
 
 /// Says which slots have to move before the disk can have `size` bytes.
 pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizePlan> {
-    Ok(ResizePlan { vacate_slots: target(header, size, slots_end)?.vacate })
+    if header.version == Version::V0 {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "an image of version 0.2 keeps its size: its map has a fixed place",
+        )
+        .with_hint("convert it to a new image"));
+    }
+    let blocks = size.div_ceil(header.block_size);
+    if blocks >= u64::from(ENTRY_ZERO) {
+        return Err(too_large(size));
+    }
+    if fits(header, blocks) || slots_end == 0 {
+        target(header, size, 0, slots_end)?;
+        return Ok(ResizePlan { vacate_slots: 0 });
+    }
+    let map_end = map_end(new_map_offset(header), blocks);
+    let vacate = map_end.saturating_sub(header.data_offset).div_ceil(header.stride());
+    let moved = vacate.min(slots_end);
+    if slots_end.max(vacate).saturating_add(moved) > header.blocks {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the block map has no room for {blocks} blocks, and too few of its {} slots are \
+                 free to make some",
+                header.blocks
+            ),
+        )
+        .with_hint("convert it to a new, larger image"));
+    }
+    target(header, size, vacate, slots_end)?;
+    Ok(ResizePlan { vacate_slots: vacate })
 }
 
 /// Switches to `size` bytes. The new map is complete and durable before the one header write that makes
@@ -35,43 +63,22 @@ pub(crate) async fn resize(
 ) -> Result<()> {
     let shape = map.shape();
     let header = &shape.header;
-    let storage = map.storage();
-    let mut target = target(header, size, slots_end)?;
-    if target.vacate != plan.vacate_slots {
-        return Err(Error::new(ErrorKind::Io, "the plan is for another size"));
-    }
     let old_blocks = header.block_count();
-    let new_blocks = size.div_ceil(header.block_size);
-    let mut used = slots_end.saturating_sub(target.vacate);
-    if new_blocks > old_blocks {
-        let first_slot = match shape.layout.is_fixed || preallocation != Preallocation::Off {
-            true => Some(used),
-            false => None,
-        };
-        if target.map_offset != header.map_offset {
-            copy_map(map, &target, old_blocks).await?;
+    let added = size.div_ceil(header.block_size).saturating_sub(old_blocks);
+    let filled = added > 0 && (shape.layout.is_fixed || preallocation != Preallocation::Off);
+    let slots = if filled { slots_end.saturating_add(added) } else { slots_end };
+    let target = target(header, size, plan.vacate_slots, slots)?;
+    let used = slots.saturating_sub(plan.vacate_slots);
+    if added > 0 {
+        write_map(map, &target, plan.vacate_slots, added, filled.then_some(used)).await?;
+        if filled {
+            let stride = header.stride();
+            let first = used.saturating_sub(added);
+            let start = target.data_offset.saturating_add(first.saturating_mul(stride));
+            let len = added.saturating_mul(stride);
+            fill::make_room(&**map.storage(), start, len, preallocation).await?;
         }
-        let at = |index: u64| target.map_offset.saturating_add(index.saturating_mul(4));
-        let free = target.entries.saturating_sub(new_blocks);
-        let added = new_blocks.saturating_sub(old_blocks);
-        match first_slot {
-            Some(slot) => {
-                used = slot.saturating_add(added);
-                target.entries = target.entries.max(used);
-                fill::write_entries(&**storage, at(old_blocks), added, Entries::From(slot)).await?;
-                let stride = header.stride();
-                let start = target.data_offset.saturating_add(slot.saturating_mul(stride));
-                let len = added.saturating_mul(stride);
-                fill::make_room(&**storage, start, len, preallocation).await?;
-            }
-            None => {
-                let free = Entries::All(ENTRY_FREE);
-                fill::write_entries(&**storage, at(old_blocks), added, free).await?;
-            }
-        }
-        let free = free.max(target.entries.saturating_sub(new_blocks));
-        fill::write_entries(&**storage, at(new_blocks), free, Entries::All(ENTRY_FREE)).await?;
-        storage.flush().await?;
+        map.storage().flush().await?;
     }
     map.rewrite_head(|head, header| {
         head.set_size(header, size, target.entries)?;
@@ -88,78 +95,83 @@ pub(crate) async fn resize(
         Ok(())
     })
     .await?;
-    storage.flush().await
+    map.storage().flush().await
 }
 
-fn target(header: &Header, size: u64, slots_end: u64) -> Result<Target> {
-    if header.version == Version::V0 {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "an image of version 0.2 keeps its size: its map has a fixed place",
-        )
-        .with_hint("convert it to a new image"));
+/// Writes what the target's map lacks: the old entries where the map moves, and the new ones. With
+/// `used_end` the new blocks have the last slots below it, otherwise they are free.
+async fn write_map(
+    map: &VdiMap,
+    target: &Target,
+    vacate: u64,
+    added: u64,
+    used_end: Option<u64>,
+) -> Result<()> {
+    let header = map.shape().header;
+    let old_blocks = header.block_count();
+    if target.map_offset != header.map_offset {
+        copy_map(map, target, vacate, old_blocks).await?;
     }
-    let blocks = size.div_ceil(header.block_size);
-    if blocks >= u64::from(ENTRY_ZERO) {
-        return Err(too_large(size));
-    }
-    // An entry names no slot behind the number of entries, so that number stays above the used slots.
-    let entries = blocks.max(slots_end);
-    let map_end = |start: u64, entries: u64| start.saturating_add(entries.saturating_mul(4));
-    let here = Target {
-        map_offset: header.map_offset,
-        data_offset: header.data_offset,
-        entries,
-        vacate: 0,
+    let at = |index: u64| target.map_offset.saturating_add(index.saturating_mul(4));
+    let entries = match used_end {
+        Some(end) => Entries::From(end.saturating_sub(added)),
+        None => Entries::All(ENTRY_FREE),
     };
-    if map_end(header.map_offset, entries) <= header.data_offset {
-        return Ok(here);
-    }
-    if slots_end == 0 {
+    fill::write_entries(&**map.storage(), at(old_blocks), added, entries).await?;
+    let blocks = old_blocks.saturating_add(added);
+    let surplus = target.entries.saturating_sub(blocks);
+    fill::write_entries(&**map.storage(), at(blocks), surplus, Entries::All(ENTRY_FREE)).await
+}
+
+/// Where things lie once `vacate` slots have become part of the map's room, when slots below
+/// `slots_end` (by their old numbers) are in use.
+fn target(header: &Header, size: u64, vacate: u64, slots_end: u64) -> Result<Target> {
+    // An entry names no slot behind the number of entries, so that number stays above the used slots.
+    let used = slots_end.saturating_sub(vacate);
+    let entries = size.div_ceil(header.block_size).max(used);
+    let mut target =
+        Target { map_offset: header.map_offset, data_offset: header.data_offset, entries };
+    if vacate > 0 {
+        // The new map goes behind the old one, over slots that have moved away: both stay whole.
+        target.map_offset = new_map_offset(header);
+        let moved = vacate.saturating_mul(header.stride());
+        target.data_offset = header.data_offset.saturating_add(moved);
+    } else if !fits(header, entries) && slots_end == 0 {
         // No entry names a slot: the map grows where it is, and the slots begin behind it.
         let unit = if header.data_offset.is_multiple_of(1 << 20) { 1 << 20 } else { 512 };
-        let data_offset = map_end(header.map_offset, entries).next_multiple_of(unit);
-        return in_reach(Target { data_offset, ..here }, size);
+        target.data_offset = map_end(header.map_offset, entries).next_multiple_of(unit);
     }
-    // The new map goes behind the old one, over slots that have moved away: both are whole meanwhile.
-    let map_offset = map_end(header.map_offset, header.blocks).next_multiple_of(512);
-    let missing = map_end(map_offset, entries).saturating_sub(header.data_offset);
-    let vacate = missing.div_ceil(header.stride());
-    let moved = vacate.min(slots_end);
-    if slots_end.max(vacate).saturating_add(moved) > header.blocks {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "the block map has no room for {blocks} blocks, and too few of its {} slots are \
-                 free to make some",
-                header.blocks
-            ),
-        )
-        .with_hint("convert it to a new, larger image"));
+    let fits = map_end(target.map_offset, entries) <= target.data_offset;
+    match u32::try_from(target.data_offset) {
+        Ok(_) if fits => Ok(target),
+        _ => Err(too_large(size)),
     }
-    let data_offset =
-        header.data_offset.saturating_add(vacate.saturating_mul(header.stride()));
-    in_reach(Target { map_offset, data_offset, entries, vacate }, size)
 }
 
-fn in_reach(target: Target, size: u64) -> Result<Target> {
-    match u32::try_from(target.data_offset) {
-        Ok(_) => Ok(target),
-        Err(_) => Err(too_large(size)),
-    }
+/// Whether a map of `entries` entries ends before the slots begin.
+fn fits(header: &Header, entries: u64) -> bool {
+    map_end(header.map_offset, entries) <= header.data_offset
+}
+
+fn map_end(start: u64, entries: u64) -> u64 {
+    start.saturating_add(entries.saturating_mul(4))
+}
+
+fn new_map_offset(header: &Header) -> u64 {
+    map_end(header.map_offset, header.blocks).next_multiple_of(512)
 }
 
 fn too_large(size: u64) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        format!("a block map for {size} bytes is larger than the format can express"),
+        format!("a block map for {size} bytes is larger than the image has room for"),
     )
 }
 
 /// Copies the entries of the disk's blocks to the new map, with the slots' new numbers.
-async fn copy_map(map: &VdiMap, target: &Target, blocks: u64) -> Result<()> {
+async fn copy_map(map: &VdiMap, target: &Target, vacate: u64, blocks: u64) -> Result<()> {
     let table = map.shape().table;
-    let vacate = u32::try_from(target.vacate).unwrap_or(u32::MAX);
+    let vacate = u32::try_from(vacate).unwrap_or(u32::MAX);
     let (mut at, mut entries) = (0u64, Vec::new());
     while at < blocks {
         table.read(at, &mut entries).await?;
@@ -187,16 +199,17 @@ mod tests {
     fn a_map_that_has_room_stays_where_it_is() {
         let header = sample(4 << 20, 0x100000, 0x200000);
         assert_eq!(plan(&header, 256 << 30, 4).unwrap().vacate_slots, 0);
-        let short = plan(&header, (256 << 30) + 1, 3).unwrap_err();
+        let short = plan(&header, (256 << 30) + 1, 4).unwrap_err();
         assert_eq!(short.kind(), ErrorKind::Unsupported, "4 entries leave nowhere to go");
     }
 
     #[test]
     fn few_blocks_move_as_many_slots_as_the_map_needs() {
         let header = sample(100 << 30, 0x100000, 0x200000);
-        let target = target(&header, 1 << 40, 1).unwrap();
+        let vacate = plan(&header, 1 << 40, 1).unwrap().vacate_slots;
+        let target = target(&header, 1 << 40, vacate, 5).unwrap();
         let map_end = target.map_offset + 4 * target.entries;
-        assert_eq!((target.vacate, target.data_offset), (4, 6 << 20));
+        assert_eq!((vacate, target.data_offset), (4, 6 << 20));
         assert!(map_end <= target.data_offset && target.map_offset >= 0x100000 + 4 * 102_400);
     }
 

@@ -220,7 +220,7 @@ impl PagedTable {
         };
         let len = usize::try_from(stop.saturating_sub(first)).unwrap_or(0);
         let mut values = vec![0; len];
-        if !self.from_memory(first, &mut values) {
+        if !self.fill_from_memory(first, &mut values) {
             self.fetch(first, &mut values).await?;
         }
         for (index, value) in group {
@@ -234,7 +234,7 @@ impl PagedTable {
     }
 
     /// Fills `values` from pages in memory, wholly or not at all.
-    fn from_memory(&self, first: u64, mut values: &mut [u32]) -> bool {
+    fn fill_from_memory(&self, first: u64, mut values: &mut [u32]) -> bool {
         let mut at = first;
         while !values.is_empty() {
             let copied = self.page(at, |rest| {
