@@ -23,9 +23,9 @@ pub fn recognise(input: &ProbeInput, drivers: Vec<Probe>) -> ProbeReport {
 
 /// Weighs all answers. The order of `probes` and `hints` does not matter.
 pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> ProbeReport {
-    let mut hints = hints;
-    hints.sort_by(|a, b| (b.weight, &a.id, a.offset).cmp(&(a.weight, &b.id, b.offset)));
     let mut relations = Vec::new();
+    let mut hints = distinct(hints, &mut relations);
+    hints.sort_by(|a, b| (b.weight, &a.id, a.offset).cmp(&(a.weight, &b.id, b.offset)));
     let scored = refine(score_all(probes), &mut relations);
 
     let claims: Vec<&Scored> = scored.iter().filter(|scored| scored.score.value >= CLAIM).collect();
@@ -99,6 +99,25 @@ impl Scored {
             drivers,
         }
     }
+}
+
+/// Drops hints that are another name for the bytes of a stronger one.
+fn distinct(hints: Vec<Hint>, relations: &mut Vec<Relation>) -> Vec<Hint> {
+    let outer = |inner: &Hint| {
+        hints
+            .iter()
+            .find(|outer| outer.weight >= STRONG_HINT && recognisers::same_bytes(outer, inner))
+    };
+    for inner in &hints {
+        if let Some(outer) = outer(inner) {
+            relations.push(Relation {
+                kind: RelationKind::SameBytes,
+                outer: outer.id.to_string(),
+                inner: inner.id.to_string(),
+            });
+        }
+    }
+    hints.iter().filter(|inner| outer(inner).is_none()).cloned().collect()
 }
 
 /// Scores the answers that have any evidence and sorts them, best first, then by name.

@@ -1,6 +1,7 @@
 //! What a raw disk seems to hold: partition tables and file systems.
 
-use super::evidence::Evidence;
+use super::evidence::{At, Effect, Evidence};
+use super::input::ProbeInput;
 use serde::Serialize;
 use std::borrow::Cow;
 
@@ -15,4 +16,61 @@ pub struct Hint {
     pub offset: u64,
     /// What was looked at.
     pub evidence: Vec<Evidence>,
+}
+
+/// The weight of a hint whose own checks fail, at most.
+const FAILED: u8 = 25;
+
+/// Gathers the evidence of a [`Hint`].
+#[derive(Debug)]
+pub(super) struct HintBuilder<'a> {
+    input: &'a ProbeInput,
+    hint: Hint,
+    failed: bool,
+}
+
+impl<'a> HintBuilder<'a> {
+    /// Starts a hint if the file has `magic` at `offset`.
+    pub(super) fn of(
+        id: &'static str,
+        input: &'a ProbeInput,
+        offset: u64,
+        magic: &[u8],
+    ) -> Option<Self> {
+        if !input.has(offset, magic) {
+            return None;
+        }
+        let len = u32::try_from(magic.len()).unwrap_or(u32::MAX);
+        let effect =
+            Effect::Signature { bytes: u8::try_from(magic.len()).unwrap_or(u8::MAX), word: false };
+        let expected = super::evidence::to_hex(magic);
+        let evidence =
+            vec![Evidence::new("magic", At::start(offset, len), magic, expected, effect)];
+        let hint = Hint { id: id.into(), weight: 0, offset, evidence };
+        Some(Self { input, hint, failed: false })
+    }
+
+    /// Records a field that must hold.
+    pub(super) fn check(
+        mut self,
+        code: &'static str,
+        at: impl Into<At>,
+        expected: &'static str,
+        passed: bool,
+    ) -> Self {
+        let at = at.into();
+        let len = usize::try_from(at.len).unwrap_or(usize::MAX).min(super::limits::FOUND);
+        let found =
+            at.absolute(self.input.len()).map_or(&[][..], |offset| self.input.prefix(offset, len));
+        self.failed |= !passed;
+        let effect = Effect::Structure { passed };
+        self.hint.evidence.push(Evidence::new(code, at, found, expected, effect));
+        self
+    }
+
+    /// The hint: as heavy as `weight`, or hardly if a check failed.
+    pub(super) fn done(mut self, weight: u8) -> Hint {
+        self.hint.weight = if self.failed { weight.min(FAILED) } else { weight };
+        self.hint
+    }
 }

@@ -37,6 +37,7 @@ mod plan;
 pub mod recognisers;
 mod report;
 mod score;
+pub(crate) mod sha256;
 
 pub use claim::{Kind, Probe, ProbeBuilder};
 pub use decide::{decide, recognise};

@@ -92,6 +92,7 @@ impl ReadPlan {
                 for recogniser in recognisers::all() {
                     (recogniser.wants)(&self.input, &mut self.wants);
                 }
+                recognisers::hint_wants(&self.input, &mut self.wants);
             }
             self.rounds = self.rounds.saturating_add(1);
             let round = self.admit();

@@ -1,16 +1,32 @@
 //! The formats that are recognised without a driver, one file per family.
 
+pub(crate) mod android;
+pub(crate) mod apple;
+mod archive;
+pub(crate) mod bochs;
 pub(crate) mod fields;
+mod forensic;
+pub(crate) mod hints;
+pub(crate) mod luks;
+pub(crate) mod optical;
+pub(crate) mod parallels;
 pub(crate) mod qcow;
 mod relations;
+mod saved;
+mod stream;
+mod text;
 mod vdi;
+pub(crate) mod vhd;
+pub(crate) mod vhdx;
+pub(crate) mod vmdk;
 
 use super::claim::Probe;
-use super::hint::Hint;
 use super::input::ProbeInput;
 use super::plan::Wants;
 
-pub(super) use relations::{carries_hints, relation};
+pub use hints::hints;
+pub(super) use hints::wants as hint_wants;
+pub(super) use relations::{carries_hints, relation, same_bytes};
 
 /// One format: how to see it in the windows, and which windows it needs beyond the first ones.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +58,26 @@ impl Recogniser {
 fn nothing(_: &ProbeInput, _: &mut Wants) {}
 
 /// The built-in recognisers, family by family.
-pub const RECOGNISERS: &[&[Recogniser]] = &[qcow::ALL, vdi::ALL];
+pub const RECOGNISERS: &[&[Recogniser]] = &[
+    qcow::ALL,
+    vdi::ALL,
+    vhd::ALL,
+    vhdx::ALL,
+    vmdk::ALL,
+    parallels::ALL,
+    apple::ALL,
+    bochs::ALL,
+    luks::ALL,
+    forensic::ALL,
+    android::ALL,
+    saved::ALL,
+    text::ALL,
+    optical::ALL,
+    archive::ALL,
+    stream::ALL,
+];
 
 /// All built-in recognisers.
 pub fn all() -> impl Iterator<Item = &'static Recogniser> {
     RECOGNISERS.iter().copied().flatten()
-}
-
-/// Partition tables and file systems in the windows.
-pub fn hints(_input: &ProbeInput) -> Vec<Hint> {
-    Vec::new()
 }

@@ -1,17 +1,25 @@
 //! What two formats claiming one file are to each other.
 
 use crate::probe::claim::Probe;
+use crate::probe::hint::Hint;
 use crate::probe::report::RelationKind;
 
 /// Formats whose trailer makes a disk out of everything before it.
 const TRAILERS: &[&str] = &["vhd-fixed", "dmg"];
 /// Formats that any file system or partition table may stand beside or inside without contradiction.
-const CARRIERS: &[&str] = &["vhd-fixed", "dmg", "iso9660", "udf", "high-sierra"];
+const CARRIERS: &[&str] = &["vhd-fixed", "dmg", "iso9660", "udf", "high-sierra", "iso-raw-2352"];
 /// Content a trailer format carries as the disk itself.
-const CONTENT: &[&str] = &["iso9660", "udf", "high-sierra", "zlib"];
+const CONTENT: &[&str] = &["iso9660", "udf", "high-sierra", "squashfs", "zlib"];
 /// Containers with a header of their own.
 const HEADED: &[&str] =
     &["qcow1", "qcow2", "vdi", "vhdx", "avhdx", "vmdk", "vmdk-stream", "qed", "parallels"];
+/// File systems whose boot sector ends as a partition table does.
+const BOOT_SECTORS: &[&str] = &["fat", "exfat", "ntfs", "refs", "bitlocker"];
+
+/// Whether the hint `inner` is but another name for bytes of `outer`.
+pub(in crate::probe) fn same_bytes(outer: &Hint, inner: &Hint) -> bool {
+    inner.id == "mbr" && (outer.id == "gpt" || BOOT_SECTORS.contains(&outer.id.as_ref()))
+}
 
 /// Whether partition tables and file systems seen with `probe` are part of what it describes.
 pub(in crate::probe) fn carries_hints(probe: &Probe) -> bool {
