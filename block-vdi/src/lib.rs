@@ -56,6 +56,7 @@ mod info;
 mod map;
 mod refusal;
 mod resize;
+pub mod vbox;
 
 use std::sync::Arc;
 

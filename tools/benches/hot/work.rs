@@ -1,0 +1,141 @@
+//! The hot functions, each as a step that can be repeated.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use block_core::engine::PagedTable;
+use block_core::probe::ProbeInput;
+use block_core::{
+    Access, CreateRequest, Disk, Extent, ExtentFlags, ExtentList, MemStorage, OpenRequest,
+    Registry, Storage, WriteFlags, is_zero,
+};
+
+/// One hot function: its name and a step that runs it once.
+pub type Step = (&'static str, Box<dyn FnMut()>);
+
+const MIB: usize = 1 << 20;
+
+/// Runs a future that never waits for anything.
+fn now<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+            return value;
+        }
+    }
+}
+
+fn registry() -> Arc<Registry> {
+    let mut registry = Registry::new();
+    block_raw::register(&mut registry);
+    block_vdi::register(&mut registry);
+    Arc::new(registry)
+}
+
+/// A VDI of 256 MiB in memory; its first 64 blocks are stored.
+fn image(registry: &Arc<Registry>) -> Arc<MemStorage> {
+    let storage = MemStorage::new();
+    let cx = block_core::OpenContext::new(Arc::clone(registry));
+    let driver = registry.driver("vdi").expect("registered");
+    now(driver.create(storage.clone(), &CreateRequest::new(256 << 20), &cx)).expect("created");
+    let disk = open(registry, &storage);
+    for block in 0..64 {
+        now(disk.write_at(block * MIB as u64, &[7; 4096], WriteFlags::empty())).expect("written");
+    }
+    now(disk.close()).expect("closed");
+    storage
+}
+
+fn open(registry: &Arc<Registry>, storage: &Arc<MemStorage>) -> Disk {
+    let request = OpenRequest::new("memory:", Access::ReadWrite).format("vdi");
+    now(registry.open_on(storage.clone(), &request)).expect("opened")
+}
+
+/// All of them.
+pub fn steps() -> Vec<Step> {
+    let registry = registry();
+    let storage = image(&registry);
+    let disk = open(&registry, &storage);
+    let mut all: Vec<Step> = vec![zero_detection(), extent_coalescing(), map_lookup()];
+
+    let mut head = vec![0; 4096];
+    now(storage.read_at(0, &mut head)).expect("read");
+    let input = ProbeInput::of_bytes(&head);
+    let drivers = Arc::clone(&registry);
+    all.push(("probe", Box::new(move || drop(black_box(drivers.recognise(black_box(&input)))))));
+
+    let (drivers, image) = (Arc::clone(&registry), Arc::clone(&storage));
+    all.push(("open", Box::new(move || drop(black_box(open(&drivers, &image))))));
+
+    let (reader, mut buffer) = (disk.clone(), vec![0; 4096]);
+    let mut at = 0;
+    all.push((
+        "read-4k",
+        Box::new(move || {
+            at = (at + 37 * MIB as u64) % (64 * MIB as u64);
+            now(reader.read_at(at, black_box(&mut buffer))).expect("read");
+        }),
+    ));
+
+    let (reader, mut buffer) = (disk.clone(), vec![0; MIB]);
+    all.push((
+        "read-1m",
+        Box::new(move || {
+            now(reader.read_at(MIB as u64 / 2, black_box(&mut buffer))).expect("read");
+        }),
+    ));
+
+    let writer = disk;
+    let mut at = 0;
+    all.push((
+        "overwrite-4k",
+        Box::new(move || {
+            at = (at + 37 * MIB as u64) % (64 * MIB as u64);
+            now(writer.write_at(at, black_box(&[3; 4096]), WriteFlags::empty())).expect("written");
+        }),
+    ));
+
+    all.push((
+        "allocate-64",
+        Box::new(move || {
+            let storage = image(&registry);
+            black_box(&storage);
+        }),
+    ));
+    all
+}
+
+fn zero_detection() -> Step {
+    let zeros = vec![0; MIB];
+    ("zero-1m", Box::new(move || assert!(is_zero(black_box(&zeros)))))
+}
+
+fn extent_coalescing() -> Step {
+    let step = || {
+        let mut list = ExtentList::new();
+        for n in 0..1000u64 {
+            // Every third extent continues its neighbour.
+            let offset = Some(n * 65536 + if n % 3 == 0 { 4096 } else { 0 });
+            let flags = ExtentFlags::PRESENT | ExtentFlags::DATA;
+            list.push(Extent { start: n * 65536, len: 65536, flags, depth: 0, offset });
+        }
+        drop(black_box(list));
+    };
+    ("extents-1000", Box::new(step))
+}
+
+fn map_lookup() -> Step {
+    let storage = MemStorage::new();
+    now(storage.set_len(4 << 20)).expect("extended");
+    let table = PagedTable::new(storage, 0, 1 << 20, 16 << 20);
+    for index in (0..1 << 20).step_by(1024) {
+        now(table.load(index)).expect("loaded");
+    }
+    let mut index = 0u64;
+    let step = move || {
+        index = (index + 7919) % (1 << 20);
+        black_box(table.get(black_box(index)));
+    };
+    ("map-lookup", Box::new(step))
+}
