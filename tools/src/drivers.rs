@@ -10,5 +10,6 @@ pub fn registry() -> Registry {
     let mut registry = Registry::new();
     block_file::register(&mut registry);
     block_raw::register(&mut registry);
+    block_vdi::register(&mut registry);
     registry
 }
