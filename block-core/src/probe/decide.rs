@@ -154,7 +154,9 @@ fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored>
         } else {
             *parent_value
         };
-        child.score = Score::of(child.score.value.min(lifted).max(CLAIM.min(lifted)));
+        // A special case with more against it than the general one keeps its own, lower score.
+        let own = child.score.value;
+        child.score = Score::of(if own >= *parent_value { lifted } else { own.max(CLAIM) });
         dropped.push(parent.to_owned());
         relations.push(Relation {
             kind: RelationKind::Refinement,

@@ -51,6 +51,11 @@ fn wants(input: &ProbeInput, wants: &mut Wants) {
     }
     if let Some(metadata) = region(input, &METADATA) {
         wants.read(metadata.offset, REGION_LEN);
+        for id in [FILE_PARAMETERS, VIRTUAL_SIZE, PARENT_LOCATOR] {
+            if let Some(item) = item(input, &id) {
+                wants.read(item.offset, u64::from(item.len.min(4096)));
+            }
+        }
     }
 }
 

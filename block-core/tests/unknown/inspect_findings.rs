@@ -1,0 +1,1 @@
+//! Every risk of every format raises its code.
