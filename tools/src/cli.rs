@@ -159,6 +159,6 @@ mod tests {
 
     #[test]
     fn the_grammar_is_consistent() {
-        Cli::command().debug_assert();
+        command(&Registry::new()).debug_assert();
     }
 }

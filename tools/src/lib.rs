@@ -20,6 +20,7 @@ mod context;
 mod copy;
 mod drivers;
 mod error;
+mod explanations;
 mod host_path;
 mod image;
 mod progress;

@@ -2,14 +2,20 @@
 
 mod amend;
 mod bench;
+mod chain;
 mod check;
 mod commit;
+mod compact;
 mod compare;
 mod convert;
 mod create;
 mod dd;
+mod diff;
+mod digest;
+mod explain;
 mod formats;
 mod info;
+mod inspect;
 mod latency;
 mod map;
 mod measure;
@@ -56,8 +62,20 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Show what a file could be, with the evidence
     Probe(probe::ProbeArgs),
+    /// Say whether a file is safe to use, without opening anything it names
+    Inspect(inspect::InspectArgs),
+    /// List an image and its parents
+    Chain(chain::ChainArgs),
+    /// Make an image's file as small as its content allows
+    Compact(compact::CompactArgs),
+    /// List the ranges in which two images differ
+    Diff(diff::DiffArgs),
+    /// Hash the content of a disk, whatever format it is stored in
+    Digest(digest::DigestArgs),
     /// List the formats and what each can do
     Formats(formats::FormatsArgs),
+    /// Explain the code of an error or a finding
+    Explain(explain::ExplainArgs),
 }
 
 impl Command {
@@ -79,7 +97,13 @@ impl Command {
             Self::Snapshot(args) => args.run(cx),
             Self::Bench(args) => args.run(cx),
             Self::Probe(args) => args.run(cx),
+            Self::Inspect(args) => args.run(cx),
+            Self::Chain(args) => args.run(cx),
+            Self::Compact(args) => args.run(cx),
+            Self::Diff(args) => args.run(cx),
+            Self::Digest(args) => args.run(cx),
             Self::Formats(args) => args.run(cx),
+            Self::Explain(args) => args.run(cx),
         }
     }
 }

@@ -2,18 +2,23 @@
 
 use std::path::PathBuf;
 
-use crate::args::{Cache, ShareArgs, SourceArgs};
+use block_core::{DeviceCaps, Disk, InfoValue, OptionSpec, Options, Sharing, chain};
+use uuid::Uuid;
+
+use crate::args::{Cache, ImageSpec, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
-use crate::progress::ProgressArgs;
+use crate::progress::{Progress, ProgressArgs};
+use crate::signals::interruptible;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RebaseArgs {
     #[command(flatten)]
     source: SourceArgs,
-    #[command(flatten)]
-    share: ShareArgs,
+    /// Read the images even while another program writes them (a child that is written cannot be shared)
+    #[arg(short = 'U', long, hide = true)]
+    force_share: bool,
     /// Cache mode
     #[arg(short = 't', long, value_name = "CACHE", default_value = "writeback")]
     cache: Cache,
@@ -34,13 +39,16 @@ pub(crate) struct RebaseArgs {
     compress: bool,
     #[command(flatten)]
     progress: ProgressArgs,
-    /// Folder, besides the image's own, whose files the image may name as parents
+    /// Folder, besides the image's own, whose files the images may name as parents
     #[arg(long, value_name = "DIR")]
     allow: Vec<PathBuf>,
     /// The child
     #[arg(value_name = "FILE")]
     file: String,
 }
+
+/// What begins the names of amend options that record facts of the parent.
+const OF_PARENT: &str = "parent_";
 
 impl RebaseArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
@@ -50,15 +58,84 @@ impl RebaseArgs {
         if self.compress {
             return Err(Failure::new("Compression not supported for this file format"));
         }
+        if self.force_share {
+            return Err(Failure::new("force-share=on can only be used with read-only images"));
+        }
         let spec = self.source.spec(&self.file)?;
-        cx.block_on(async {
+        cx.block_on_parallel(async {
             let how = How::writing().cache(self.cache.0).allow(&self.allow);
-            let disk = image::open(cx, &spec, &how).await?;
-            image::warn_if_guessed_raw(cx, &spec, &disk);
+            let child = image::open(cx, &spec, &how).await?;
+            image::warn_if_guessed_raw(cx, &spec, &child);
             let name = self.backing.as_deref().unwrap_or_default();
-            Err(Failure::new(format!(
-                "Could not change the backing file to '{name}': Operation not supported"
-            )))
+            let info = child.info();
+            let specs = cx.registry.driver(info.format).map_err(Failure::from)?.descriptor();
+            let specs = specs.amend_options;
+            let able = specs.iter().any(|spec| spec.name.starts_with(OF_PARENT));
+            if !able || !info.caps.contains(DeviceCaps::AMEND) {
+                return Err(Failure::new(format!(
+                    "Could not change the backing file to '{name}': Operation not supported"
+                )));
+            }
+            let parent = match name {
+                "" => None,
+                name => {
+                    let spec = ImageSpec::parse(name, false, self.backing_format.as_deref())?;
+                    let how = How::reading(Sharing::Exclusive)
+                        .cache(self.backing_cache.0)
+                        .allow(&self.allow);
+                    Some(image::open(cx, &spec, &how).await?)
+                }
+            };
+            let facts = facts_of_parent(specs, parent.as_ref()).map_err(|why| {
+                Failure::new(format!("Could not change the backing file to '{name}': {why}"))
+            })?;
+            let progress = self.progress.start("rebase", child.size());
+            let work = self.rebase(&child, parent.as_ref(), &facts, &progress);
+            interruptible(&cx.console, &progress, work).await?;
+            progress.finish();
+            Ok(0)
         })
     }
+
+    async fn rebase(
+        &self,
+        child: &Disk,
+        parent: Option<&Disk>,
+        facts: &Options,
+        progress: &Progress,
+    ) -> Result<()> {
+        let failed = |error| Failure::because(format!("Could not rebase {}", self.file), &error);
+        if !self.backing_unsafe {
+            let report = |done, total| {
+                progress.set(done, total);
+                true
+            };
+            // The child has, durably, whatever the new parent does not show, before it names it.
+            chain::rebase(child, parent, &report).await.map_err(failed)?;
+        }
+        child.device().amend(facts).await.map_err(failed)?;
+        child.flush().await.map_err(failed)?;
+        child.close().await.map_err(failed)
+    }
+}
+
+/// Values for the options that record facts of the parent: `parent_uuid` is the parent's `uuid`.
+fn facts_of_parent(specs: &[OptionSpec], parent: Option<&Disk>) -> Result<Options, String> {
+    let details = parent.map(|parent| parent.info().details);
+    let mut facts = Options::new();
+    for spec in specs {
+        let Some(fact) = spec.name.strip_prefix(OF_PARENT) else { continue };
+        let value = match &details {
+            None => Uuid::nil(),
+            Some(details) => {
+                let known = details.iter().find(|(name, _)| name.replace('-', "_") == fact);
+                match known {
+                    Some((_, InfoValue::Uuid(uuid))) => *uuid,
+                    _ => return Err(format!("the new parent has no {}", fact.replace('_', " "))),
+                }
+            }
+        };
+        facts.set(specs, spec.name, &value.to_string()).map_err(|error| error.to_string())?;
+    }
+    Ok(facts)
 }

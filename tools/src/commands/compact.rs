@@ -1,0 +1,70 @@
+//! `compact`: a file as small as its content allows.
+
+use std::path::PathBuf;
+
+use block_core::{DeviceCaps, size};
+
+use crate::args::{OutputFormat, SourceArgs};
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+use crate::progress::ProgressArgs;
+use crate::signals::interruptible;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CompactArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+    /// For people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    output: OutputFormat,
+    /// Folder, besides the image's own, whose files the image may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+impl CompactArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        let spec = self.source.spec(&self.file)?;
+        cx.block_on_parallel(async {
+            let disk = image::open(cx, &spec, &How::writing().allow(&self.allow)).await?;
+            let info = disk.info();
+            if !info.caps.contains(DeviceCaps::COMPACT) {
+                return Err(Failure::new(format!("Format '{}' cannot be compacted", info.format))
+                    .hint("convert the image into a new one; zeros are left out"));
+            }
+            let progress = self.progress.start("compact", disk.size());
+            let failed =
+                |error| Failure::because(format!("Could not compact {}", self.file), &error);
+            let work = async {
+                let report = |done, total| {
+                    progress.set(done, total);
+                    true
+                };
+                let done = disk.device().compact(&report).await.map_err(failed)?;
+                disk.flush().await.map_err(failed)?;
+                disk.close().await.map_err(failed)?;
+                Ok(done)
+            };
+            let done = interruptible(&cx.console, &progress, work).await?;
+            progress.finish();
+            match self.output {
+                OutputFormat::Json => cx.console.json(&done)?,
+                OutputFormat::Human if self.progress.quiet => {}
+                OutputFormat::Human => cx.console.line(format_args!(
+                    "{} → {} ({} blocks dropped, {} moved)",
+                    size::human(done.bytes_before),
+                    size::human(done.bytes_after),
+                    done.blocks_dropped,
+                    done.blocks_moved
+                ))?,
+            }
+            Ok(0)
+        })
+    }
+}

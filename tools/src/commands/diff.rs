@@ -1,0 +1,222 @@
+//! `diff`: the ranges in which two images differ.
+
+use std::path::PathBuf;
+
+use block_core::{Disk, Extent, SECTOR_SIZE};
+use serde_json::{Value, json};
+
+use crate::args::{ImageSpec, NamingArgs, ShareArgs, size};
+use crate::context::Context;
+use crate::copy::{Buffers, PIECE, Pair, PairStream};
+use crate::error::{Failure, Result};
+use crate::image::{self, How};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DiffArgs {
+    /// Format of the first image (default: find out)
+    #[arg(short = 'f', long, value_name = "FMT")]
+    a_format: Option<String>,
+    /// Format of the second image (default: find out)
+    #[arg(short = 'F', long, value_name = "FMT")]
+    b_format: Option<String>,
+    #[command(flatten)]
+    naming: NamingArgs,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// Ranges are told in multiples of this, at least 512 and at most 1 MiB, a power of two
+    #[arg(long, value_name = "SIZE", default_value = "4096", value_parser = size)]
+    granularity: u64,
+    /// For people (human), for programs (json), or as extents of NBD's dirty bitmaps (nbd)
+    #[arg(long, value_name = "FORMAT", default_value = "human", value_parser = ["human", "json", "nbd"])]
+    output: String,
+    /// Print nothing but errors
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// Folder, besides an image's own, whose files the images may name as parents
+    #[arg(long, value_name = "DIR")]
+    allow: Vec<PathBuf>,
+    /// The first image
+    #[arg(value_name = "FILE1")]
+    a: String,
+    /// The second image
+    #[arg(value_name = "FILE2")]
+    b: String,
+}
+
+const CANNOT_OPEN: u8 = 2;
+const CANNOT_READ: u8 = 4;
+
+impl DiffArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        self.naming.check()?;
+        if !self.granularity.is_power_of_two() || !(SECTOR_SIZE..=PIECE).contains(&self.granularity)
+        {
+            return Err(Failure::new("--granularity wants a power of two from 512 to 1M"));
+        }
+        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let spec = |name: &str, format: &Option<String>| {
+            ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
+        };
+        let (a, b) = (spec(&self.a, &self.a_format)?, spec(&self.b, &self.b_format)?);
+        cx.block_on(async {
+            let open = async |spec| {
+                let disk = image::open(cx, spec, &how).await;
+                disk.map_err(|failure| failure.status(CANNOT_OPEN))
+            };
+            let (a, b) = (open(&a).await?, open(&b).await?);
+            let mut out = Printer::new(cx, &self.output, self.quiet);
+            out.begin()?;
+            self.walk(&a, &b, &mut out).await?;
+            out.end(a.size().max(b.size()))
+        })
+    }
+
+    async fn walk(&self, a: &Disk, b: &Disk, out: &mut Printer<'_>) -> Result<()> {
+        let failed = |error| Failure::because("Could not read", &error).status(CANNOT_READ);
+        let mut pairs = PairStream::new(a, b);
+        let mut buffers = Buffers::default();
+        while let Some(pair) = pairs.next().await.map_err(failed)? {
+            let (data_a, data_b) = (data(pair.a), data(pair.b));
+            if !data_a && !data_b {
+                continue;
+            }
+            let Pair { start, len, .. } = pair;
+            let mut at = start;
+            while at < start + len {
+                let take = (start + len - at).min(PIECE - at % PIECE);
+                let (in_a, in_b) = buffers.two(take);
+                for (disk, data, buffer) in [(a, data_a, &mut *in_a), (b, data_b, &mut *in_b)] {
+                    match data {
+                        true => disk.read_at(at, buffer).await.map_err(failed)?,
+                        false => buffer.fill(0),
+                    }
+                }
+                let unit = self.granularity as usize;
+                for (index, (a, b)) in in_a.chunks(unit).zip(in_b.chunks(unit)).enumerate() {
+                    if a != b {
+                        let from = at + (index * unit) as u64;
+                        out.add(from, from + a.len() as u64)?;
+                    }
+                }
+                at += take;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn data(extent: Option<Extent>) -> bool {
+    extent.is_some_and(|extent| extent.is_data())
+}
+
+/// Joins differing ranges and prints them as they end.
+struct Printer<'c> {
+    cx: &'c Context,
+    style: &'c str,
+    quiet: bool,
+    /// The range in hand.
+    held: Option<(u64, u64)>,
+    /// Where the last printed range ended.
+    printed_to: u64,
+    ranges: u64,
+    bytes: u64,
+}
+
+impl<'c> Printer<'c> {
+    fn new(cx: &'c Context, style: &'c str, quiet: bool) -> Self {
+        Self { cx, style, quiet, held: None, printed_to: 0, ranges: 0, bytes: 0 }
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        match self.style {
+            "human" if !self.quiet => {
+                self.cx.console.line(format_args!("{:<16}{:<16}Bytes", "Offset", "Length"))?;
+            }
+            "json" | "nbd" => self.cx.console.text("[")?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, start: u64, end: u64) -> Result<()> {
+        match &mut self.held {
+            Some((_, to)) if *to == start => *to = end,
+            _ => {
+                self.print()?;
+                self.held = Some((start, end));
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self) -> Result<()> {
+        let Some((start, end)) = self.held.take() else { return Ok(()) };
+        self.bytes += end - start;
+        match self.style {
+            "human" if !self.quiet => self.cx.console.line(format_args!(
+                "{:<16}{:<16}{}",
+                format!("{start:#x}"),
+                format!("{:#x}", end - start),
+                block_core::size::human(end - start)
+            ))?,
+            "json" => self.item(&json!({"start": start, "length": end - start}))?,
+            "nbd" => {
+                self.clean_up_to(start)?;
+                self.item(&nbd(start, end, true))?;
+            }
+            _ => {}
+        }
+        self.ranges += 1;
+        self.printed_to = end;
+        Ok(())
+    }
+
+    fn clean_up_to(&mut self, start: u64) -> Result<()> {
+        match self.printed_to < start {
+            true => {
+                self.item(&nbd(self.printed_to, start, false))?;
+                self.ranges += 1;
+                Ok(())
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn item(&self, value: &Value) -> Result<()> {
+        let before = if self.ranges > 0 { ",\n" } else { "" };
+        Ok(self.cx.console.text(format_args!("{before}{value}"))?)
+    }
+
+    /// The exit status: 0 same, 1 different.
+    fn end(mut self, size: u64) -> Result<u8> {
+        self.print()?;
+        let different = self.bytes > 0;
+        match self.style {
+            "nbd" => {
+                self.clean_up_to(size)?;
+                self.cx.console.line("]")?;
+            }
+            "json" => self.cx.console.line("]")?,
+            _ if self.quiet => {}
+            _ => self.cx.console.line(match different {
+                true => format!(
+                    "{} ranges differ, {} in all",
+                    self.ranges,
+                    block_core::size::human(self.bytes)
+                ),
+                false => "No differences.".to_owned(),
+            })?,
+        }
+        Ok(u8::from(different))
+    }
+}
+
+/// An extent as `nbdinfo --map --json` prints one.
+fn nbd(start: u64, end: u64, dirty: bool) -> Value {
+    json!({
+        "offset": start,
+        "length": end - start,
+        "type": u8::from(dirty),
+        "description": if dirty { "dirty" } else { "clean" },
+    })
+}

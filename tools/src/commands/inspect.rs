@@ -1,0 +1,113 @@
+//! `inspect`: whether a file is safe to use. Nothing that it names is opened.
+
+use block_core::inspect::{
+    Code, InspectOptions, InspectReport, Policy, Verdict, inspect, inspect_deep,
+};
+use block_core::{StorageAccess, StorageOptions, size};
+
+use crate::args::{ImageSpec, OutputFormat, ShareArgs};
+use crate::context::Context;
+use crate::error::{Failure, Result};
+use crate::image;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The format the file is said to have
+    #[arg(short = 'f', long, value_name = "FMT")]
+    format: Option<String>,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// The file's maker may name other files and ask for large disks
+    #[arg(long)]
+    trusted: bool,
+    /// Do not hold a finding of this code against the file
+    #[arg(long, value_name = "CODE")]
+    accept: Vec<String>,
+    /// Inspect the guest's disk inside too
+    #[arg(long)]
+    deep: bool,
+    /// For people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    output: OutputFormat,
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+/// The file is not to be used.
+const REFUSED: u8 = 2;
+
+impl InspectArgs {
+    pub fn run(self, cx: &Context) -> Result<u8> {
+        let mut policy = match self.trusted {
+            true => Policy::trusted(),
+            false => Policy::untrusted(),
+        };
+        for code in &self.accept {
+            policy = policy.with(code.parse::<Code>().map_err(Failure::from)?, Verdict::Accept);
+        }
+        let mut options = InspectOptions::new(policy);
+        options.declared.clone_from(&self.format);
+        let spec = ImageSpec::plain(&self.file, None);
+        image::check_uri(cx, &spec)?;
+        cx.block_on(async {
+            let opening = StorageOptions::new(StorageAccess::Read).sharing(self.share.sharing());
+            let failed = |error| Failure::open(&spec.shown, &error);
+            let storage = cx.registry.open_storage(&spec.uri, &opening).await.map_err(failed)?;
+            let report = match self.deep {
+                true => inspect_deep(storage, &options, &cx.registry).await,
+                false => inspect(&*storage, &options, &cx.registry).await,
+            };
+            let report = report.map_err(failed)?;
+            match self.output {
+                OutputFormat::Json => cx.console.json(&report)?,
+                OutputFormat::Human => human(cx, &report, "")?,
+            }
+            Ok(match report.verdict {
+                Verdict::Refuse => REFUSED,
+                _ => 0,
+            })
+        })
+    }
+}
+
+fn human(cx: &Context, report: &InspectReport, indent: &str) -> Result<()> {
+    let line = |text: String| cx.console.line(format_args!("{indent}{text}"));
+    let format = report.format.as_deref().unwrap_or("nothing that can be named");
+    let variant = report.variant.as_deref().map_or(String::new(), |v| format!(" ({v})"));
+    line(format!("file: {}", report.uri))?;
+    line(format!("what it is: {format}{variant}"))?;
+    line(format!("file length: {} ({} bytes)", size::human(report.file_len), report.file_len))?;
+    if let Some(virtual_size) = report.virtual_size {
+        line(format!("states a disk of: {} ({virtual_size} bytes)", size::human(virtual_size)))?;
+    }
+    line(format!("verdict: {}", verdict(report.verdict)))?;
+    for finding in &report.findings {
+        let place = match finding.place().as_str() {
+            "" => String::new(),
+            place => format!(" at {place}"),
+        };
+        line(format!(
+            "  {} [{}]{place}: {}",
+            format!("{:?}", finding.severity).to_lowercase(),
+            finding.code,
+            finding.message
+        ))?;
+    }
+    for limit in &report.limits_hit {
+        line(format!("  not looked at: {limit}"))?;
+    }
+    if let Some(guest) = &report.guest {
+        line("the guest's disk:".to_owned())?;
+        human(cx, guest, &format!("{indent}  "))?;
+    }
+    Ok(())
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "nothing speaks against using it",
+        Verdict::Warn => "use it after reading the findings",
+        Verdict::Refuse => "do not use it",
+    }
+}
