@@ -69,16 +69,18 @@ impl CompareArgs {
             };
             let (a, b) = (open(&a).await?, open(&b).await?);
             let size = a.size().max(b.size());
-            if a.size() != b.size() {
-                if self.strict {
-                    self.say(cx, "Strict mode: Image size mismatch!")?;
-                    return Ok(DIFFERENT);
-                }
-                self.say(cx, "Warning: Image size mismatch!")?;
+            let common = a.size().min(b.size());
+            if common < size && self.strict {
+                self.say(cx, "Strict mode: Image size mismatch!")?;
+                return Ok(DIFFERENT);
             }
             let progress = Arc::new(self.progress.start("compare", size));
             let work = self.first_mismatch(a, b, &progress);
             let found = interruptible(&cx.console, &progress, work).await?;
+            if common < size && found.is_none_or(|mismatch| mismatch.at() >= common) {
+                progress.clear();
+                self.say(cx, "Warning: Image size mismatch!")?;
+            }
             match found {
                 None => {
                     progress.finish();

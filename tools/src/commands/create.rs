@@ -48,7 +48,12 @@ pub(crate) struct CreateArgs {
 impl CreateArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         crate::args::NamingArgs { object: self.object.clone(), ..Default::default() }.check()?;
-        let driver = options::output_driver(&cx.registry, &self.format)?;
+        let driver = options::output_driver(&cx.registry, &self.format).map_err(|failure| {
+            match &self.file {
+                Some(file) => about(file, failure),
+                None => failure,
+            }
+        })?;
         let descriptor = driver.descriptor();
         if options::asks_for_help(&self.options) {
             options::help(cx, descriptor.name, descriptor.create_options, true)?;

@@ -30,7 +30,7 @@ pub(crate) struct DdArgs {
     /// Folder, besides the image's own, whose files the image may name as parents
     #[arg(long, value_name = "DIR")]
     allow: Vec<PathBuf>,
-    /// if=FILE of=FILE, and bs=SIZE (512), count=BLOCKS (all), skip=BLOCKS (0)
+    /// if=FILE of=FILE, and bs=SIZE (512), skip=BLOCKS (0), count=BLOCKS (all; those skipped count)
     #[arg(value_name = "NAME=VALUE")]
     operands: Vec<String>,
 }
@@ -55,7 +55,8 @@ impl DdArgs {
                 cx.console.say(format_args!("{}: cannot skip to specified offset", operands.input));
             }
             let start = start.min(whole);
-            let range = start..start.saturating_add(len).min(whole);
+            // As with the other program, the blocks that are skipped count.
+            let range = start..len.min(whole).max(start);
             let size = range.end - range.start;
             let mut source = Source::new();
             source.push_range(disk, range, &operands.input).map_err(Failure::from)?;
@@ -95,7 +96,7 @@ struct Operands {
     output: String,
     /// Bytes in a block.
     block: u64,
-    /// Blocks to copy.
+    /// Where to stop, in blocks from the beginning of the input.
     count: Option<u64>,
     /// Blocks to leave out first.
     skip: u64,

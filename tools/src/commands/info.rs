@@ -85,7 +85,8 @@ impl Node {
         Ok(Self {
             filename: filename.to_owned(),
             info: disk.info(),
-            file_length: storage.len().await.map_err(failed)?,
+            // Whole sectors, as a disk would be.
+            file_length: storage.len().await.map_err(failed)?.next_multiple_of(512),
             disk_size: storage.allocated_bytes().await.map_err(failed)?,
             protocol: protocol_name(&*storage),
         })
@@ -95,7 +96,7 @@ impl Node {
         let info = &self.info;
         let mut child = Map::new();
         child.insert("children".into(), json!([]));
-        child.insert("virtual-size".into(), json!(self.file_length.next_multiple_of(512)));
+        child.insert("virtual-size".into(), json!(self.file_length));
         child.insert("filename".into(), json!(self.filename));
         child.insert("format".into(), json!(self.protocol));
         let mut node = Map::new();

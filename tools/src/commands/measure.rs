@@ -69,7 +69,10 @@ impl MeasureArgs {
                     self.show(cx, measured(disk.size(), &data)?)
                 })
             }
-            _ => Err(Failure::new("Either --size N or one filename must be specified.")),
+            (Some(_), Some(_)) => {
+                Err(Failure::new("--size N cannot be used together with a filename."))
+            }
+            (None, None) => Err(Failure::new("Either --size N or one filename must be specified.")),
         }
     }
 
