@@ -308,6 +308,7 @@ impl BlockMapper for VdiMap {
     }
 
     async fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan> {
+        resize::widen(self, size, slots_end).await?;
         resize::plan(&self.shape().header, size, slots_end)
     }
 

@@ -34,10 +34,8 @@ pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizeP
         target(header, size, 0, slots_end)?;
         return Ok(ResizePlan { vacate_slots: 0 });
     }
-    let map_end = map_end(new_map_offset(header), blocks);
-    let vacate = map_end.saturating_sub(header.data_offset).div_ceil(header.stride());
-    let moved = vacate.min(slots_end);
-    if slots_end.max(vacate).saturating_add(moved) > header.blocks {
+    let vacate = slots_in_the_way(header, blocks);
+    if slots_while_moving(vacate, slots_end) > header.blocks {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -50,6 +48,39 @@ pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizeP
     }
     target(header, size, vacate, slots_end)?;
     Ok(ResizePlan { vacate_slots: vacate })
+}
+
+/// Gives the map more entries within its place, if slots have to move for `size` bytes and it takes more
+/// slots than there are entries: an entry names no slot behind their number. The disk stays as it is.
+pub(crate) async fn widen(map: &VdiMap, size: u64, slots_end: u64) -> Result<()> {
+    let header = map.shape().header;
+    let blocks = size.div_ceil(header.block_size);
+    if header.version == Version::V0 || fits(&header, blocks) || slots_end == 0 {
+        return Ok(());
+    }
+    // The new map begins behind the wider one, which can put one more slot in its way.
+    let vacate = slots_in_the_way(&header, blocks).saturating_add(1);
+    let needed = slots_while_moving(vacate, slots_end);
+    if needed <= header.blocks || !fits(&header, needed) {
+        return Ok(());
+    }
+    let at = map_end(header.map_offset, header.blocks);
+    let added = needed.saturating_sub(header.blocks);
+    fill::write_entries(&**map.storage(), at, added, Entries::All(ENTRY_FREE)).await?;
+    map.storage().flush().await?;
+    map.rewrite_head(|head, header| head.set_size(header, header.disk_size, needed)).await?;
+    map.storage().flush().await
+}
+
+/// How many slots lie where a map of `blocks` entries behind the old one would end.
+fn slots_in_the_way(header: &Header, blocks: u64) -> u64 {
+    let end = map_end(new_map_offset(header), blocks);
+    end.saturating_sub(header.data_offset).div_ceil(header.stride())
+}
+
+/// Behind the highest slot in use while those below `vacate` are copied to others.
+fn slots_while_moving(vacate: u64, slots_end: u64) -> u64 {
+    slots_end.max(vacate).saturating_add(vacate.min(slots_end))
 }
 
 /// Switches to `size` bytes. The new map is complete and durable before the one header write that makes
