@@ -16,12 +16,11 @@ pub(crate) const MODIFICATION_UUID: &str = "modification-uuid";
 pub(crate) fn image_info(header: &Header, access: Access, lineage: &Lineage) -> ImageInfo {
     let mut caps = DeviceCaps::SPARSE | DeviceCaps::MAP;
     if access == Access::ReadWrite {
-        caps |= DeviceCaps::WRITE
-            | DeviceCaps::GROW
-            | DeviceCaps::SHRINK
-            | DeviceCaps::COMPACT
-            | DeviceCaps::MAKE_EMPTY
-            | DeviceCaps::AMEND;
+        caps |= DeviceCaps::WRITE | DeviceCaps::GROW | DeviceCaps::SHRINK | DeviceCaps::AMEND;
+        // Where every block has its place for good there is nothing to give up.
+        if !header.is_static() {
+            caps |= DeviceCaps::COMPACT | DeviceCaps::MAKE_EMPTY;
+        }
     }
     let mut info = ImageInfo::new("vdi", header.virtual_size, caps);
     info.block_size = Some(header.block_size);
