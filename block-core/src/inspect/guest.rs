@@ -107,7 +107,7 @@ impl Storage for GuestStorage {
 /// file: what a guest keeps on its disk is the guest's business.
 ///
 /// # Errors
-/// As [`inspect`]. An image that its driver refuses has no guest part.
+/// As [`inspect`]. An image that its driver refuses, at once or while it is read, has no guest part.
 pub async fn inspect_deep(
     storage: Arc<dyn Storage>,
     options: &InspectOptions,
@@ -129,6 +129,11 @@ pub async fn inspect_deep(
     };
     let guest = GuestStorage::new(Disk::new(device), &uri);
     let inner = InspectOptions { declared: None, ..options.clone() };
-    report.guest = Some(Box::new(inspect(&guest, &inner, registry).await?));
+    match inspect(&guest, &inner, registry).await {
+        Ok(inner) => report.guest = Some(Box::new(inner)),
+        Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+        // The image says that it holds what it does not: there is no disk to look at.
+        Err(_) => {}
+    }
     Ok(report)
 }
