@@ -1,0 +1,37 @@
+//! Images that somebody changed, and what our driver reads from them: one side of a comparison with stock tools.
+
+use std::sync::Arc;
+
+use arbitrary::Unstructured;
+use block_core::testkit::rng::Rng;
+use block_core::{Access, MemStorage, OpenRequest};
+
+use crate::drivers::{Memory, registry};
+use crate::poke::{poke, sound_image};
+use crate::run::run;
+
+/// A VDI image with blocks of 1 MiB, the only ones that every tool reads, changed as `seed` says.
+pub fn changed_image(seed: u64) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    let bytes: Vec<u8> = (0..64).flat_map(|_| rng.next().to_le_bytes()).collect();
+    let mut u = Unstructured::new(&bytes);
+    run(async {
+        let file = sound_image(&mut u, &["1M"]).await;
+        let mut file = file.expect("bytes enough for an image");
+        poke(&mut u, &mut file).expect("bytes enough for the changes");
+        file
+    })
+}
+
+/// The disk in `file` as our driver reads it; `None` when it is refused, at once or on the way.
+pub fn our_reading(file: &[u8]) -> Option<Vec<u8>> {
+    run(async {
+        let registry = Arc::clone(&registry(&Memory::default()));
+        let request = OpenRequest::new("memory:", Access::Read).format("vdi");
+        let disk = registry.open_on(MemStorage::from_bytes(file), &request).await.ok()?;
+        let size = usize::try_from(disk.size()).ok().filter(|size| *size <= 16 << 20)?;
+        let mut content = vec![0; size];
+        disk.read_at(0, &mut content).await.ok()?;
+        Some(content)
+    })
+}

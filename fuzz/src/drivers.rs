@@ -1,0 +1,63 @@
+//! The drivers under test, and storages in memory they can reach by name.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use block_core::{
+    Error, ErrorKind, MemStorage, OpenContext, OptionSpec, ProtocolDriver, Registry, Result,
+    Storage, StorageOptions,
+};
+
+/// Storages in memory, by name: `memory:NAME`.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Memory(Arc<Mutex<BTreeMap<String, Arc<MemStorage>>>>);
+
+impl Memory {
+    /// Makes `storage` reachable.
+    pub fn put(&self, name: &str, storage: Arc<MemStorage>) {
+        let mut storages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        storages.insert(name.to_owned(), storage);
+    }
+}
+
+#[async_trait]
+impl ProtocolDriver for Memory {
+    fn scheme(&self) -> &'static str {
+        "memory"
+    }
+
+    fn open_options(&self) -> &'static [OptionSpec] {
+        &[]
+    }
+
+    async fn open(&self, location: &str, _: &StorageOptions) -> Result<Arc<dyn Storage>> {
+        let storages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match storages.get(location) {
+            Some(storage) => Ok(storage.clone()),
+            None => Err(Error::new(ErrorKind::NotFound, "no such storage").in_image(location)),
+        }
+    }
+}
+
+/// The formats, above `memory`.
+pub(crate) fn registry(memory: &Memory) -> Arc<Registry> {
+    let mut registry = Registry::new();
+    registry.register_protocol(Arc::new(memory.clone()));
+    block_raw::register(&mut registry);
+    block_vdi::register(&mut registry);
+    Arc::new(registry)
+}
+
+/// A context that opens nothing an image names.
+pub(crate) fn closed_context() -> OpenContext {
+    OpenContext::new(registry(&Memory::default()))
+}
+
+/// An image was refused: it has to be the image's fault, in the driver's own words.
+pub(crate) fn blames_the_image(error: &Error) {
+    use ErrorKind::{Ambiguous, Corrupt, Denied, Limit, Unrecognised, Unsupported};
+    let kinds = [Ambiguous, Corrupt, Denied, Limit, Unrecognised, Unsupported];
+    assert!(kinds.contains(&error.kind()), "an image's fault is reported as {error:?}");
+    assert!(!error.message().is_empty(), "an error without a word: {error:?}");
+}

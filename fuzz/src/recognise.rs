@@ -1,0 +1,95 @@
+//! Naming a file: the same whatever the order and the name, and never two answers at once.
+
+use block_core::probe::{
+    Band, Decision, ProbeInput, ProbeReport, RelationKind, decide, limits, recognise, recognisers,
+};
+use block_core::{MemStorage, Registry};
+
+use crate::drivers::{Memory, registry};
+use crate::run::run;
+
+/// At this score a format claims the file.
+const CLAIM: u8 = 60;
+
+/// The input is the file.
+pub(crate) fn body(file: &[u8]) {
+    let input = ProbeInput::of_bytes(file);
+    let report = recognise(&input, Vec::new());
+    agrees_with_itself(&input, &report);
+    ignores_the_order(&input, &report);
+    ignores_the_name(file, &report);
+    is_the_same_through_a_storage(file, &report);
+}
+
+/// One decision, and nothing in the report against it.
+fn agrees_with_itself(input: &ProbeInput, report: &ProbeReport) {
+    let claims: Vec<_> =
+        report.candidates.iter().filter(|candidate| candidate.score.value >= CLAIM).collect();
+    let undecided = report
+        .relations
+        .iter()
+        .any(|r| matches!(r.kind, RelationKind::Ambiguous | RelationKind::NestedContainer));
+    for pair in report.candidates.windows(2) {
+        assert!(pair[0].score.value >= pair[1].score.value, "candidates out of order");
+    }
+    match report.decision {
+        Decision::Empty => assert!(input.is_empty() && report.selected.is_none()),
+        Decision::Raw => {
+            assert_eq!(report.selected.as_deref(), Some("raw"));
+            assert!(claims.is_empty(), "raw, though {} claims it", claims[0].id);
+        }
+        Decision::Ambiguous => {
+            assert!(report.selected.is_none() && report.drivers().is_empty());
+            assert!(undecided || claims.len() > 1, "ambiguous between whom? {report:?}");
+        }
+        Decision::Selected | Decision::Broken => {
+            let selected = report.selected().expect("a decision selects");
+            assert!(!undecided, "{} selected against a contradiction: {report:?}", selected.id);
+            let broken = selected.score.value < 75;
+            assert_eq!(broken, report.decision == Decision::Broken, "{}", selected.id);
+            assert!(selected.score.value >= CLAIM && selected.score.band >= Band::Broken);
+            for other in claims.iter().filter(|other| other.id != selected.id) {
+                let yields = report.relations.iter().any(|r| r.inner == other.id);
+                assert!(yields, "{} selected, and {} claims it too", selected.id, other.id);
+            }
+        }
+    }
+    assert_eq!(input.is_empty(), report.decision == Decision::Empty);
+    let read: u64 = report.windows_read.iter().map(|window| window.len).sum();
+    assert!(read <= limits::HEAD_BYTES + limits::TAIL_BYTES, "{read} bytes read");
+    for window in &report.windows_read {
+        assert!(window.offset + window.len <= report.file_len, "read past the end");
+    }
+    assert!(!report.explain().is_empty());
+}
+
+/// The order in which formats are asked decides nothing.
+fn ignores_the_order(input: &ProbeInput, report: &ProbeReport) {
+    let mut probes: Vec<_> = recognisers::all().map(|r| (r.probe)(input)).collect();
+    let mut hints = recognisers::hints(input);
+    probes.reverse();
+    hints.reverse();
+    let first = probes.len() / 3;
+    probes.rotate_left(first);
+    assert_eq!(&decide(input, probes, hints), report, "the order decides");
+}
+
+/// A name is shown and decides nothing.
+fn ignores_the_name(file: &[u8], report: &ProbeReport) {
+    for name in ["a.vdi", "a.vmdk", "a.vhd", "a.img"] {
+        let named = recognise(&ProbeInput::of_named_bytes(Some(name), file), Vec::new());
+        let answer = (named.decision, &named.selected);
+        assert_eq!(answer, (report.decision, &report.selected), "the name {name} decides");
+    }
+}
+
+/// The drivers, asked through a storage, say what the recognisers say.
+fn is_the_same_through_a_storage(file: &[u8], report: &ProbeReport) {
+    let storage = MemStorage::from_bytes(file);
+    let registry = registry(&Memory::default());
+    let probed = run(async {
+        let input = Registry::probe_input(&*storage, None).await.expect("a storage in memory");
+        registry.recognise(&input)
+    });
+    assert_eq!(&probed, report, "the drivers disagree with the recognisers");
+}

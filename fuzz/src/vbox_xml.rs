@@ -1,0 +1,72 @@
+//! Machine files: what is understood is the same after being written down again, however deep it nests.
+
+use block_core::ErrorKind;
+use block_vdi::vbox::{Medium, parse};
+
+/// The input is a machine file; its first bytes also say how deep another one nests.
+pub(crate) fn body(data: &[u8]) {
+    reads(data);
+    if let Some((depth, rest)) = data.split_first_chunk::<2>() {
+        let depth = usize::from(u16::from_le_bytes(*depth) % 2048);
+        let decoy = ["", " b=\"/>\"", " b='&lt;/a&gt;'"][rest.len() % 3];
+        nests(depth, decoy);
+    }
+}
+
+fn reads(text: &[u8]) {
+    match parse(text) {
+        Ok(media) => {
+            let written = write(&media);
+            let again = parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e:?}: {written}"));
+            assert_eq!(again, media, "{written}");
+        }
+        Err(error) => {
+            let kind = error.kind();
+            assert!(matches!(kind, ErrorKind::Corrupt | ErrorKind::Limit), "{error:?}");
+        }
+    }
+}
+
+/// A disk below `depth` elements is found there, or the file is refused for its depth.
+fn nests(depth: usize, decoy: &str) {
+    let uuid = "1c8b7ca3-d1a0-4fa9-a621-a43d8b77ef8a";
+    let disk = format!("<HardDisk uuid='{uuid}' location='x'/>");
+    let text =
+        format!("<r>{}{disk}{}</r>", format!("<a{decoy}>").repeat(depth), "</a>".repeat(depth));
+    match parse(text.as_bytes()) {
+        Ok(media) => assert_eq!(media.len(), 1, "{depth} elements deep"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Limit, "{error:?}");
+            assert!(depth > 256, "no machine file may nest {depth} elements deep");
+        }
+    }
+}
+
+/// The media as a machine file, each inside an element that stands for its parent.
+fn write(media: &[Medium]) -> String {
+    let mut text = String::from("<HardDisks>");
+    for medium in media {
+        let disk = format!(
+            "<HardDisk uuid=\"{}\" location=\"{}\" format=\"{}\"/>",
+            medium.uuid,
+            escaped(&medium.location),
+            escaped(&medium.format)
+        );
+        match medium.parent {
+            Some(parent) => {
+                text.push_str(&format!("<HardDisk uuid=\"{parent}\">{disk}</HardDisk>"));
+            }
+            None => text.push_str(&disk),
+        }
+    }
+    text + "</HardDisks>"
+}
+
+fn escaped(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' => c.to_string(),
+            other => format!("&#{};", u32::from(other)),
+        })
+        .collect()
+}

@@ -1,0 +1,3 @@
+//! libFuzzer over `inspect`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| block_fuzz_targets::fuzz("inspect", data));
