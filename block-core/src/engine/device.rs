@@ -102,6 +102,7 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
         let _guard = self.blocks.own(0..u64::MAX).await;
         if self.touched.load(Ordering::Acquire) {
             self.publish().await?;
+            self.close_few_gaps().await?;
             self.trim().await?;
             self.mapper.close(self.slots.end()).await?;
             self.storage.flush().await?;

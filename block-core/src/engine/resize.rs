@@ -7,6 +7,9 @@ use super::write::place_in;
 use super::{BlockMapper, Mapped, Slot};
 use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, ZeroMode};
 
+/// Bytes that closing an image moves at most; what more there is to gain is for a compaction.
+const MOVED_AT_CLOSE: u64 = 1 << 30;
+
 impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn change_size(&self, size: u64, preallocation: Preallocation) -> Result<()> {
         self.write_request(0, 0)?;
@@ -71,6 +74,17 @@ impl<M: BlockMapper> Mapped<M> {
         self.relocate(0..end, end).await?;
         self.slots.withhold_below(end);
         Ok(())
+    }
+
+    /// As [`close_gaps`](Self::close_gaps), when that moves little: an image without unused slots is one
+    /// that every other tool calls clean.
+    pub(super) async fn close_few_gaps(&self) -> Result<()> {
+        let layout = self.layout();
+        let gaps = self.slots.end().saturating_sub(self.slots.used());
+        if layout.is_fixed || gaps == 0 || gaps.saturating_mul(layout.stride) > MOVED_AT_CLOSE {
+            return Ok(());
+        }
+        self.close_gaps().await
     }
 
     /// Moves data down until no slot in use lies behind an unused one.
