@@ -1,0 +1,273 @@
+//! Differencing images: parents found by UUID, verified, read through, hidden and never written.
+
+mod support;
+
+use std::error::Error as _;
+
+use block_core::testkit::rng::Rng;
+use block_core::{
+    Access, Candidate, ErrorKind, InfoValue, MemStorage, Options, Storage, WriteFlags, ZeroFlags,
+};
+use block_vdi::Refusal;
+use support::{FREE, Lab, MIB, ZERO, allocated_of, content, detail, image, map_of, poke};
+
+const BLOCK: usize = MIB as usize;
+
+/// A base whose four blocks are all stored, in file `base`.
+async fn base(lab: &Lab) {
+    let storage = lab.file("base");
+    storage.write_at(0, &image(4 * MIB, &[0, 1, 2, 3], 4)).await.unwrap();
+}
+
+fn reason(error: &block_core::Error) -> Option<&Refusal> {
+    error.source().and_then(|source| source.downcast_ref())
+}
+
+fn uuid(disk: &block_core::Disk, name: &str) -> uuid::Uuid {
+    match detail(disk, name) {
+        InfoValue::Uuid(uuid) => uuid,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn amend(disk: &block_core::Disk, list: &str) {
+    let specs = Lab::new().registry.driver("vdi").unwrap().descriptor().amend_options;
+    disk.device().amend(&Options::parse(list, specs).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn free_shows_the_parent_zero_hides_it_and_data_covers_it() {
+    for image_type in [3u8, 4] {
+        let lab = Lab::new();
+        base(&lab).await;
+        let mut bytes = image(4 * MIB, &[FREE, ZERO, 0, FREE], 1);
+        bytes[0x400..].fill(0xC0);
+        bytes[0x4C] = image_type;
+        poke(&mut bytes, 0x188, &[0x33; 16]);
+        poke(&mut bytes, 0x1A8, &[0x11; 16]);
+        poke(&mut bytes, 0x1B8, &[0x22; 16]);
+        lab.file("child").write_at(0, &bytes).await.unwrap();
+        let disk = lab.open("child", Access::Read, "strict=on").await.unwrap();
+        let firsts: Vec<u8> = content(&disk).await.chunks(BLOCK).map(|block| block[0]).collect();
+        assert_eq!(firsts, [0xA0, 0, 0xC0, 0xA3]);
+    }
+}
+
+#[tokio::test]
+async fn a_new_child_names_its_parent_and_shows_it() {
+    let lab = Lab::new();
+    base(&lab).await;
+    let file = lab.create_child("child", "base", "").await.unwrap();
+    let disk = lab.open("child", Access::Read, "strict=on").await.unwrap();
+    let parent = disk.parent().unwrap();
+    assert_eq!(uuid(&disk, "parent-uuid"), uuid(&parent, "uuid"));
+    assert_eq!(uuid(&disk, "parent-modification-uuid"), uuid(&parent, "modification-uuid"));
+    assert_eq!(disk.info().parent.unwrap().opened.as_deref(), Some("base"));
+    assert_eq!((map_of(&file), disk.size()), (vec![FREE; 4], 4 * MIB));
+    assert!(content(&disk).await == content(&parent).await);
+    let error = lab.create_child("x", "base", "static=on").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn zeros_over_a_parent_are_still_zeros_after_reopening() {
+    let lab = Lab::new();
+    base(&lab).await;
+    let file = lab.create_child("child", "base", "layout=qemu").await.unwrap();
+    let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
+    disk.write_zeroes(MIB, MIB, ZeroFlags::MAY_UNMAP).await.unwrap();
+    disk.flush().await.unwrap();
+    assert_eq!((map_of(&file), allocated_of(&file)), (vec![FREE, ZERO, FREE, FREE], 0));
+    drop(disk);
+    let disk = lab.open("child", Access::Read, "").await.unwrap();
+    assert!(content(&disk).await[BLOCK..2 * BLOCK].iter().all(|byte| *byte == 0));
+}
+
+#[tokio::test]
+async fn part_of_a_block_is_written_over_a_copy_of_the_parents() {
+    let lab = Lab::new();
+    base(&lab).await;
+    let file = lab.create_child("child", "base", "").await.unwrap();
+    let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
+    disk.write_at(MIB + 512, &[1; 512], WriteFlags::empty()).await.unwrap();
+    disk.write_zeroes(2 * MIB, 65536, ZeroFlags::MAY_UNMAP).await.unwrap();
+    disk.discard(3 * MIB, MIB).await.unwrap();
+    disk.close().await.unwrap();
+    let disk = lab.open("child", Access::Read, "").await.unwrap();
+    let content = content(&disk).await;
+    let mut wanted: Vec<u8> = (0..4u8).flat_map(|slot| vec![0xA0 + slot; BLOCK]).collect();
+    wanted[BLOCK + 512..BLOCK + 1024].fill(1);
+    wanted[2 * BLOCK..2 * BLOCK + 65536].fill(0);
+    assert!(content == wanted);
+    assert_eq!((map_of(&file)[0], allocated_of(&file)), (FREE, 2));
+    lab.assert_clean(file).await;
+}
+
+#[tokio::test]
+async fn only_the_parent_that_is_named_is_taken() {
+    let lab = Lab::new();
+    base(&lab).await;
+    lab.create("other", 4 * MIB, "").await.unwrap();
+    let child = lab.create_child("child", "base", "").await.unwrap();
+    let only = |name: &str| vec![Candidate { uri: format!("mem:{name}"), format: None }];
+    let open = |options: &'static str, candidates| {
+        lab.open_below(child.clone(), Access::Read, options, candidates)
+    };
+    let error = open("", only("other")).await.unwrap_err();
+    assert_eq!(reason(&error), Some(&Refusal::ParentMismatch));
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(0x1A8)));
+    let forced = open("verify_parent=off", only("other")).await.unwrap();
+    assert_eq!(content(&forced).await, vec![0; 4 * BLOCK]);
+    let missing = open("", only("nowhere")).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    let both = [only("nowhere"), only("other"), only("base")].concat();
+    assert_eq!(content(&open("", both).await.unwrap()).await[0], 0xA0);
+    let none = open("", [only("nowhere"), only("other")].concat()).await.unwrap_err();
+    let link = "11111111-1111-1111-1111-111111111111";
+    assert!(none.message().contains(link), "{none}");
+}
+
+#[tokio::test]
+async fn without_leave_nothing_is_opened_and_the_parent_is_named() {
+    let lab = Lab::new();
+    base(&lab).await;
+    let child = lab.create_child("child", "base", "").await.unwrap();
+    let request = block_core::OpenRequest::new("mem:child", Access::Read).format("vdi");
+    let error = lab.registry.open_on(child, &request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.message().contains("11111111-1111-1111-1111-111111111111"), "{error}");
+    let alone = lab.open("child", Access::Read, "base=on").await.unwrap();
+    assert_eq!(content(&alone).await, vec![0; 4 * BLOCK]);
+    assert_eq!(alone.info().parent.unwrap().opened, None);
+}
+
+#[tokio::test]
+async fn a_parent_that_was_written_to_is_a_warning_or_when_strict_an_error() {
+    let lab = Lab::new();
+    base(&lab).await;
+    lab.create_child("child", "base", "").await.unwrap();
+    let parent = lab.open("base", Access::ReadWrite, "").await.unwrap();
+    parent.write_at(0, &[1; 512], WriteFlags::empty()).await.unwrap();
+    parent.close().await.unwrap();
+    let disk = lab.open("child", Access::Read, "").await.unwrap();
+    assert_eq!(disk.info().warnings.len(), 1, "{:?}", disk.info().warnings);
+    let error = lab.open("child", Access::Read, "strict=on").await.unwrap_err();
+    assert_eq!(reason(&error), Some(&Refusal::ParentModified));
+}
+
+#[tokio::test]
+async fn chains_that_never_end_are_refused() {
+    let lab = Lab::new();
+    base(&lab).await;
+    lab.create_child("a", "base", "").await.unwrap();
+    lab.create_child("b", "a", "").await.unwrap();
+    let disk = lab.open("a", Access::ReadWrite, "").await.unwrap();
+    let own = uuid(&disk, "uuid");
+    let b = uuid(&lab.open("b", Access::Read, "").await.unwrap(), "uuid");
+    amend(&disk, &format!("parent_uuid={b}")).await;
+    let error = lab.open("b", Access::Read, "").await.unwrap_err();
+    assert!(error.message().contains("leads back"), "{error}");
+    amend(&disk, &format!("parent_uuid={own}")).await;
+    let error = lab.open("a", Access::Read, "").await.unwrap_err();
+    assert_eq!(reason(&error), Some(&Refusal::OwnParent));
+}
+
+#[tokio::test]
+async fn a_child_that_names_no_parent_opens_only_when_told_to() {
+    let lab = Lab::new();
+    let mut bytes = image(4 * MIB, &[0, 1, FREE, ZERO], 2);
+    bytes[0x4C] = 4;
+    let file = MemStorage::from_bytes(&bytes);
+    let error = lab.open_on(file.clone(), Access::Read, "").await.unwrap_err();
+    assert_eq!((reason(&error), error.offset()), (Some(&Refusal::NoParent), Some(0x1A8)));
+    assert!(lab.open_on(file, Access::Read, "base=on").await.is_ok());
+}
+
+#[tokio::test]
+async fn an_image_becomes_a_base_when_its_parent_is_taken_away() {
+    let lab = Lab::new();
+    base(&lab).await;
+    let file = lab.create_child("child", "base", "").await.unwrap();
+    let disk = lab.open("child", Access::ReadWrite, "base=on").await.unwrap();
+    amend(&disk, "parent_uuid=00000000-0000-0000-0000-000000000000").await;
+    disk.close().await.unwrap();
+    let bytes = file.to_bytes().unwrap();
+    assert_eq!((bytes[0x4C], &bytes[0x1A8..0x1C8]), (1, &[0; 32][..]));
+    assert!(lab.open("child", Access::Read, "").await.unwrap().parent().is_none());
+}
+
+#[tokio::test]
+async fn a_child_may_be_larger_or_smaller_than_its_parent() {
+    for size in [2 * MIB + 512, 7 * MIB] {
+        let lab = Lab::new();
+        base(&lab).await;
+        let file = lab.file("child");
+        let parent = lab.open("base", Access::Read, "").await.unwrap();
+        let new =
+            block_core::NewParent { device: parent.device().clone(), reference: "base".into() };
+        lab.create_on(file.clone(), size, "", Some(new)).await.unwrap();
+        let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
+        let mut model = content(&parent).await;
+        model.resize(size as usize, 0);
+        assert!(content(&disk).await == model);
+        let last = size - 512;
+        disk.write_at(last, &[8; 512], WriteFlags::empty()).await.unwrap();
+        model[last as usize..].fill(8);
+        disk.close().await.unwrap();
+        let again = lab.open("child", Access::Read, "").await.unwrap();
+        assert!(content(&again).await == model);
+    }
+}
+
+/// Chains of mixed block sizes, written at random on every level while they grow, against vectors.
+#[tokio::test]
+async fn random_chains_agree_with_a_model() {
+    const SIZE: u64 = 3 * MIB + 17 * 512;
+    for seed in 0..6u64 {
+        let mut rng = Rng::new(seed);
+        let lab = Lab::new();
+        let mut model = vec![0u8; SIZE as usize];
+        let mut name = "0".to_owned();
+        let sizes = ["128k", "1M", "512k", "2M", "256k"];
+        lab.create(&name, SIZE, &format!("block_size={}", sizes[rng.index(5)])).await.unwrap();
+        for level in 1..=5 {
+            let disk = lab.open(&name, Access::ReadWrite, "").await.unwrap();
+            for step in 0..60 {
+                let at = rng.within(0..SIZE);
+                let len = rng.within(1..(SIZE - at).min(700_000) + 1);
+                let range = at as usize..(at + len) as usize;
+                match rng.index(6) {
+                    0..3 => {
+                        let value = rng.next() as u8;
+                        let bytes = vec![value; len as usize];
+                        disk.write_at(at, &bytes, WriteFlags::empty()).await.unwrap();
+                        model[range].fill(value);
+                    }
+                    3 => {
+                        disk.write_zeroes(at, len, ZeroFlags::MAY_UNMAP).await.unwrap();
+                        model[range].fill(0);
+                    }
+                    4 => {
+                        disk.flush().await.unwrap();
+                    }
+                    _ => {
+                        let mut read = vec![0; len as usize];
+                        disk.read_at(at, &mut read).await.unwrap();
+                        assert!(read == model[range], "seed {seed}, level {level}, step {step}");
+                    }
+                }
+            }
+            if level % 2 == 0 {
+                disk.device().compact(&|_, _| true).await.unwrap();
+            }
+            disk.close().await.unwrap();
+            let again = lab.open(&name, Access::Read, "strict=on").await.unwrap();
+            assert!(content(&again).await == model, "seed {seed}, level {level}");
+            lab.assert_clean(again.device().storage()).await;
+            let child = level.to_string();
+            let options = format!("block_size={}", sizes[rng.index(5)]);
+            lab.create_child(&child, &name, &options).await.unwrap();
+            name = child;
+        }
+    }
+}

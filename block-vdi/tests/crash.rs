@@ -1,0 +1,156 @@
+//! Power cuts at every moment of every operation that moves things: old or new content, nothing lost.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use block_core::testkit::exec::block_on;
+use block_core::testkit::image::{Image, ImageStorage};
+use block_core::testkit::{CrashStorage, Level, World};
+use block_core::{Access, CheckMode, Disk, Preallocation, Result, WriteFlags, ZeroFlags};
+use support::{Lab, content, image};
+
+/// Bytes of a block in the images here.
+const BLOCK: u64 = 128 << 10;
+
+/// The states looked at for each moment of a cut.
+const STATES: usize = 40;
+
+/// An image made with `options`, with `blocks` of it written.
+fn golden(size: u64, options: &str, blocks: &[u64]) -> Image {
+    block_on(async {
+        let lab = Lab::new();
+        let file = lab.create("g", size, options).await.unwrap();
+        let disk = lab.open("g", Access::ReadWrite, "").await.unwrap();
+        for block in blocks {
+            let value = vec![*block as u8 + 1; BLOCK as usize];
+            disk.write_at(block * BLOCK, &value, WriteFlags::empty()).await.unwrap();
+        }
+        disk.close().await.unwrap();
+        Image::of(&file.to_bytes().unwrap())
+    })
+}
+
+/// Runs `operation` on an image, cuts the power at every moment, and demands of each state that it
+/// opens, checks with leaks at most, and holds for every sector the old or the new content.
+fn every_cut<F>(golden: &Image, operation: impl Fn(Arc<CrashStorage>) -> F)
+where
+    F: Future<Output = Result<()>>,
+{
+    let lab = Lab::new();
+    let look = |image: &Image| {
+        block_on(async {
+            let storage = ImageStorage::new("cut", image.clone());
+            let disk = lab.open_on(storage.clone(), Access::Read, "").await.unwrap();
+            let report = lab.check(storage, CheckMode::Report).await.unwrap();
+            (content(&disk).await, report)
+        })
+    };
+    let world = World::new();
+    let disk = world.disk("cut", golden.clone());
+    let old = look(golden).0;
+    block_on(operation(disk)).unwrap();
+    let mut replay = world.replay();
+    let mut new = None;
+    let mut states = 0u32;
+    let moments = replay.moments();
+    for moment in moments.iter().rev() {
+        for state in replay.cut(*moment, Level::DEFAULT, STATES, 7) {
+            let (seen, report) = look(&state.disks[0].1);
+            let new = new.get_or_insert_with(|| seen.clone());
+            let place = format!("moment {moment}, {:?}", state.choice);
+            assert_eq!(report.corruptions, 0, "{place}: {report:#?}");
+            assert!(seen.len() == old.len() || seen.len() == new.len(), "{place}: {}", seen.len());
+            for (sector, bytes) in seen.chunks(512).enumerate() {
+                let at = sector * 512;
+                let is = |content: &[u8]| content.get(at..at + 512) == Some(bytes);
+                assert!(is(&old) || is(new), "{place}: sector {sector} is {:#x}", bytes[0]);
+            }
+            states += 1;
+        }
+    }
+    assert!(states > 5, "only {states} states were looked at");
+}
+
+async fn open(storage: Arc<CrashStorage>) -> Result<Disk> {
+    Lab::new().open_on(storage, Access::ReadWrite, "").await
+}
+
+#[test]
+fn growing_with_moved_slots_is_whole_at_every_cut() {
+    let golden = golden(40 * BLOCK, "layout=qemu,block_size=128k", &[3, 0, 7, 20]);
+    every_cut(&golden, async |storage| {
+        open(storage).await?.device().resize(600 * BLOCK, Preallocation::Off).await
+    });
+}
+
+#[test]
+fn growing_into_the_gap_is_whole_at_every_cut() {
+    let golden = golden(6 * BLOCK, "block_size=128k", &[3, 0]);
+    every_cut(&golden, async |storage| {
+        open(storage).await?.device().resize(9 * BLOCK, Preallocation::Off).await
+    });
+}
+
+#[test]
+fn growing_a_static_image_is_whole_at_every_cut() {
+    let golden = golden(5 * BLOCK, "block_size=128k,static=on", &[3, 0]);
+    every_cut(&golden, async |storage| {
+        open(storage).await?.device().resize(9 * BLOCK, Preallocation::Off).await
+    });
+}
+
+#[test]
+fn compacting_is_whole_at_every_cut() {
+    let golden = golden(9 * BLOCK, "layout=qemu,block_size=128k", &[8, 1, 4, 6, 0]);
+    every_cut(&golden, async |storage| {
+        let disk = open(storage).await?;
+        disk.discard(BLOCK, 6 * BLOCK).await?;
+        disk.device().compact(&|_, _| true).await?;
+        disk.close().await
+    });
+}
+
+#[test]
+fn discarding_writing_and_zeroing_is_whole_at_every_cut() {
+    let golden = golden(9 * BLOCK, "layout=qemu,block_size=128k", &[8, 1, 4]);
+    every_cut(&golden, async |storage| {
+        let disk = open(storage).await?;
+        disk.write_at(2 * BLOCK, &vec![0x55; BLOCK as usize], WriteFlags::empty()).await?;
+        disk.write_zeroes(4 * BLOCK, BLOCK, ZeroFlags::MAY_UNMAP).await?;
+        disk.flush().await?;
+        disk.write_at(5 * BLOCK, &vec![0x66; BLOCK as usize], WriteFlags::FUA).await?;
+        disk.close().await
+    });
+}
+
+#[test]
+fn repairing_shared_and_leaked_slots_is_whole_at_every_cut() {
+    let mut bytes = image(4 << 20, &[0, 5, 0, 2], 6);
+    bytes[0x184] = 4;
+    let file = Image::of(&bytes);
+    let world = World::new();
+    let disk = world.disk("cut", file);
+    let lab = Lab::new();
+    block_on(lab.check(disk, CheckMode::RepairAll)).unwrap();
+    let mut replay = world.replay();
+    let mut states = 0;
+    for moment in replay.moments() {
+        for state in replay.cut(moment, Level::DEFAULT, 12, 3) {
+            let storage = ImageStorage::new("cut", state.disks[0].1.clone());
+            let firsts = || async {
+                let disk = lab.open_on(storage.clone(), Access::Read, "").await.unwrap();
+                let content = content(&disk).await;
+                content.chunks(1 << 20).map(|block| (block[0], block[1 << 19])).collect::<Vec<_>>()
+            };
+            let wanted: Vec<_> = [0xA0, 0xA5, 0xA0, 0xA2].map(|byte| (byte, byte)).into();
+            assert_eq!(block_on(firsts()), wanted, "moment {moment}, {:?}", state.choice);
+            block_on(lab.check(storage.clone(), CheckMode::RepairAll)).unwrap();
+            assert_eq!(block_on(firsts()), wanted, "moment {moment}, {:?}", state.choice);
+            assert!(block_on(lab.check(storage.clone(), CheckMode::Report)).unwrap().is_clean());
+            states += 1;
+        }
+    }
+    assert!(states > 10, "{states}");
+}

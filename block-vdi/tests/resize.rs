@@ -1,0 +1,156 @@
+//! Other sizes for a disk: data stays, new space is zeros, and the image stays sound.
+
+mod support;
+
+use std::sync::Arc;
+
+use block_core::{Access, Disk, ErrorKind, MemStorage, Preallocation, Storage, WriteFlags};
+use support::{FREE, Lab, MIB, allocated_of, content, image, map_of, number};
+
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+async fn put(disk: &Disk, at: u64, value: u8) {
+    disk.write_at(at, &[value; 4096], WriteFlags::empty()).await.unwrap();
+}
+
+async fn assert_holds(disk: &Disk, places: &[(u64, u8)]) {
+    for (at, value) in places {
+        let mut read = [0; 4096];
+        disk.read_at(*at, &mut read).await.unwrap();
+        assert!(read == [*value; 4096], "at {at:#x}: {} and not {value}", read[0]);
+    }
+}
+
+/// Creates a disk, writes, resizes, and looks at it again through the same handle and a new one.
+async fn resized(from: u64, to: u64, options: &str, places: &[(u64, u8)]) -> Arc<MemStorage> {
+    let lab = Lab::new();
+    let file = lab.create("r", from, options).await.unwrap();
+    let disk = lab.open("r", Access::ReadWrite, "").await.unwrap();
+    for (at, value) in places {
+        put(&disk, *at, *value).await;
+    }
+    disk.device().resize(to, Preallocation::Off).await.unwrap();
+    assert_eq!(disk.size(), to);
+    let left: Vec<_> = places.iter().copied().filter(|(at, _)| at + 4096 <= to).collect();
+    assert_holds(&disk, &left).await;
+    if to > from {
+        assert_holds(&disk, &[(from.next_multiple_of(MIB), 0), (to - 4096, 0)]).await;
+    }
+    put(&disk, to - 4096, 0x77).await;
+    disk.close().await.unwrap();
+    let again = lab.open("r", Access::Read, "").await.unwrap();
+    assert_holds(&again, &left).await;
+    assert_holds(&again, &[(to - 4096, 0x77)]).await;
+    lab.assert_clean(file.clone()).await;
+    file
+}
+
+#[tokio::test]
+async fn growing_with_few_stored_blocks_keeps_them() {
+    resized(100 * GIB, TIB, "", &[(0, 1)]).await;
+    resized(100 * GIB, TIB, "", &[(99 * GIB, 1)]).await;
+    resized(100 * GIB, TIB, "", &[(5 * GIB, 1), (GIB, 2)]).await;
+    resized(100 * GIB, TIB, "", &[]).await;
+    resized(100 * GIB, TIB, "layout=qemu", &[(5 * GIB, 1), (GIB, 2)]).await;
+}
+
+#[tokio::test]
+async fn growing_a_terabyte_with_two_gigabytes_stored_keeps_them() {
+    let places: Vec<(u64, u8)> = (0..2048).map(|i| (i * 500 * MIB + 8192, i as u8 | 1)).collect();
+    resized(TIB, 1_331_200 * MIB, "", &places).await;
+}
+
+#[tokio::test]
+async fn growing_into_the_gap_behind_the_map_moves_nothing() {
+    let file = resized(4 * MIB, 200 * GIB, "", &[(0, 1), (MIB, 2)]).await;
+    let disk = Lab::new().open_on(file, Access::Read, "").await.unwrap();
+    assert_eq!((number(&disk, "map-offset"), number(&disk, "data-offset")), (MIB, 2 * MIB));
+}
+
+#[tokio::test]
+async fn a_partial_last_block_grows_with_zeros() {
+    let mut bytes = image(2 * MIB, &[0, 1], 2);
+    bytes[0x170..0x178].copy_from_slice(&(2 * MIB - 1024).to_le_bytes());
+    let lab = Lab::new();
+    let file = MemStorage::from_bytes(&bytes);
+    let disk = lab.open_on(file, Access::ReadWrite, "").await.unwrap();
+    disk.device().resize(2 * MIB, Preallocation::Off).await.unwrap();
+    let content = content(&disk).await;
+    assert_eq!(content[2 * MIB as usize - 1024..], [0; 1024], "what lay there comes not to light");
+    assert_eq!(content[2 * MIB as usize - 1025], 0xA1);
+}
+
+#[tokio::test]
+async fn shrinking_forgets_what_is_behind_and_cuts_the_file() {
+    let places: Vec<(u64, u8)> = (0..8).map(|i| (i * MIB + 4096, i as u8 + 1)).collect();
+    let file = resized(8 * MIB, 3 * MIB + 512 * 8, "", &places).await;
+    assert_eq!((allocated_of(&file), map_of(&file).len()), (4, 4));
+    assert_eq!(file.len().await.unwrap(), 6 * MIB);
+    let lab = Lab::new();
+    let disk = lab.open_on(file, Access::ReadWrite, "").await.unwrap();
+    disk.device().resize(8 * MIB, Preallocation::Off).await.unwrap();
+    assert_holds(&disk, &[(4 * MIB + 4096, 0), (7 * MIB + 4096, 0)]).await;
+}
+
+#[tokio::test]
+async fn a_static_image_stays_static() {
+    let lab = Lab::new();
+    let file = lab.create("s", 4 * MIB, "static=on").await.unwrap();
+    let disk = lab.open("s", Access::ReadWrite, "").await.unwrap();
+    put(&disk, 3 * MIB, 9).await;
+    disk.device().resize(6 * MIB, Preallocation::Off).await.unwrap();
+    assert_eq!((map_of(&file), allocated_of(&file)), (vec![0, 1, 2, 3, 4, 5], 6));
+    assert_eq!(file.len().await.unwrap(), 8 * MIB);
+    put(&disk, 5 * MIB, 8).await;
+    disk.device().resize(2 * MIB, Preallocation::Off).await.unwrap();
+    assert_eq!((map_of(&file), allocated_of(&file)), (vec![0, 1], 2));
+    disk.device().resize(6 * MIB, Preallocation::Full).await.unwrap();
+    assert_eq!(content(&disk).await, vec![0; 6 * MIB as usize]);
+    disk.close().await.unwrap();
+    assert_eq!((map_of(&file), allocated_of(&file)), (vec![0, 1, 2, 3, 4, 5], 6));
+    lab.assert_clean(file).await;
+}
+
+#[tokio::test]
+async fn preallocated_growth_takes_slots_and_zeros_them() {
+    for kind in [Preallocation::Metadata, Preallocation::Falloc, Preallocation::Full] {
+        let lab = Lab::new();
+        let file = lab.create("p", 2 * MIB, "").await.unwrap();
+        let disk = lab.open("p", Access::ReadWrite, "").await.unwrap();
+        put(&disk, MIB, 1).await;
+        disk.device().resize(5 * MIB, kind).await.unwrap();
+        assert_eq!((map_of(&file), allocated_of(&file)), (vec![FREE, 0, 1, 2, 3], 4), "{kind:?}");
+        put(&disk, 0, 2).await;
+        disk.close().await.unwrap();
+        assert_eq!(map_of(&file)[0], 4);
+        lab.assert_clean(file).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_image_without_room_for_the_map_says_what_to_do() {
+    let lab = Lab::new();
+    let file = lab.create("f", 128 * MIB, "layout=qemu,preallocation=metadata").await.unwrap();
+    let before = file.len().await.unwrap();
+    let disk = lab.open("f", Access::ReadWrite, "").await.unwrap();
+    let error = disk.device().resize(256 * MIB, Preallocation::Off).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint().unwrap().contains("convert"));
+    assert_eq!((disk.size(), file.len().await.unwrap()), (128 * MIB, before));
+    put(&disk, 5 * MIB, 1).await;
+    disk.close().await.unwrap();
+    lab.assert_clean(file).await;
+}
+
+#[tokio::test]
+async fn sizes_the_format_cannot_have_are_refused_and_change_nothing() {
+    let lab = Lab::new();
+    lab.create("x", 4 * MIB, "").await.unwrap();
+    let disk = lab.open("x", Access::ReadWrite, "").await.unwrap();
+    for size in [2 << 50, 1000, i64::MAX as u64 - 511] {
+        let error = disk.device().resize(size, Preallocation::Off).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{size}: {error}");
+    }
+    assert_eq!(disk.size(), 4 * MIB);
+}
