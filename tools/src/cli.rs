@@ -79,7 +79,8 @@ pub fn command(registry: &Registry) -> clap::Command {
     command_named(registry, "block-img")
 }
 
-fn command_named(registry: &Registry, program: &str) -> clap::Command {
+/// The grammar under the name the program was called by.
+pub(crate) fn command_named(registry: &Registry, program: &str) -> clap::Command {
     let names: Vec<_> = registry.drivers().iter().map(|driver| driver.descriptor().name).collect();
     let protocols: Vec<_> = registry.protocols().iter().map(|p| p.scheme()).collect();
     let ours = env!("CARGO_PKG_VERSION");

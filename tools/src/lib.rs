@@ -23,7 +23,9 @@ mod error;
 mod explanations;
 mod host_path;
 mod image;
+mod picture;
 mod progress;
+mod screen;
 mod signals;
 mod target;
 

@@ -1,6 +1,7 @@
 //! `info`: what an image is, its sizes and its parents.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use block_core::{Disk, ImageInfo, InfoValue, Storage, size};
 use serde_json::{Map, Value, json};
@@ -11,6 +12,8 @@ use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, Result};
 use crate::host_path::{display_name, file_path};
 use crate::image::{self, How};
+use crate::picture::{Cells, bar};
+use crate::screen;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct InfoArgs {
@@ -62,12 +65,31 @@ impl InfoArgs {
                         }
                         cx.console.text(node.human())?;
                     }
+                    allocation_line(cx, &disk).await?;
                 }
             }
             Ok(0)
         })
     }
 }
+
+/// Where the data lies, in a line for people: programs read the other lines.
+async fn allocation_line(cx: &Context, disk: &Disk) -> Result<()> {
+    if !cx.console.is_terminal() || disk.size() == 0 {
+        return Ok(());
+    }
+    let columns = screen::width().saturating_sub("allocation: []".len()).clamp(8, 100);
+    // The map of a huge disk takes long to read; who wants its picture asks `map` for it.
+    let cells = Cells::within(Some(BAR_TIME), disk, columns, 1).await;
+    if let Ok(Some(cells)) = cells {
+        let bar = bar(&cells, screen::unicode());
+        cx.console.line(format_args!("allocation: [{bar}]"))?;
+    }
+    Ok(())
+}
+
+/// How long `info` may look for what its bar shows.
+const BAR_TIME: Duration = Duration::from_millis(200);
 
 /// An image and the storage it lies in.
 struct Node {

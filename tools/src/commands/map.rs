@@ -12,6 +12,8 @@ use crate::error::{Failure, Result};
 use crate::host_path::display_name;
 use crate::image::{self, How};
 
+use super::picture::PictureArgs;
+
 #[derive(clap::Args, Debug)]
 pub(crate) struct MapArgs {
     #[command(flatten)]
@@ -27,6 +29,8 @@ pub(crate) struct MapArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
+    #[command(flatten)]
+    picture: PictureArgs,
     /// Folder, besides the image's own, whose files the image may name as parents
     #[arg(long, value_name = "DIR")]
     allow: Vec<PathBuf>,
@@ -41,6 +45,9 @@ impl MapArgs {
         let how = How::reading(self.share.sharing()).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
+            if self.picture.wanted() {
+                return self.picture.make(cx, &disk, &spec.shown).await;
+            }
             let start = self.start_offset.unwrap_or(0);
             let end = self.max_length.map_or(u64::MAX, |len| start.saturating_add(len));
             let stream = ExtentStream::new(disk.clone(), start..end);

@@ -7,6 +7,7 @@ mod check;
 mod commit;
 mod compact;
 mod compare;
+mod completions;
 mod convert;
 mod create;
 mod dd;
@@ -17,10 +18,12 @@ mod formats;
 mod info;
 mod inspect;
 mod latency;
+mod man;
 mod map;
 mod measure;
 mod options;
 mod output;
+mod picture;
 mod probe;
 mod rebase;
 mod resize;
@@ -76,6 +79,10 @@ pub(crate) enum Command {
     Formats(formats::FormatsArgs),
     /// Explain the code of an error or a finding
     Explain(explain::ExplainArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -104,6 +111,8 @@ impl Command {
             Self::Digest(args) => args.run(cx),
             Self::Formats(args) => args.run(cx),
             Self::Explain(args) => args.run(cx),
+            Self::Completions(args) => args.run(cx),
+            Self::Man(args) => args.run(cx),
         }
     }
 }

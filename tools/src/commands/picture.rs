@@ -1,0 +1,85 @@
+//! `map --picture`, `--svg` and `--png`: the allocation of a disk to look at.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use block_core::{Disk, size};
+
+use crate::context::Context;
+use crate::error::{Failure, Result, os_text};
+use crate::picture::{Caption, Cells, grid, png, svg};
+use crate::screen;
+
+/// The pictures that `map` is asked for.
+#[derive(clap::Args, Debug)]
+pub(crate) struct PictureArgs {
+    /// Draw which parts of the disk are stored, in the terminal
+    #[arg(long)]
+    picture: bool,
+    /// Write that picture to a file, as SVG ('-': to standard output)
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Write that picture to a file, as PNG ('-': to standard output)
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
+}
+
+impl PictureArgs {
+    /// Whether there is anything to draw.
+    pub fn wanted(&self) -> bool {
+        self.picture || self.svg.is_some() || self.png.is_some()
+    }
+
+    /// Draws `disk`, called `name`.
+    pub async fn make(&self, cx: &Context, disk: &Disk, name: &str) -> Result<u8> {
+        let info = disk.info();
+        let cells = async |(columns, rows)| {
+            let cells = Cells::of(disk, columns, rows).await;
+            cells.map_err(|error| Failure::because("Could not read the map", &error))
+        };
+        if self.picture {
+            let terminal = screen::terminal(&cx.console);
+            let shown = name.escape_debug();
+            cx.console.line(format_args!(
+                "{shown} ({}, {})",
+                info.format,
+                size::human(disk.size())
+            ))?;
+            cx.console.text(terminal.draw(&cells(terminal.grid()).await?))?;
+        }
+        if self.svg.is_none() && self.png.is_none() {
+            return Ok(0);
+        }
+        let cells = cells(grid()).await?;
+        if let Some(path) = &self.svg {
+            let caption = Caption { name: name.to_owned(), format: info.format.to_owned() };
+            save(cx, path, svg(&cells, &caption).as_bytes())?;
+        }
+        if let Some(path) = &self.png {
+            save(cx, path, &png(&cells))?;
+        }
+        Ok(0)
+    }
+}
+
+/// Writes a file that appears under its name when it is whole; `-` is standard output.
+fn save(cx: &Context, path: &Path, content: &[u8]) -> Result<()> {
+    if path == Path::new("-") {
+        return Ok(cx.console.bytes(content)?);
+    }
+    let failed = |error: io::Error| {
+        Failure::new(format!("Could not write '{}': {}", path.display(), os_text(&error)))
+    };
+    // A device or a pipe is written as it is.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return fs::write(path, content).map_err(failed);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(name);
+    fs::write(&partial, content).and_then(|()| fs::rename(&partial, path)).map_err(|error| {
+        let _ = fs::remove_file(&partial);
+        failed(error)
+    })
+}
