@@ -30,8 +30,14 @@ pub(crate) fn colour(shade: Option<(Kind, u8)>) -> Rgb {
     }
 }
 
-/// The nearest colour of the 6×6×6 cube that terminals with 256 colours have.
+/// A near colour among the 6×6×6 cube and the greys that terminals with 256 colours have.
 pub(crate) fn of_256(colour: Rgb) -> u8 {
+    let (low, high) = (colour.iter().min(), colour.iter().max());
+    if let (Some(&low), Some(&high @ 8..=238)) = (low, high)
+        && high - low < 24
+    {
+        return 232 + (low / 2 + high / 2).saturating_sub(8) / 10;
+    }
     let [red, green, blue] = colour.map(|part| match part {
         0..48 => 0,
         48..115 => 1,
@@ -68,8 +74,9 @@ mod tests {
     }
 
     #[test]
-    fn the_cube_is_hit_at_its_corners() {
+    fn cube_and_greys_are_hit_where_they_are_exact() {
         assert_eq!((of_256([0; 3]), of_256([255; 3]), of_256([255, 0, 0])), (16, 231, 196));
         assert_eq!(of_256([0x5f, 0x87, 0xaf]), 16 + 36 + 6 * 2 + 3);
+        assert_eq!((of_256([8; 3]), of_256([238; 3]), of_256(EMPTY)), (232, 255, 235));
     }
 }
