@@ -154,3 +154,12 @@ async fn sizes_the_format_cannot_have_are_refused_and_change_nothing() {
     }
     assert_eq!(disk.size(), 4 * MIB);
 }
+
+#[tokio::test]
+async fn a_full_image_whose_map_has_no_room_grows_too() {
+    // Ten blocks, all stored; the map's 512 bytes hold 128 entries, and 4096 are wanted.
+    let places: Vec<(u64, u8)> = (0..10).map(|i| (i * MIB + 4096, i as u8 + 1)).collect();
+    let file = resized(10 * MIB, 4 * GIB, "layout=qemu", &places).await;
+    let disk = Lab::new().open_on(file, Access::Read, "").await.unwrap();
+    assert_eq!(number(&disk, "blocks"), 4096);
+}
