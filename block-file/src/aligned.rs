@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The boundary of every buffer, bytes. No device known asks for more.
 pub(crate) const ALIGNMENT: usize = 4096;
 
-/// Bytes in every buffer.
+/// Bytes in the largest buffer.
 pub(crate) const CAPACITY: usize = 1 << 20;
 
-/// How many idle buffers are kept.
-const IDLE: usize = 8;
+/// Sizes of buffers: this many, each four times the one before, the last one is [`CAPACITY`].
+const SIZES: usize = 5;
 
-/// Buffers of [`CAPACITY`] bytes; those given back are used again.
+/// How many bytes of each size are kept idle at most.
+const IDLE: usize = 2 << 20;
+
+/// Buffers of a few sizes; those given back are used again.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
-    idle: Mutex<Vec<Vec<u8>>>,
+    idle: [Mutex<Vec<Vec<u8>>>; SIZES],
 }
 
 /// A buffer that goes back to its pool when it is dropped.
@@ -23,36 +26,60 @@ pub(crate) struct BufferPool {
 pub(crate) struct AlignedBuffer {
     memory: Vec<u8>,
     start: usize,
+    capacity: usize,
     pool: Arc<BufferPool>,
 }
 
+/// The number of the smallest size that holds `len` bytes, and that size.
+fn size_for(len: usize) -> (usize, usize) {
+    let mut size = (0, CAPACITY >> (2 * (SIZES - 1)));
+    while size.1 < len.min(CAPACITY) {
+        size = (size.0 + 1, size.1 << 2);
+    }
+    size
+}
+
 impl BufferPool {
-    /// A buffer, with whatever it held before.
-    pub(crate) fn take(self: &Arc<Self>) -> AlignedBuffer {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let memory = idle.unwrap_or_else(|| vec![0; CAPACITY + ALIGNMENT]);
+    /// A buffer of at least `len` bytes (or of [`CAPACITY`], if that is less), with whatever it held.
+    pub(crate) fn take(self: &Arc<Self>, len: usize) -> AlignedBuffer {
+        let (number, capacity) = size_for(len);
+        let idle = self
+            .idle
+            .get(number)
+            .and_then(|idle| idle.lock().unwrap_or_else(PoisonError::into_inner).pop());
+        let memory = idle.unwrap_or_else(|| vec![0; capacity + ALIGNMENT]);
         let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        AlignedBuffer { memory, start, pool: Arc::clone(self) }
+        AlignedBuffer { memory, start, capacity, pool: Arc::clone(self) }
+    }
+}
+
+impl AlignedBuffer {
+    /// A buffer of the same size from the same pool.
+    #[cfg(feature = "io_uring")]
+    pub(crate) fn another(&self) -> Self {
+        self.pool.take(self.capacity)
     }
 }
 
 impl Deref for AlignedBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + CAPACITY).unwrap_or_default()
+        self.memory.get(self.start..self.start + self.capacity).unwrap_or_default()
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + CAPACITY).unwrap_or_default()
+        self.memory.get_mut(self.start..self.start + self.capacity).unwrap_or_default()
     }
 }
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE {
+        let (number, capacity) = size_for(self.capacity);
+        let Some(idle) = self.pool.idle.get(number) else { return };
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE / capacity {
             idle.push(std::mem::take(&mut self.memory));
         }
     }
@@ -68,13 +95,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_starts_on_the_boundary_and_is_used_again() {
+    fn a_buffer_starts_on_the_boundary_holds_enough_and_is_used_again() {
         let pool = Arc::new(BufferPool::default());
-        let mut first = pool.take();
-        assert!(is_aligned(&first, ALIGNMENT));
-        assert_eq!(first.len(), CAPACITY);
-        first[CAPACITY - 1] = 7;
-        drop(first);
-        assert_eq!(pool.take()[CAPACITY - 1], 7);
+        for len in [0, 1, 4096, 4097, 65536, 65537, CAPACITY, CAPACITY + 1] {
+            let mut buffer = pool.take(len);
+            assert!(is_aligned(&buffer, ALIGNMENT));
+            assert!(buffer.len() >= len.min(CAPACITY) && buffer.len() <= CAPACITY);
+            let last = buffer.len() - 1;
+            buffer[last] = 7;
+            drop(buffer);
+            assert_eq!(pool.take(len)[last], 7);
+        }
     }
 }

@@ -21,6 +21,15 @@ pub(crate) struct Direct {
     pool: Arc<BufferPool>,
 }
 
+/// What a guarded range is going to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Written.
+    Bytes,
+    /// Zeroed, which sets the length where it goes past the end.
+    Zeroes,
+}
+
 impl Direct {
     /// For a file or device with this unit and this boundary in memory, bytes; `None` when our buffers
     /// cannot serve it.
@@ -48,6 +57,7 @@ impl Direct {
         &self,
         offset: u64,
         end: u64,
+        change: Change,
         len: impl Fn() -> Result<u64, Errno>,
     ) -> Result<RangeGuard, Errno> {
         let unit = self.unit();
@@ -57,9 +67,10 @@ impl Direct {
         loop {
             let grows = stop > len()?;
             let range = start..if grows { u64::MAX } else { stop };
-            let guard = match whole {
-                true => self.locks.share(range).await,
-                false => self.locks.own(range).await,
+            let alone = !whole || (grows && change == Change::Zeroes);
+            let guard = match alone {
+                true => self.locks.own(range).await,
+                false => self.locks.share(range).await,
             };
             if grows || stop <= len()? {
                 return Ok(guard);
@@ -94,7 +105,8 @@ impl Direct {
                 }
                 continue;
             }
-            let bounce = bounce.get_or_insert_with(|| self.pool.take());
+            let bounce = bounce
+                .get_or_insert_with(|| self.pool.take(rest.len().saturating_add(2 * self.unit)));
             let span = (skip + rest.len()).next_multiple_of(self.unit).min(CAPACITY);
             let units = bounce.get_mut(..span).unwrap_or_default();
             let got = self.read_units(fd, at - skip as u64, units)?;
@@ -133,7 +145,8 @@ impl Direct {
                 done += whole;
                 continue;
             }
-            let bounce = bounce.get_or_insert_with(|| self.pool.take());
+            let bounce = bounce
+                .get_or_insert_with(|| self.pool.take(rest.len().saturating_add(2 * self.unit)));
             let span = (skip + rest.len()).next_multiple_of(self.unit).min(CAPACITY);
             let take = rest.len().min(span - skip);
             let units = bounce.get_mut(..span).unwrap_or_default();

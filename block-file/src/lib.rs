@@ -29,7 +29,12 @@
 //! **Threads.** Reads of cached bytes and buffered writes are plain system calls inside `poll`. What
 //! may wait for a disk goes through [`tokio::task::block_in_place`] on a multi-thread runtime, and is
 //! a plain call elsewhere; a `LocalSet` on a multi-thread runtime is the one place where tokio allows
-//! neither, and where these storages must not be used.
+//! neither, and where these storages must not be used. After the first few requests that had to wait,
+//! direct I/O and small reads of what is not cached are queued on an io_uring that the runtime drives
+//! (feature `io_uring`, option `engine`), so that many can be under way in one thread. That takes a
+//! runtime with its I/O driver enabled.
+//!
+//! **Dropped futures.** Nothing lands later: a queued request whose future is dropped is waited for.
 //!
 //! **Locks.** A storage opened for writing excludes every other writer, ours and QEMU's; see [`lock`].
 //!
@@ -52,6 +57,8 @@ mod aligned;
 mod blocking;
 mod copy;
 mod direct;
+#[cfg(feature = "io_uring")]
+mod engine;
 mod extents;
 mod failure;
 pub mod gate;
@@ -60,6 +67,7 @@ pub mod lock;
 mod names;
 mod open;
 mod protocol;
+mod queued;
 mod storage;
 #[allow(unsafe_code)]
 mod sys;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use block_core::{
     CacheMode, Error, ErrorKind, Result, Sharing, StorageAccess, StorageId, StorageOptions,
@@ -13,6 +14,7 @@ use crate::direct::Direct;
 use crate::failure::{kind, reason};
 use crate::io::retry;
 use crate::lock::{LockMode, acquire};
+use crate::queued::Queue;
 use crate::storage::{FileStorage, Kind, Parts};
 
 /// Opens the file or block device at `path`.
@@ -33,6 +35,7 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
     }
     let direct = matches!(options.cache, CacheMode::None | CacheMode::Directsync);
     let (fd, created) = open_fd(path, options.access, direct)?;
+    let fd = Arc::new(fd);
     let stat = retry(|| rustix::fs::fstat(&fd)).map_err(|errno| could_not_open(path, errno))?;
     // Looked at again, because another file may have taken its name.
     let file_type = openable(path, &stat)?;
@@ -57,7 +60,15 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
         true => Some(direct_io(path, &fd, kind)?),
         false => None,
     };
-    let parts = Parts { uri: path.to_owned(), fd, kind, id, writable, cache: options.cache };
+    let parts = Parts {
+        uri: path.to_owned(),
+        queue: Queue::new(&fd, options.options.text("engine")).map_err(|e| e.in_image(path))?,
+        fd,
+        kind,
+        id,
+        writable,
+        cache: options.cache,
+    };
     Ok(FileStorage::new(parts, direct, created))
 }
 

@@ -12,12 +12,20 @@ use crate::open::open;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileProtocol;
 
-const OPTIONS: &[OptionSpec] = &[OptionSpec {
-    name: "lock",
-    kind: OptionKind::Choice(&["auto", "require", "off"]),
-    default: Some("auto"),
-    help: "image locks: where the file system has them, always, or never",
-}];
+const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        name: "lock",
+        kind: OptionKind::Choice(&["auto", "require", "off"]),
+        default: Some("auto"),
+        help: "image locks: where the file system has them, always, or never",
+    },
+    OptionSpec {
+        name: "engine",
+        kind: OptionKind::Choice(&["auto", "sync", "io_uring"]),
+        default: Some("auto"),
+        help: "how requests that have to wait are made: queued where it pays, one by one, or queued",
+    },
+];
 
 #[async_trait]
 impl ProtocolDriver for FileProtocol {

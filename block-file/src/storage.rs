@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
+use block_core::range_lock::RangeGuard;
 use block_core::{
     CacheMode, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId,
     StorageLimits, ZeroMode,
@@ -16,9 +17,10 @@ use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::blocking::blocking;
-use crate::direct::Direct;
+use crate::direct::{Change, Direct};
 use crate::failure::{failed, overflow, past_end, reason};
 use crate::io::{AtOnce, read_cached, read_up_to, retry, write_all};
+use crate::queued::Queue;
 
 /// An open host file or block device. Its locks end when it is dropped.
 #[derive(Debug)]
@@ -42,7 +44,9 @@ pub struct FileStorage {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) uri: String,
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Arc<OwnedFd>,
+    #[cfg_attr(not(feature = "io_uring"), allow(dead_code))]
+    pub(crate) queue: Queue,
     pub(crate) kind: Kind,
     pub(crate) id: StorageId,
     pub(crate) writable: bool,
@@ -84,6 +88,11 @@ impl FileStorage {
 
     pub(crate) fn direct(&self) -> Option<&Direct> {
         self.direct.as_ref()
+    }
+
+    #[cfg(feature = "io_uring")]
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.parts.queue
     }
 
     pub(crate) fn is_regular(&self) -> bool {
@@ -146,16 +155,36 @@ impl FileStorage {
                 let _writing = self.writing();
                 write_all(self.fd(), offset, buf)
             }
-            Some(direct) => match direct.guard(offset, end, || self.length()).await {
-                Ok(_guard) => blocking(|| {
-                    let cut = |exact| retry(|| rustix::fs::ftruncate(self.fd(), exact));
-                    direct.write_all(self.fd(), offset, buf, self.length()?, cut)
-                }),
-                Err(errno) => Err(errno),
-            },
+            Some(direct) => {
+                match direct.guard(offset, end, Change::Bytes, || self.length()).await {
+                    Ok(guard) => self.put_direct(direct, offset, buf, guard).await,
+                    Err(errno) => Err(errno),
+                }
+            }
         };
         written.map_err(|errno| {
             self.error(format!("could not write {} bytes", buf.len()), errno).at(offset)
+        })
+    }
+
+    async fn put_direct(
+        &self,
+        direct: &Direct,
+        offset: u64,
+        buf: &[u8],
+        guard: RangeGuard,
+    ) -> Result<(), Errno> {
+        // Held to the end, by the request while it is queued.
+        let (queued, _guard) = self.write_queued(direct, offset, buf, guard).await;
+        let done = queued?;
+        let rest = buf.get(done..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        blocking(|| {
+            let cut = |exact| retry(|| rustix::fs::ftruncate(self.fd(), exact));
+            let at = offset.saturating_add(done as u64);
+            direct.write_all(self.fd(), at, rest, self.length()?, cut)
         })
     }
 
@@ -273,7 +302,10 @@ impl Storage for FileStorage {
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.end_of(offset, buf.len() as u64)?;
         let len = buf.len();
-        let done = self.cached(offset, buf)?;
+        let mut done = self.cached(offset, buf)?;
+        if let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            done += self.read_queued(offset.saturating_add(done as u64), rest).await;
+        }
         let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) else {
             return Ok(());
         };

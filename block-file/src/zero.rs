@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::aligned::CAPACITY;
 use crate::blocking::blocking;
+use crate::direct::Change;
 use crate::io::retry;
 use crate::storage::{FileStorage, Kind};
 
@@ -33,7 +34,10 @@ impl FileStorage {
         let left = {
             let _guard = match self.direct() {
                 Some(direct) => Some(
-                    direct.guard(range.start, range.end, || self.length()).await.map_err(failed)?,
+                    direct
+                        .guard(range.start, range.end, Change::Zeroes, || self.length())
+                        .await
+                        .map_err(failed)?,
                 ),
                 None => None,
             };

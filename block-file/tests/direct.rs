@@ -9,7 +9,18 @@ use block_core::{CacheMode, ErrorKind, Storage, StorageAccess, ZeroMode};
 use common::{Random, all, open, pattern, skip};
 
 async fn direct(path: &std::path::Path, cache: CacheMode) -> Option<Arc<dyn Storage>> {
-    match open(path, StorageAccess::Create, cache).await {
+    direct_by(path, cache, "auto").await
+}
+
+/// The engines to be tried. One that this kernel or build refuses is skipped visibly.
+const ENGINES: [&str; 2] = ["sync", "io_uring"];
+
+async fn direct_by(
+    path: &std::path::Path,
+    cache: CacheMode,
+    engine: &str,
+) -> Option<Arc<dyn Storage>> {
+    match common::open_with(path, StorageAccess::Create, cache, engine).await {
         Ok(file) => Some(file),
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             skip(&format!("no direct I/O here: {error}"));
@@ -39,9 +50,13 @@ async fn the_page_cache_is_not_used() {
 #[tokio::test]
 async fn requests_of_any_alignment_do_what_a_model_does() {
     let dir = tempfile::tempdir().unwrap();
-    for (number, cache) in [CacheMode::None, CacheMode::Directsync].into_iter().enumerate() {
-        let path = dir.path().join(number.to_string());
-        let Some(file) = direct(&path, cache).await else { return };
+    for (cache, engine) in [
+        (CacheMode::None, "sync"),
+        (CacheMode::None, "io_uring"),
+        (CacheMode::Directsync, "io_uring"),
+    ] {
+        let path = dir.path().join(format!("{cache:?}-{engine}"));
+        let Some(file) = direct_by(&path, cache, engine).await else { continue };
         let seed = 0x5EED_0001;
         eprintln!("seed {seed:#x}");
         let mut random = Random(seed);
@@ -103,8 +118,15 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
 /// Each task owns every fourth byte run of 100 in the same few units.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn neighbours_in_one_unit_do_not_undo_each_other() {
+    for engine in ENGINES {
+        neighbours(engine).await;
+    }
+}
+
+async fn neighbours(engine: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let Some(file) = direct(&dir.path().join("a"), CacheMode::None).await else { return };
+    let path = dir.path().join("a");
+    let Some(file) = direct_by(&path, CacheMode::None, engine).await else { return };
     let tasks: Vec<_> = (0..4u8)
         .map(|task| {
             let file = Arc::clone(&file);
@@ -112,6 +134,9 @@ async fn neighbours_in_one_unit_do_not_undo_each_other() {
                 for round in 0..80u64 {
                     let offset = round * 400 + u64::from(task) * 100;
                     file.write_at(offset, &[task + 1; 100]).await.unwrap();
+                    // Whole units of its own between everybody's runs: those are queued.
+                    let own = 65536 + (round * 4 + u64::from(task)) * 4096;
+                    file.write_at(own, &[task + 1; 4096]).await.unwrap();
                 }
             })
         })
@@ -120,8 +145,9 @@ async fn neighbours_in_one_unit_do_not_undo_each_other() {
         task.await.unwrap();
     }
     let bytes = all(&*file).await;
-    assert_eq!(bytes.len(), 80 * 400);
-    for (place, bytes) in bytes.chunks(100).enumerate() {
+    assert_eq!(bytes.len(), 65536 + 320 * 4096);
+    let units = bytes[65536..].chunks(4096);
+    for (place, bytes) in bytes[..80 * 400].chunks(100).chain(units).enumerate() {
         let owner = u8::try_from(place % 4).unwrap() + 1;
         assert!(bytes.iter().all(|b| *b == owner), "run {place}");
     }

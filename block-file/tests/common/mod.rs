@@ -42,6 +42,24 @@ pub async fn open(
     FileProtocol.open(path.to_str().unwrap(), &options).await
 }
 
+pub async fn open_with(
+    path: &Path,
+    access: StorageAccess,
+    cache: CacheMode,
+    engine: &str,
+) -> Result<Arc<dyn Storage>> {
+    let options = StorageOptions::new(access).sharing(Sharing::Unlocked).cache(cache);
+    let options = options.options(option("engine", engine));
+    FileProtocol.open(path.to_str().unwrap(), &options).await
+}
+
+/// Forgets what is cached of a file.
+pub fn cool(path: &Path) {
+    let file = std::fs::File::open(path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
 pub async fn open_shared(
     path: &Path,
     access: StorageAccess,

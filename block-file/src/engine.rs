@@ -1,0 +1,199 @@
+//! Many reads and writes under way at once, driven by the runtime that asks for them.
+//!
+//! A request queues its entry and sleeps. A task of the same runtime, the driver, tells the kernel of all
+//! that was queued since it last ran, in one call, sleeps until the ring is readable, and wakes whose
+//! requests are done. No other thread is involved.
+//!
+//! A request whose future is dropped is waited for, there and then: nothing lands later.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use block_core::range_lock::RangeGuard;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Handle, Id};
+
+use crate::aligned::AlignedBuffer;
+use crate::sys::{Finished, Ring, Token, Way};
+
+/// A ring, and the drivers it has: one for each runtime that uses it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    ring: Ring,
+    drivers: Mutex<Vec<Driver>>,
+}
+
+#[derive(Debug)]
+struct Driver {
+    runtime: Id,
+    /// Wakes the driver; `None` before it has run, and it will.
+    waker: Option<Waker>,
+}
+
+/// Runtimes that cannot drive a ring.
+static WITHOUT_REACTOR: Mutex<Vec<Id>> = Mutex::new(Vec::new());
+
+/// What goes on with a transfer that could not be queued.
+pub(crate) type NotQueued = (AlignedBuffer, Option<RangeGuard>);
+
+impl Engine {
+    /// An engine for `file`, unless the kernel refuses.
+    pub(crate) fn new(file: Arc<OwnedFd>) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self { ring: Ring::new(file)?, drivers: Mutex::default() }))
+    }
+
+    fn drivers(&self) -> MutexGuard<'_, Vec<Driver>> {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Transfers `len` bytes between `buffer` and the file at `offset`. `guard` is kept until the bytes
+    /// have landed. Gives both back at once when no more can be queued, or nobody could drive it.
+    pub(crate) async fn transfer(
+        self: &Arc<Self>,
+        way: Way,
+        offset: u64,
+        len: usize,
+        buffer: AlignedBuffer,
+        guard: Option<RangeGuard>,
+    ) -> Result<Finished, NotQueued> {
+        if !self.have_driver() {
+            return Err((buffer, guard));
+        }
+        let token = self.ring.push(way, offset, len, buffer, guard)?;
+        let transfer = Transfer { engine: Arc::clone(self), token: Some(token) };
+        Ok(transfer.await)
+    }
+
+    /// Makes sure that this runtime drives the ring.
+    fn have_driver(self: &Arc<Self>) -> bool {
+        let Ok(runtime) = Handle::try_current() else {
+            return false;
+        };
+        let id = runtime.id();
+        let mut drivers = self.drivers();
+        if drivers.iter().any(|driver| driver.runtime == id) {
+            return true;
+        }
+        let mut without_reactor = WITHOUT_REACTOR.lock().unwrap_or_else(PoisonError::into_inner);
+        if without_reactor.contains(&id) {
+            return false;
+        }
+        let Ok(readiness) = self.ring.readiness() else {
+            return false;
+        };
+        // A runtime without a reactor says so by a panic, and nothing else tells.
+        #[allow(deprecated, reason = "sound for an `OwnedFd`; what replaces it is unsafe to call")]
+        let watch = || AsyncFd::with_interest(readiness, Interest::READABLE);
+        let Ok(Ok(readiness)) = catch_unwind(AssertUnwindSafe(watch)) else {
+            without_reactor.push(id);
+            return false;
+        };
+        drivers.push(Driver { runtime: id, waker: None });
+        drop(drivers);
+        let registration = Registration { engine: Arc::downgrade(self), runtime: id };
+        runtime.spawn(drive(readiness, registration));
+        true
+    }
+
+    fn wake_driver(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let id = runtime.id();
+        let drivers = self.drivers();
+        if let Some(waker) = drivers.iter().find(|d| d.runtime == id).and_then(|d| d.waker.as_ref())
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let drivers = self.drivers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for waker in drivers.iter_mut().filter_map(|driver| driver.waker.take()) {
+            waker.wake();
+        }
+    }
+}
+
+/// A driver's entry; a driver that ends with its runtime takes itself off the list.
+struct Registration {
+    engine: Weak<Engine>,
+    runtime: Id,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.drivers().retain(|driver| driver.runtime != self.runtime);
+        }
+    }
+}
+
+/// Submits and reaps for as long as the engine lives.
+async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
+    std::future::poll_fn(|cx| {
+        let Some(engine) = registration.engine.upgrade() else {
+            return Poll::Ready(());
+        };
+        let me = registration.runtime;
+        if let Some(driver) = engine.drivers().iter_mut().find(|driver| driver.runtime == me) {
+            driver.waker = Some(cx.waker().clone());
+        }
+        engine.ring.submit();
+        // Cleared before reaping: what completes behind our back makes it ready again.
+        while let Poll::Ready(ready) = readiness.poll_read_ready(cx) {
+            match ready {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return Poll::Ready(()),
+            }
+            engine.ring.reap();
+        }
+        engine.ring.reap();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A transfer that is under way.
+struct Transfer {
+    engine: Arc<Engine>,
+    token: Option<Token>,
+}
+
+impl Future for Transfer {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        let this = &mut *self;
+        let Some(token) = this.token else {
+            return Poll::Pending;
+        };
+        let driven = this.engine.have_driver();
+        let polled = match this.engine.ring.poll(token, cx.waker()) {
+            Poll::Pending if !driven => Poll::Ready(this.engine.ring.finish(token)),
+            // The first time for its entry to be submitted; later, this may be another runtime.
+            Poll::Pending => {
+                this.engine.wake_driver();
+                Poll::Pending
+            }
+            ready => ready,
+        };
+        if polled.is_ready() {
+            this.token = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            drop(self.engine.ring.finish(token));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Which requests are queued on an engine, and which are plain calls.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use block_core::range_lock::RangeGuard;
+use block_core::{Error, ErrorKind, Result};
+use rustix::io::Errno;
+
+use crate::direct::Direct;
+use crate::storage::FileStorage;
+
+#[cfg(feature = "io_uring")]
+pub(crate) use with_engine::Queue;
+#[cfg(not(feature = "io_uring"))]
+pub(crate) use without_engine::Queue;
+
+/// The error of a file that must have an engine and cannot.
+fn refused(why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("the engine io_uring cannot be had: {why}"))
+        .with_hint("engine=auto does without")
+}
+
+#[cfg(feature = "io_uring")]
+mod with_engine {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::aligned::{BufferPool, CAPACITY};
+    use crate::engine::Engine;
+    use crate::sys::Way;
+
+    /// Reads of a file that is not cached are queued up to this many bytes. Larger ones are read ahead
+    /// by the kernel, and copying them out of the engine's memory costs more than it brings.
+    const CACHED_LIMIT: usize = 128 << 10;
+
+    /// So many requests have to wait before an engine is made: looking into a file makes fewer.
+    const PATIENCE: u32 = 8;
+
+    /// A file's engine, made when it pays.
+    #[derive(Debug)]
+    pub(crate) struct Queue {
+        fd: Arc<OwnedFd>,
+        engine: OnceLock<Option<Arc<Engine>>>,
+        /// How many more requests are plain calls.
+        patience: AtomicU32,
+        buffers: Arc<BufferPool>,
+    }
+
+    impl Queue {
+        /// For the engine of this name: `auto`, `sync` or `io_uring`.
+        pub(crate) fn new(fd: &Arc<OwnedFd>, engine: Option<&str>) -> Result<Self> {
+            let (made, patience) = match engine {
+                Some("sync") => (OnceLock::from(None), 0),
+                Some("io_uring") => {
+                    let engine = Engine::new(Arc::clone(fd)).map_err(refused)?;
+                    (OnceLock::from(Some(engine)), 0)
+                }
+                _ => (OnceLock::new(), PATIENCE),
+            };
+            Ok(Self {
+                fd: Arc::clone(fd),
+                engine: made,
+                patience: AtomicU32::new(patience),
+                buffers: Arc::default(),
+            })
+        }
+
+        fn engine(&self) -> Option<&Arc<Engine>> {
+            if self.patience.load(Ordering::Relaxed) > 0 {
+                self.patience.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            }
+            let make = || match Engine::new(Arc::clone(&self.fd)) {
+                Ok(engine) => Some(engine),
+                Err(error) => {
+                    tracing::debug!("no io_uring, plain calls do: {error}");
+                    None
+                }
+            };
+            self.engine.get_or_init(make).as_ref()
+        }
+    }
+
+    impl FileStorage {
+        /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
+        pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
+            let (unit, limit) = match self.direct() {
+                Some(direct) => (direct.unit(), CAPACITY),
+                None => (1, CACHED_LIMIT),
+            };
+            let Ok(skip) = usize::try_from(offset % unit) else { return 0 };
+            let Some(span) = skip
+                .checked_add(buf.len())
+                .and_then(|span| span.checked_next_multiple_of(usize::try_from(unit).ok()?))
+                .filter(|span| *span <= limit)
+            else {
+                return 0;
+            };
+            let Some(engine) = self.queue().engine() else { return 0 };
+            let units = self.queue().buffers.take(span);
+            let start = offset - skip as u64;
+            let Ok(finished) = engine.transfer(Way::Read, start, span, units, None).await else {
+                return 0;
+            };
+            // Whatever went wrong, the plain call that follows meets it again and says so.
+            let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(buf.len());
+            match (buf.get_mut(..useful), finished.buffer.get(skip..skip.saturating_add(useful))) {
+                (Some(to), Some(from)) => to.copy_from_slice(from),
+                _ => return 0,
+            }
+            useful
+        }
+
+        /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
+        /// not used. Gives the guard back, which the request held while it was queued.
+        pub(crate) async fn write_queued(
+            &self,
+            direct: &Direct,
+            offset: u64,
+            buf: &[u8],
+            guard: RangeGuard,
+        ) -> (Result<usize, Errno>, Option<RangeGuard>) {
+            let unit = direct.unit();
+            let len = buf.len();
+            let whole = offset.is_multiple_of(unit) && (len as u64).is_multiple_of(unit);
+            let Some(engine) =
+                Some(()).filter(|()| whole && len <= CAPACITY).and_then(|()| self.queue().engine())
+            else {
+                return (Ok(0), Some(guard));
+            };
+            let mut units = self.queue().buffers.take(len);
+            if let Some(units) = units.get_mut(..len) {
+                units.copy_from_slice(buf);
+            }
+            match engine.transfer(Way::Write, offset, len, units, Some(guard)).await {
+                Ok(finished) => {
+                    let result = match finished.result {
+                        // Nothing was written, and a plain call may do better.
+                        Err(
+                            Errno::AGAIN
+                            | Errno::INTR
+                            | Errno::INVAL
+                            | Errno::OPNOTSUPP
+                            | Errno::CANCELED,
+                        ) => Ok(0),
+                        result => result,
+                    };
+                    (result, finished.guard)
+                }
+                Err((_, guard)) => (Ok(0), guard),
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "io_uring"))]
+mod without_engine {
+    use super::*;
+
+    /// Nothing: every request is a plain call.
+    #[derive(Debug)]
+    pub(crate) struct Queue;
+
+    impl Queue {
+        /// For the engine of this name: `auto`, `sync` or `io_uring`.
+        pub(crate) fn new(_: &Arc<OwnedFd>, engine: Option<&str>) -> Result<Self> {
+            match engine {
+                Some("io_uring") => Err(refused("it is not built in")),
+                _ => Ok(Self),
+            }
+        }
+    }
+
+    impl FileStorage {
+        pub(crate) async fn read_queued(&self, _: u64, _: &mut [u8]) -> usize {
+            0
+        }
+
+        pub(crate) async fn write_queued(
+            &self,
+            _: &Direct,
+            _: u64,
+            _: &[u8],
+            guard: RangeGuard,
+        ) -> (Result<usize, Errno>, Option<RangeGuard>) {
+            (Ok(0), Some(guard))
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
+//!
+//! What makes this sound: a request's buffer lives in [`State::requests`], on the heap, from before its
+//! entry is pushed until its completion has been taken off the queue. Nobody can reach the buffer in
+//! between, nothing removes a request earlier, and the ring is not dropped while one is left.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use block_core::range_lock::RangeGuard;
+use io_uring::{IoUring, opcode, types};
+use rustix::io::Errno;
+
+use crate::aligned::AlignedBuffer;
+
+/// Entries of the submission queue; more requests than that are never under way.
+const ENTRIES: u32 = 256;
+
+/// Which way the bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Read,
+    Write,
+}
+
+/// What a finished request gives back: how many bytes it moved, its buffer, and its range.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) result: Result<usize, Errno>,
+    pub(crate) buffer: AlignedBuffer,
+    /// Gone when all bytes have landed, whether or not anybody has asked; there is something left to do
+    /// under it otherwise.
+    pub(crate) guard: Option<RangeGuard>,
+}
+
+/// A request that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token(usize);
+
+/// The ring. Everything but waiting for readiness happens under its lock.
+pub(crate) struct Ring {
+    state: Mutex<State>,
+    file: Arc<OwnedFd>,
+}
+
+struct State {
+    uring: IoUring,
+    requests: Vec<Slot>,
+    free: Vec<usize>,
+    /// Pushed and not yet taken by the kernel, in order.
+    pushed: VecDeque<usize>,
+    /// Taken by the kernel and not yet completed.
+    running: usize,
+    /// The kernel takes no more entries, for this reason.
+    broken: Option<Errno>,
+}
+
+enum Slot {
+    Free,
+    Running(Request),
+    Done(Finished),
+}
+
+struct Request {
+    len: usize,
+    buffer: AlignedBuffer,
+    guard: Option<RangeGuard>,
+    waker: Option<Waker>,
+}
+
+/// Whom a completion wakes, and the range it no longer needs.
+type Freed = (Option<Waker>, Option<RangeGuard>);
+
+/// Both may run code of others, so this is done without the ring's lock.
+fn release(freed: Vec<Freed>) {
+    for (waker, guard) in freed {
+        drop(guard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// A ring for `file`, unless the kernel refuses.
+    pub(crate) fn new(file: Arc<OwnedFd>) -> io::Result<Self> {
+        let uring = IoUring::new(ENTRIES)?;
+        let mut requests = Vec::new();
+        requests.resize_with(ENTRIES as usize, || Slot::Free);
+        let free = (0..requests.len()).rev().collect();
+        let state =
+            State { uring, requests, free, pushed: VecDeque::new(), running: 0, broken: None };
+        Ok(Self { state: Mutex::new(state), file })
+    }
+
+    /// A descriptor that is readable when a request has completed.
+    pub(crate) fn readiness(&self) -> io::Result<OwnedFd> {
+        let state = self.lock();
+        // SAFETY: the ring owns this descriptor and is alive for the length of the borrow.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(state.uring.as_raw_fd()) };
+        fd.as_fd().try_clone_to_owned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a transfer of the first `len` bytes of `buffer`, at `offset` of the file. The kernel hears
+    /// of it at the next [`submit`](Self::submit). Gives everything back when too many are under way.
+    pub(crate) fn push(
+        &self,
+        way: Way,
+        offset: u64,
+        len: usize,
+        buffer: AlignedBuffer,
+        guard: Option<RangeGuard>,
+    ) -> Result<Token, (AlignedBuffer, Option<RangeGuard>)> {
+        let mut state = self.lock();
+        let len = len.min(buffer.len());
+        let bytes = u32::try_from(len).ok().filter(|_| state.broken.is_none());
+        let (Some(bytes), Some(index)) = (bytes, state.free.pop()) else {
+            return Err((buffer, guard));
+        };
+        let mut request = Request { len, buffer, guard, waker: None };
+        let fd = types::Fd(self.file.as_raw_fd());
+        let memory = request.buffer.as_mut_ptr();
+        let entry = match way {
+            Way::Read => opcode::Read::new(fd, memory, bytes).offset(offset).build(),
+            Way::Write => opcode::Write::new(fd, memory, bytes).offset(offset).build(),
+        }
+        .user_data(index as u64);
+        // SAFETY: the entry points at `bytes` bytes of a buffer that is at least as long and that stays
+        // in its slot, untouched, until the completion with this slot's number has been taken; the file
+        // is open for as long as the ring is, by `self.file`.
+        let pushed = unsafe { state.uring.submission().push(&entry) };
+        if pushed.is_err() {
+            state.free.push(index);
+            return Err((request.buffer, request.guard));
+        }
+        state.pushed.push_back(index);
+        if let Some(slot) = state.requests.get_mut(index) {
+            *slot = Slot::Running(request);
+        }
+        Ok(Token(index))
+    }
+
+    /// Tells the kernel of everything queued.
+    pub(crate) fn submit(&self) {
+        let freed = self.lock().enter(0);
+        release(freed);
+    }
+
+    /// Takes completions off the queue and wakes who waits for them.
+    pub(crate) fn reap(&self) {
+        let freed = self.lock().reap();
+        release(freed);
+    }
+
+    /// What a request came to, once it is done; until then `waker` is kept to be woken.
+    pub(crate) fn poll(&self, token: Token, waker: &Waker) -> Poll<Finished> {
+        let mut state = self.lock();
+        match state.requests.get_mut(token.0) {
+            Some(Slot::Running(request)) => {
+                if !request.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    request.waker = Some(waker.clone());
+                }
+                Poll::Pending
+            }
+            _ => match state.take(token) {
+                Some(finished) => Poll::Ready(finished),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// Waits, in this thread, until a request is done.
+    pub(crate) fn finish(&self, token: Token) -> Finished {
+        loop {
+            let mut state = self.lock();
+            let mut freed = state.reap();
+            if let Some(finished) = state.take(token) {
+                drop(state);
+                release(freed);
+                return finished;
+            }
+            freed.append(&mut state.enter(1));
+            drop(state);
+            release(freed);
+        }
+    }
+}
+
+impl State {
+    /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
+    /// refuses for good and what is queued has failed.
+    fn enter(&mut self, want: usize) -> Vec<Freed> {
+        let want = want.min(self.running + self.pushed.len());
+        if self.pushed.is_empty() && want == 0 {
+            return Vec::new();
+        }
+        match self.uring.submit_and_wait(want) {
+            Ok(taken) => {
+                self.running += self.pushed.drain(..taken.min(self.pushed.len())).count();
+                Vec::new()
+            }
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, or the completion queue has to be emptied first.
+                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Vec::new(),
+                errno => self.fail(errno.map_or(Errno::IO, Errno::from_raw_os_error)),
+            },
+        }
+    }
+
+    /// Fails what the kernel has not taken. It takes nothing more either.
+    fn fail(&mut self, errno: Errno) -> Vec<Freed> {
+        self.broken = Some(errno);
+        let mut freed = Vec::new();
+        for index in std::mem::take(&mut self.pushed) {
+            let Some(slot) = self.requests.get_mut(index) else { continue };
+            if let Slot::Running(request) = std::mem::replace(slot, Slot::Free) {
+                // Its entry is still queued, so its memory is the kernel's should it ever look.
+                let Request { buffer, guard, waker, .. } = request;
+                let spare = buffer.another();
+                std::mem::forget(buffer);
+                *slot = Slot::Done(Finished { result: Err(errno), buffer: spare, guard });
+                freed.push((waker, None));
+            }
+        }
+        freed
+    }
+
+    fn reap(&mut self) -> Vec<Freed> {
+        let mut freed = Vec::new();
+        let Self { uring, requests, running, .. } = self;
+        for completion in uring.completion() {
+            let Ok(index) = usize::try_from(completion.user_data()) else { continue };
+            let Some(slot) = requests.get_mut(index) else { continue };
+            *running = running.saturating_sub(1);
+            match std::mem::replace(slot, Slot::Free) {
+                Slot::Running(Request { len, buffer, guard, waker }) => {
+                    let result = usize::try_from(completion.result()).map_err(|_| {
+                        Errno::from_raw_os_error(completion.result().saturating_neg())
+                    });
+                    let (landed, guard) = match result == Ok(len) {
+                        true => (guard, None),
+                        false => (None, guard),
+                    };
+                    *slot = Slot::Done(Finished { result, buffer, guard });
+                    freed.push((waker, landed));
+                }
+                // No completion comes for these; whatever it is, it is not ours to free.
+                other => *slot = other,
+            }
+        }
+        freed
+    }
+
+    fn take(&mut self, token: Token) -> Option<Finished> {
+        let slot = self.requests.get_mut(token.0)?;
+        match std::mem::replace(slot, Slot::Free) {
+            Slot::Done(finished) => {
+                self.free.push(token.0);
+                Some(finished)
+            }
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    fn busy(&self) -> bool {
+        self.running > 0 || !self.pushed.is_empty()
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        while state.busy() && state.broken.is_none() {
+            state.enter(1);
+            state.reap();
+        }
+        if state.busy() {
+            // The kernel may still write into these; they are given to it.
+            std::mem::forget(std::mem::take(&mut state.requests));
+        }
+    }
+}
