@@ -1,5 +1,15 @@
 //! What can do harm in each format: one file for each family.
 
+mod disk;
+mod luks;
+mod other;
+mod qcow2;
+mod qemu;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
+
 use super::examination::Examination;
 use crate::Result;
 use crate::probe::ProbeReport;
@@ -11,12 +21,45 @@ const CLAIM: u8 = 60;
 pub(super) async fn examine(cx: &mut Examination<'_>, probe: &ProbeReport) -> Result<()> {
     for candidate in probe.candidates.iter().filter(|c| c.score.value >= CLAIM) {
         cx.of_format(&candidate.id);
-        match candidate.id.as_str() {
-            "qcow2" => qcow2::examine(cx).await?,
-            _ => {}
-        }
+        one(cx, &candidate.id).await?;
+    }
+    let outer = probe.selected.as_deref().unwrap_or_default();
+    if matches!(outer, "raw" | "vhd-fixed" | "iso9660" | "udf" | "high-sierra") {
+        cx.of_format("raw");
+        disk::partitions(cx, probe);
     }
     Ok(())
 }
 
-mod qcow2;
+async fn one(cx: &mut Examination<'_>, id: &str) -> Result<()> {
+    match id {
+        "qcow1" => qemu::qcow1(cx).await?,
+        "qcow2" => qcow2::examine(cx).await?,
+        "qed" => qemu::qed(cx).await?,
+        "cow" => other::cow(cx),
+        "vdi" => vdi::examine(cx),
+        "vhd" | "vhd-diff" | "vhd-tap" | "vhd-fixed" => vhd::examine(cx).await?,
+        "vhdx" | "avhdx" => vhdx::examine(cx).await?,
+        "vmdk" | "vmdk-stream" => vmdk::sparse(cx).await?,
+        "vmdk-cowd" => vmdk::cowd(cx),
+        "vmdk-sesparse" => vmdk::sesparse(cx).await?,
+        "vmdk-descriptor" => vmdk::text(cx).await?,
+        "parallels" => other::parallels(cx),
+        "parallels-bundle" => other::parallels_bundle(cx).await?,
+        "dmg" => other::dmg(cx).await?,
+        "dmg-encrypted" => other::encrypted(cx),
+        "asif" => other::asif(cx),
+        "bochs" => other::bochs(cx),
+        "cloop" => other::cloop(cx),
+        "luks1" => luks::version_1(cx),
+        "luks2" => luks::version_2(cx).await?,
+        "ewf" | "ewf-logical" => other::ewf(cx).await?,
+        "zip" | "aff4" => other::zip(cx).await?,
+        "android-sparse" => other::android(cx),
+        "viso" => other::viso(cx),
+        "ovf" | "sparsebundle" | "cue" | "import-manifest" => other::pointer(cx),
+        "iso9660" => disk::iso(cx),
+        _ => {}
+    }
+    Ok(())
+}

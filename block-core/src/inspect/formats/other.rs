@@ -1,0 +1,257 @@
+//! Formats with few risks each: Parallels, DMG, Bochs, cloop, ASIF, EWF, zip, Android, VISO.
+
+use crate::Result;
+use crate::inspect::code::Code;
+use crate::inspect::examination::Examination;
+use crate::probe::At;
+use crate::probe::recognisers::android::CHUNKS;
+use crate::probe::recognisers::apple::koly;
+use crate::probe::recognisers::bochs::is_overlay;
+use crate::probe::recognisers::parallels::{EXTENDED, IN_USE};
+
+pub(super) fn parallels(cx: &mut Examination<'_>) {
+    cx.find_if(
+        cx.input.u32_le(44) == Some(IN_USE),
+        Code::Dirty,
+        (44, 4),
+        "the image was not closed cleanly",
+    );
+    let extended = cx.input.has(0, EXTENDED);
+    cx.find_if(
+        extended && cx.input.u64_le(56).is_some_and(|sector| sector != 0),
+        Code::Feature,
+        (56, 8),
+        "a format extension is present",
+    );
+    let table = cx.input.u32_le(32).map(|entries| u64::from(entries).saturating_mul(4));
+    cx.table("block table", (32, 4), (Some(64), table), 64 << 20, 0);
+    let sectors = if extended { cx.input.u64_le(36) } else { cx.input.u32_le(36).map(u64::from) };
+    cx.disk_size((36, 8), sectors.and_then(|sectors| sectors.checked_mul(512)));
+}
+
+/// The text that holds a Parallels disk together: file names, and snapshots.
+pub(super) async fn parallels_bundle(cx: &mut Examination<'_>) -> Result<()> {
+    let taken = cx.need_some(0, cx.input.len().min(cx.limits.text_bytes)).await?;
+    let text = cx.input.prefix(0, usize::try_from(taken).unwrap_or(0)).to_vec();
+    cx.find_if(
+        find(&text, b"<!DOCTYPE").is_some() || find(&text, b"<!ENTITY").is_some(),
+        Code::Noncanonical,
+        (0, 0),
+        "the text declares types or entities of its own",
+    );
+    for (at, name) in elements(&text, b"File") {
+        let len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+        cx.reference(Code::ExtExtent, (at, len), name, "the data is in another file");
+    }
+    let shots = elements(&text, b"ParentGUID");
+    let root = b"{00000000-0000-0000-0000-000000000000}";
+    if let Some((at, guid)) = shots.into_iter().find(|(_, guid)| !guid.is_empty() && *guid != root)
+    {
+        let len = u32::try_from(guid.len()).unwrap_or(u32::MAX);
+        cx.find(Code::Parent, (at, len), "a snapshot is a difference to a parent");
+    }
+    Ok(())
+}
+
+/// The content of each simple element of a name, with its place; at most 256.
+fn elements<'t>(text: &'t [u8], name: &[u8]) -> Vec<(u64, &'t [u8])> {
+    let mut found = Vec::new();
+    let mut from = 0usize;
+    let open = [b"<", name, b">"].concat();
+    while found.len() < 256 {
+        let Some(rest) = text.get(from..) else { break };
+        let Some(start) = find(rest, &open) else { break };
+        let begin = from.saturating_add(start).saturating_add(open.len());
+        let Some(len) = text.get(begin..).and_then(|rest| find(rest, b"<")) else { break };
+        let content = text.get(begin..begin.saturating_add(len)).unwrap_or_default();
+        found.push((u64::try_from(begin).unwrap_or(0), content.trim_ascii()));
+        from = begin.saturating_add(len);
+    }
+    found
+}
+
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    crate::probe::recognisers::fields::find(hay, needle)
+}
+
+pub(super) async fn dmg(cx: &mut Examination<'_>) -> Result<()> {
+    let Some(at) = koly(&cx.input) else {
+        return Ok(());
+    };
+    let field = |offset: u64, len: u32| At::start(at.saturating_add(offset), len);
+    let segments = cx.input.u32_be(at.saturating_add(0x3C)).unwrap_or(0);
+    cx.find_if(
+        segments > 1,
+        Code::ExtExtent,
+        field(0x3C, 4),
+        format!("the disk is in {segments} files"),
+    );
+    let sectors = cx.input.u64_be(at.saturating_add(0x1EC));
+    let size = sectors.and_then(|sectors| sectors.checked_mul(512));
+    cx.disk_size(field(0x1EC, 8), size);
+    let packed = cx.input.u64_be(at.saturating_add(0x20)).unwrap_or(0);
+    let most = packed.max(1).saturating_mul(cx.limits.ratio);
+    cx.find_if(
+        size.is_some_and(|size| size > most) && size.is_some_and(|size| size > 64 << 20),
+        Code::Bomb,
+        field(0x1EC, 8),
+        format!("{packed} bytes become more than {most}"),
+    );
+    let text = cx.input.u64_be(at.saturating_add(0xD8));
+    let len = cx.input.u64_be(at.saturating_add(0xE0));
+    if len != Some(0) {
+        cx.table("property list", field(0xE0, 8), (text, len), 16 << 20, 0);
+    }
+    Ok(())
+}
+
+pub(super) fn bochs(cx: &mut Examination<'_>) {
+    cx.find_if(
+        is_overlay(&cx.input),
+        Code::Parent,
+        (48, 16),
+        "the image is a difference to a base it does not name",
+    );
+    let catalog = cx.input.u32_le(72).map(|entries| u64::from(entries).saturating_mul(4));
+    cx.table("catalog", (72, 4), (Some(512), catalog), 4 << 20, 0);
+    let old = cx.input.u32_le(64) == Some(0x1_0000);
+    let at = if old { 84 } else { 88 };
+    let size = cx.input.u64_le(at);
+    cx.disk_size((at, 8), size);
+}
+
+pub(super) fn cloop(cx: &mut Examination<'_>) {
+    let blocks = u64::from(cx.input.u32_be(132).unwrap_or(0));
+    let block = u64::from(cx.input.u32_be(128).unwrap_or(0));
+    let table = blocks.saturating_add(1).saturating_mul(8);
+    cx.table("offset table", (132, 4), (Some(136), Some(table)), 64 << 20, 0);
+    let size = blocks.checked_mul(block);
+    cx.disk_size((128, 8), size);
+    ratio(cx, At::start(128, 8), size);
+}
+
+fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
+    let most = cx.input.len().saturating_mul(cx.limits.ratio);
+    cx.find_if(
+        size.is_none_or(|size| size > most),
+        Code::Bomb,
+        at,
+        format!("{} bytes become more than {most}", cx.input.len()),
+    );
+}
+
+pub(super) fn asif(cx: &mut Examination<'_>) {
+    let block = u64::from(cx.input.u16_be(68).unwrap_or(512));
+    let size = cx.input.u64_be(48).and_then(|sectors| sectors.checked_mul(block));
+    cx.disk_size((48, 8), size);
+}
+
+pub(super) async fn ewf(cx: &mut Examination<'_>) -> Result<()> {
+    let segment = cx.input.u16_le(9).unwrap_or(0);
+    cx.find_if(
+        segment > 1,
+        Code::ExtExtent,
+        (9, 2),
+        format!("this is segment {segment} of several"),
+    );
+    let mut at = 13u64;
+    for _ in 0..64 {
+        if !cx.need(at, 76).await? {
+            cx.find(Code::OutOfBounds, (at, 76), "a section lies past the end of the file");
+            return Ok(());
+        }
+        if cx.input.has(at, b"next\0") {
+            cx.find(Code::ExtExtent, (at, 16), "the evidence goes on in another file");
+        }
+        if cx.input.has(at, b"next\0") || cx.input.has(at, b"done\0") {
+            return Ok(());
+        }
+        let next = cx.input.u64_le(at.saturating_add(16)).unwrap_or(0);
+        if next <= at {
+            let message =
+                format!("the section after {at:#x} is at {next:#x}, wanted a later place");
+            cx.find(Code::Loop, (at.saturating_add(16), 8), message);
+            return Ok(());
+        }
+        at = next;
+    }
+    cx.limit("EWF sections");
+    Ok(())
+}
+
+/// Names and sizes in the central directory of an archive.
+pub(super) async fn zip(cx: &mut Examination<'_>) -> Result<()> {
+    let reach = cx.input.len().min(65_557);
+    let from = cx.input.len().saturating_sub(reach);
+    cx.need_some(from, reach).await?;
+    let window = cx.input.prefix(from, usize::try_from(reach).unwrap_or(0));
+    let Some(found) = window.windows(4).rposition(|bytes| bytes == b"PK\x05\x06") else {
+        return Ok(());
+    };
+    let end = from.saturating_add(u64::try_from(found).unwrap_or(0));
+    let start = u64::from(cx.input.u32_le(end.saturating_add(16)).unwrap_or(0));
+    let len = u64::from(cx.input.u32_le(end.saturating_add(12)).unwrap_or(0));
+    let taken = cx.need_some(start, len.min(cx.limits.text_bytes)).await?;
+    let stop = start.saturating_add(taken);
+    let mut at = start;
+    let mut unpacked = 0u64;
+    while at.saturating_add(46) <= stop && cx.input.has(at, b"PK\x01\x02") {
+        unpacked =
+            unpacked.saturating_add(cx.input.u32_le(at.saturating_add(24)).unwrap_or(0).into());
+        let lengths =
+            [28, 30, 32].map(|o| u64::from(cx.input.u16_le(at.saturating_add(o)).unwrap_or(0)));
+        let [name_len, extra, comment] = lengths;
+        let place = at.saturating_add(46);
+        let name = cx.input.prefix(place, usize::try_from(name_len).unwrap_or(0)).to_vec();
+        for (code, why) in crate::inspect::paths::broken_rules(&name) {
+            // Only names that lead elsewhere: members of an AFF4 volume are URNs by design.
+            if matches!(code, Code::PathAbsolute | Code::PathTraversal | Code::ExtDevice) {
+                cx.reference(code, (place, u32::try_from(name_len).unwrap_or(0)), &name, why);
+            }
+        }
+        at = place.saturating_add(name_len).saturating_add(extra).saturating_add(comment);
+    }
+    ratio(cx, At::start(start, 0), Some(unpacked));
+    Ok(())
+}
+
+pub(super) fn android(cx: &mut Examination<'_>) {
+    let block = u64::from(cx.input.u32_le(12).unwrap_or(0));
+    let size = u64::from(cx.input.u32_le(16).unwrap_or(0)).checked_mul(block);
+    cx.disk_size((12, 8), size);
+    let most = cx.input.len().saturating_mul(cx.limits.ratio);
+    cx.find_if(
+        size.is_some_and(|size| size > most),
+        Code::SizeExcessive,
+        (16, 4),
+        format!("{} bytes become more than {most}", cx.input.len()),
+    );
+    let kind = cx.input.u16_le(28).unwrap_or(0);
+    let chunks = cx.input.u32_le(20).unwrap_or(0);
+    cx.find_if(
+        chunks > 0 && !CHUNKS.contains(&kind),
+        Code::FeatureUnknown,
+        (28, 2),
+        format!("the first chunk is of type {kind:#x}, wanted 0xCAC1 to 0xCAC4"),
+    );
+}
+
+pub(super) fn viso(cx: &mut Examination<'_>) {
+    cx.find(Code::ExtHostpath, (0, 28), "the text puts files of the host into a disc");
+}
+
+/// Formats that are nothing but names of other files.
+pub(super) fn pointer(cx: &mut Examination<'_>) {
+    cx.find(Code::ExtExtent, (0, 0), "the text stands for a disk in other files");
+}
+
+pub(super) fn encrypted(cx: &mut Examination<'_>) {
+    cx.find(Code::Encrypted, (0, 8), "the data is encrypted");
+}
+
+pub(super) fn cow(cx: &mut Examination<'_>) {
+    cx.find(Code::FormatDeprecated, (0, 4), "the format is out of use");
+    let field = cx.input.bytes(8, 1024).unwrap_or_default();
+    let name = field.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+    cx.reference(Code::ExtBacking, (8, 1024), &name, "the image is a difference to a backing file");
+}

@@ -1,0 +1,64 @@
+//! VDI: parents, the block map, the block size.
+
+use crate::inspect::code::Code;
+use crate::inspect::examination::Examination;
+
+/// The largest map that is not excessive for what the file holds is bounded by the file itself; this is the hard cap.
+const LARGEST_MAP: u64 = 256 << 20;
+
+pub(super) fn examine(cx: &mut Examination<'_>) {
+    if cx.input.u32_le(0x44) != Some(0x0001_0001) {
+        return;
+    }
+    let kind = cx.input.u32_le(0x4C).unwrap_or(0);
+    let uuid = |cx: &Examination<'_>, at: u64| {
+        cx.input.bytes(at, 16).is_some_and(|uuid| uuid.iter().any(|byte| *byte != 0))
+    };
+    if matches!(kind, 3 | 4) {
+        cx.find(
+            Code::Parent,
+            (0x4C, 4),
+            format!("the image is of type {kind}: a difference to a parent"),
+        );
+    }
+    if uuid(cx, 0x1A8) {
+        cx.find(Code::Parent, (0x1A8, 16), "a parent is named by its UUID");
+    }
+    if uuid(cx, 0x1B8) {
+        cx.find(Code::Parent, (0x1B8, 16), "the state of a parent is named by its UUID");
+    }
+    let blocks = cx.input.u32_le(0x180).unwrap_or(0);
+    let block = cx.input.u32_le(0x178).unwrap_or(0);
+    let map = u64::from(cx.input.u32_le(0x154).unwrap_or(0));
+    let map_len = u64::from(blocks).saturating_mul(4);
+    cx.table("block map", (0x180, 4), (Some(map), Some(map_len)), LARGEST_MAP, 0);
+    cx.find_if(
+        !block.is_power_of_two(),
+        Code::Structure,
+        (0x178, 4),
+        format!("the block size is {block}, wanted a power of two"),
+    );
+    let extra = cx.input.u32_le(0x17C).unwrap_or(0);
+    cx.find_if(
+        extra != 0,
+        Code::FeatureUnknown,
+        (0x17C, 4),
+        format!("{extra} bytes precede each block, wanted 0"),
+    );
+    let size = cx.input.u64_le(0x170);
+    cx.disk_size((0x170, 8), size);
+    let data = u64::from(cx.input.u32_le(0x158).unwrap_or(0));
+    cx.overlaps(&[("header", 0, 0x200), ("block map", map, map_len), ("data", data, u64::MAX)]);
+    let stored = u64::from(cx.input.u32_le(0x184).unwrap_or(0));
+    let end = stored
+        .checked_mul(u64::from(block).saturating_add(u64::from(extra)))
+        .and_then(|n| n.checked_add(data));
+    if let Some(end) = end.filter(|end| *end < cx.input.len()) {
+        let len = cx.input.len();
+        cx.find(
+            Code::TrailingData,
+            (end, 0),
+            format!("the blocks end at {end:#x}, the file at {len:#x}"),
+        );
+    }
+}
