@@ -15,6 +15,7 @@ mod driver;
 pub mod engine;
 mod error;
 mod extent;
+mod guard;
 pub mod inspect;
 mod mem;
 pub mod options;

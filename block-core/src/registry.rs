@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::guard::GuardedStorage;
 use crate::options::nearest;
 use crate::probe::{self, ProbeInput, ProbeReport, ReadPlan};
 use crate::{
@@ -217,9 +218,20 @@ impl Registry {
         storage: Arc<dyn Storage>,
         request: &OpenRequest,
     ) -> Result<Disk> {
+        let mut storage = storage;
         let driver = match &request.format {
             Some(format) => self.driver(format)?,
-            None => self.driver_for(&*storage).await?,
+            None => {
+                let input = Self::probe_input(&*storage, Some(storage.uri())).await?;
+                let report = self.recognise(&input);
+                let driver = self.driver_of(&report, storage.uri())?;
+                if request.access == Access::ReadWrite && report.is_raw() {
+                    let name = driver.descriptor().name;
+                    let registry = Arc::clone(self);
+                    storage = Arc::new(GuardedStorage::new(storage, registry, name, &input));
+                }
+                driver
+            }
         };
         let mut options = Options::new();
         for (name, value) in &request.options {
@@ -235,13 +247,16 @@ impl Registry {
         Ok(Disk::new(device.map_err(|error| error.in_image(uri))?))
     }
 
-    /// The driver of the format that probing selects.
-    async fn driver_for(&self, storage: &dyn Storage) -> Result<&Arc<dyn BlockDriver>> {
-        let report = self.probe(storage).await?;
+    /// The driver of the format that probing selected for the storage `uri`.
+    pub(crate) fn driver_of(
+        &self,
+        report: &ProbeReport,
+        uri: &str,
+    ) -> Result<&Arc<dyn BlockDriver>> {
         let known = |name: &str| self.drivers.iter().find(|d| d.descriptor().name == name);
         let refused = |kind, message: String| {
             Error::new(kind, message)
-                .in_image(storage.uri())
+                .in_image(uri)
                 .with_hint("name the format with -f, or ask `block-img probe` for the evidence")
         };
         let Some(selected) = report.selected() else {

@@ -2,7 +2,9 @@
 
 use crate::containers;
 use crate::image::*;
+use block_core::inspect::{InspectOptions, inspect};
 use block_core::probe::{ProbeInput, decide, recognise, recognisers};
+use block_core::{MemStorage, Registry};
 use proptest::prelude::*;
 
 fn samples() -> Vec<Image> {
@@ -31,6 +33,8 @@ fn samples() -> Vec<Image> {
         Image(DESCRIPTOR.as_bytes().to_vec()),
         Image(containers::PARALLELS_XML.as_bytes().to_vec()),
         vdi().put(0, b"QFI\xFB\0\0\0\x03"),
+        luks1(),
+        avhdx(),
     ]
 }
 
@@ -38,7 +42,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn the_order_of_asking_does_not_matter(which in 0..24usize, seed in any::<u64>()) {
+    fn the_order_of_asking_does_not_matter(which in 0..26usize, seed in any::<u64>()) {
         let image = &samples()[which];
         let input = ProbeInput::of_bytes(&image.0);
         let expected = serde_json::to_string(&recognise(&input, Vec::new())).unwrap();
@@ -51,7 +55,7 @@ proptest! {
 
     #[test]
     fn truncations_and_flips_never_panic(
-        which in 0..24usize,
+        which in 0..26usize,
         cut in any::<prop::sample::Index>(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
     ) {
@@ -68,6 +72,32 @@ proptest! {
         let report = recognise(&ProbeInput::of_bytes(&bytes), Vec::new());
         prop_assert!(report.candidates.iter().all(|c| c.score.value <= 100));
         prop_assert!(!report.explain().is_empty());
+    }
+
+    #[test]
+    fn inspecting_mutations_never_panics(
+        which in 0..26usize,
+        flips in prop::collection::vec((0..4096usize, prop::sample::select(vec![0u8, 1, 0x7F, 0x80, 0xFF])), 1..8),
+        cut in any::<prop::sample::Index>(),
+        keep in any::<bool>(),
+    ) {
+        let mut bytes = samples()[which].0.clone();
+        for (at, value) in flips {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        if !keep {
+            let len = cut.index(bytes.len() + 1);
+            bytes.truncate(len);
+        }
+        let storage = MemStorage::from_bytes(&bytes);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let report = runtime
+            .block_on(inspect(&*storage, &InspectOptions::default(), &Registry::new()))
+            .unwrap();
+        let worst = report.findings.iter().map(|finding| finding.verdict).max();
+        prop_assert_eq!(worst.unwrap_or(report.verdict), report.verdict);
+        prop_assert!(report.findings.len() <= 1001);
     }
 }
 

@@ -90,9 +90,9 @@ pub(super) async fn dmg(cx: &mut Examination<'_>) -> Result<()> {
     let size = sectors.and_then(|sectors| sectors.checked_mul(512));
     cx.disk_size(field(0x1EC, 8), size);
     let packed = cx.input.u64_be(at.saturating_add(0x20)).unwrap_or(0);
-    let most = packed.max(1).saturating_mul(cx.limits.ratio);
+    let most = packed.max(1).saturating_mul(cx.limits.ratio).max(64 << 20);
     cx.find_if(
-        size.is_some_and(|size| size > most) && size.is_some_and(|size| size > 64 << 20),
+        size.is_none_or(|size| size > most),
         Code::Bomb,
         field(0x1EC, 8),
         format!("{packed} bytes become more than {most}"),
