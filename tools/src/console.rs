@@ -73,12 +73,31 @@ impl Console {
         if failure.message.is_empty() {
             return;
         }
-        self.say(&failure.message);
+        if self.for_people() {
+            self.fail_for_people(failure);
+        } else {
+            self.say(&failure.message);
+        }
         if let Some(hint) = &failure.hint {
             self.note(hint_line(hint));
         }
         if let Some(code) = failure.code {
             self.note(format_args!("code: {code} (see '{} explain {code}')", self.program));
+        }
+    }
+
+    /// Whether messages are read on a terminal, by somebody who did not call this `qemu-img`.
+    fn for_people(&self) -> bool {
+        self.program != "qemu-img" && io::stderr().is_terminal()
+    }
+
+    /// The message and each of its causes on a line of its own.
+    fn fail_for_people(&self, failure: &Failure) {
+        let (red, plain) = if may_colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let (message, causes) = failure.parts();
+        self.note(format_args!("{red}error:{plain} {message}"));
+        for cause in causes {
+            self.note(format_args!("caused by: {cause}"));
         }
     }
 
@@ -89,10 +108,15 @@ impl Console {
 
     /// Whether colour is wanted: a terminal, and `NO_COLOR` is unset or empty.
     pub fn colour(&self) -> bool {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        self.is_terminal() && !refused && !dumb
+        self.is_terminal() && may_colour()
     }
+}
+
+/// Whether the user has nothing against colour, and the terminal knows it.
+fn may_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    !refused && !dumb
 }
 
 /// A question scripts know as a line of its own stays one.

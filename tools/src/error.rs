@@ -18,6 +18,8 @@ pub(crate) struct Failure {
     pub hint: Option<String>,
     /// The code `explain` knows.
     pub code: Option<&'static str>,
+    /// The causes that the message ends with, the outermost first.
+    pub causes: Vec<String>,
 }
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -25,12 +27,12 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// Status 1 with a message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { status: 1, message: message.into(), hint: None, code: None }
+        Self { status: 1, message: message.into(), hint: None, code: None, causes: Vec::new() }
     }
 
     /// Only a status: everything has been said.
     pub fn silent(status: u8) -> Self {
-        Self { status, message: String::new(), hint: None, code: None }
+        Self { status, message: String::new(), hint: None, code: None, causes: Vec::new() }
     }
 
     /// `what: reason: cause: …`, with the error's own hint and code.
@@ -54,6 +56,20 @@ impl Failure {
         failure
     }
 
+    /// The message without its causes, and those, as far as the message ends with them.
+    pub fn parts(&self) -> (&str, Vec<&str>) {
+        let mut message = self.message.as_str();
+        let mut causes = Vec::new();
+        for cause in self.causes.iter().rev() {
+            let rest =
+                message.strip_suffix(cause.as_str()).and_then(|rest| rest.strip_suffix(": "));
+            let Some(rest) = rest else { break };
+            message = rest;
+            causes.insert(0, cause.as_str());
+        }
+        (message, causes)
+    }
+
     /// With another exit status.
     pub fn status(mut self, status: u8) -> Self {
         self.status = status;
@@ -73,7 +89,13 @@ impl From<&Error> for Failure {
             Some(image) => format!("{image}: {}", reasons(error)),
             None => reasons(error),
         };
-        Self { status: 1, message, hint: error.hint().map(str::to_owned), code: error.code() }
+        Self {
+            status: 1,
+            message,
+            hint: error.hint().map(str::to_owned),
+            code: error.code(),
+            causes: causes(error),
+        }
     }
 }
 
@@ -100,35 +122,49 @@ fn is_about_the_file(kind: ErrorKind) -> bool {
 /// The error without its image, and its causes, each once.
 pub(crate) fn reasons(error: &Error) -> String {
     let mut text = String::new();
-    let from_system = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .filter(|system| Error::from(io::Error::from(system.kind())).message() == error.message());
-    if let Some(system) = from_system {
-        // What the system says is the message with more in it.
-        return match error.offset() {
-            Some(offset) => format!("at {offset:#x}: {}", os_text(system)),
-            None => os_text(system),
-        };
-    }
     if let Some(offset) = error.offset() {
         text.push_str(&format!("at {offset:#x}: "));
     }
-    text.push_str(error.message());
+    match from_system(error) {
+        // What the system says is the message with more in it.
+        Some(system) => text.push_str(&os_text(system)),
+        None => text.push_str(error.message()),
+    }
+    for cause in causes(error) {
+        text.push_str(": ");
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// The causes of an error, the outermost first, each once.
+fn causes(error: &Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    if from_system(error).is_some() {
+        return causes;
+    }
+    let mut said = error.message().to_owned();
     let mut cause = error.source();
     while let Some(source) = cause {
-        let said = match (source.downcast_ref::<Error>(), source.downcast_ref::<io::Error>()) {
+        let text = match (source.downcast_ref::<Error>(), source.downcast_ref::<io::Error>()) {
             (Some(error), _) => error.to_string(),
             (_, Some(system)) => os_text(system),
             _ => source.to_string(),
         };
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+        if !said.ends_with(&text) {
+            causes.push(text.clone());
+            said = text;
         }
         cause = source.source();
     }
-    text
+    causes
+}
+
+/// What the operating system said, where the error only names the kind of it.
+fn from_system(error: &Error) -> Option<&io::Error> {
+    let system = error.source()?.downcast_ref::<io::Error>()?;
+    let plain = Error::from(io::Error::from(system.kind()));
+    (plain.message() == error.message()).then_some(system)
 }
 
 /// What the operating system says, without the number it adds.
@@ -161,6 +197,10 @@ mod tests {
         assert_eq!(
             Failure::open("top", &outer).message,
             "Could not open 'top': the parent is broken: base: at 0x200: the map is cut"
+        );
+        assert_eq!(
+            Failure::open("top", &outer).parts(),
+            ("Could not open 'top': the parent is broken", vec!["base: at 0x200: the map is cut"])
         );
     }
 }

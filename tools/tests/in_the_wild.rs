@@ -19,7 +19,8 @@ impl Both {
             return None;
         }
         let both = Self { ours: Folder::new(), theirs: Folder::new() };
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_block-img"), both.ours.file("qemu-img")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_block-img"), both.ours.file("qemu-img"))
+            .unwrap();
         for folder in [&both.ours, &both.theirs] {
             let content = [(0, noise(1, 70_000)), ((3 << 20) + 512, noise(2, 1 << 20))];
             folder.raw("disk.raw", 10 << 20, &content);
@@ -153,7 +154,9 @@ fn openstack_nova_glance_cinder_ironic() {
     }
     both.same(&["convert", "-t", "none", "-O", "raw", "-f", "vdi", "disk.vdi", "nova.part"]);
     both.same(&["convert", "-t", "writeback", "-O", "vdi", "-f", "raw", "disk.raw", "ironic.vdi"]);
-    both.same(&["convert", "-O", "raw", "-t", "none", "-f", "vdi", "-S", "0", "disk.vdi", "cinder"]);
+    both.same(&[
+        "convert", "-O", "raw", "-t", "none", "-f", "vdi", "-S", "0", "disk.vdi", "cinder",
+    ]);
     for file in ["nova.part", "ironic.vdi", "cinder"] {
         both.same_disk(file);
     }
@@ -175,7 +178,9 @@ fn kubevirt() {
 #[test]
 fn kubevirt_cdi() {
     let Some(both) = Both::new() else { return };
-    let line = |options: &[&'static str]| [&["convert", "-t", "writeback", "-p", "-O", "raw"][..], options].concat();
+    let line = |options: &[&'static str]| {
+        [&["convert", "-t", "writeback", "-p", "-O", "raw"][..], options].concat()
+    };
     let told = line(&["disk.vdi", "target.img", "-o", "preallocation=falloc"]);
     let (ours, _) = both.run(&told);
     assert_eq!(ours.status, 0, "{ours:?}");
@@ -208,7 +213,8 @@ fn ovirt_vdsm() {
         both.same_json(&["measure", "--output", "json", "-O", "raw", "-f", format, file]);
     }
     both.same_json(&["check", "--output", "json", "-f", "vdi", "disk.vdi"]);
-    let copy = ["convert", "-p", "-t", "none", "-T", "none", "-f", "vdi", "-O", "raw", "-W", "disk.vdi"];
+    let copy =
+        ["convert", "-p", "-t", "none", "-T", "none", "-f", "vdi", "-O", "raw", "-W", "disk.vdi"];
     let (ours, _) = both.run(&[&copy[..], &["volume"]].concat());
     assert!(ours.out.split('\r').any(|part| part == "    (100.00/100%)"), "{:?}", ours.out);
     both.same_disk("volume");
@@ -234,8 +240,18 @@ fn cloudstack() {
     assert_eq!(numbers(&ours.out), numbers(&theirs.out));
     both.same(&["create", "-f", "raw", "target.raw", "10485760"]);
     both.same(&[
-        "convert", "-n", "--target-is-zero", "-W", "-S", "1M", "-O", "raw", "-U", "--image-opts",
-        "driver=vdi,file.filename=disk.vdi", "target.raw",
+        "convert",
+        "-n",
+        "--target-is-zero",
+        "-W",
+        "-S",
+        "1M",
+        "-O",
+        "raw",
+        "-U",
+        "--image-opts",
+        "driver=vdi,file.filename=disk.vdi",
+        "target.raw",
     ]);
     both.same_disk("target.raw");
     // It reads the human answer line by line, up to the first colon.
@@ -259,7 +275,17 @@ fn libvirt() {
     both.same(&["create", "-f", "vdi", "volume.vdi", "10240K"]);
     both.same(&["convert", "-f", "raw", "-O", "vdi", "disk.raw", "volume.vdi"]);
     both.same_disk("volume.vdi");
-    both.same(&["convert", "-f", "vdi", "-O", "raw", "-o", "preallocation=falloc", "disk.vdi", "volume.raw"]);
+    both.same(&[
+        "convert",
+        "-f",
+        "vdi",
+        "-O",
+        "raw",
+        "-o",
+        "preallocation=falloc",
+        "disk.vdi",
+        "volume.raw",
+    ]);
     both.same_disk("volume.raw");
     // It reads the help to learn what there is.
     let help = both.run(&["--help"]).0.out;
@@ -291,7 +317,8 @@ fn scripts_and_continuous_integration() {
     }
     // info F | awk '/file format:/ {print $3}' and the bytes of the virtual size.
     let awk = |ran: &Ran| {
-        let line = |start: &str| ran.out.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+        let line =
+            |start: &str| ran.out.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
         (line("file format:"), line("virtual size:"))
     };
     let (ours, theirs) = both.run(&["info", "disk.vdi"]);
@@ -309,7 +336,17 @@ fn a_format_without_a_driver_is_refused_by_name() {
     for line in [
         &["create", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", "over.qcow2"][..],
         &["convert", "-O", "qcow2", "disk.vdi", "out.qcow2"],
-        &["convert", "-f", "raw", "-O", "qcow2", "-o", "preallocation=falloc,compat=0.10", "disk.raw", "out.qcow2"],
+        &[
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            "preallocation=falloc,compat=0.10",
+            "disk.raw",
+            "out.qcow2",
+        ],
         &["convert", "-p", "-O", "qcow2", "disk.raw", "out.qcow2"],
     ] {
         let ran = both.ours.ours_with(line).fails(1);

@@ -65,16 +65,38 @@ fn on_a_terminal_pictures_have_colour_unless_no_color_says_otherwise() {
     assert!(full.unwrap().contains("\x1b[38;2;"));
     let plain = in_terminal(&folder, &[("NO_COLOR", "1")], "map --picture data.raw").unwrap();
     assert!(!plain.contains('\x1b') && plain.contains('█'), "{plain}");
-    let ascii = in_terminal(&folder, &[("NO_COLOR", "1"), ("LC_ALL", "C")], "map --picture data.raw");
+    let ascii =
+        in_terminal(&folder, &[("NO_COLOR", "1"), ("LC_ALL", "C")], "map --picture data.raw");
     assert!(ascii.unwrap().contains("####"));
     let bar = in_terminal(&folder, &[], "info data.raw").unwrap();
     assert!(bar.contains("allocation: [███"), "{bar}");
 }
 
 #[test]
+fn on_a_terminal_an_error_its_causes_and_its_hint_have_a_line_each() {
+    let folder = with_data(1);
+    folder.ours("create -q -f vdi x.vdi 1G").ok();
+    let mut image = fs::read(folder.file("x.vdi")).unwrap();
+    // The block size of the header.
+    image[0x178..0x17c].copy_from_slice(&3u32.to_le_bytes());
+    fs::write(folder.file("x.vdi"), image).unwrap();
+    let Some(shown) = in_terminal(&folder, &[("NO_COLOR", "1")], "info x.vdi") else { return };
+    let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    assert!(lines[0].starts_with("error: Could not open 'x.vdi': at 0x178: "), "{shown}");
+    assert!(lines[1].starts_with("caused by: "), "{shown}");
+    let piped = folder.ours("info x.vdi").fails(1).err;
+    let (message, cause) = (&lines[0]["error: ".len()..], &lines[1]["caused by: ".len()..]);
+    assert_eq!(piped, format!("block-img: {message}: {cause}\n"), "programs get one line");
+    let coloured = in_terminal(&folder, &[], "info -f nonsense data.raw").unwrap();
+    assert!(coloured.starts_with("\x1b[1;31merror:\x1b[0m Could not open"), "{coloured}");
+    assert!(coloured.contains("\r\ncode: driver-unknown"), "{coloured}");
+}
+
+#[test]
 fn on_a_terminal_a_long_copy_shows_rate_and_skipped_zeros() {
     let folder = Folder::new();
-    folder.raw("half.raw", 64 << 20, &[(0, noise(1, 3 << 20))]);
+    let content = [(0, noise(1, 1 << 20)), (60 << 20, noise(2, 3 << 20))];
+    folder.raw("half.raw", 64 << 20, &content);
     let line = "convert -r 2M -O raw half.raw out.raw";
     let Some(shown) = in_terminal(&folder, &[], line) else { return };
     for wanted in ["% [", "MiB of 64 MiB", "MiB/s", "of zeros skipped", " left"] {
@@ -171,9 +193,8 @@ fn a_file_that_may_not_be_read_or_made_is_told_by_name() {
     permit(&folder.file("secret.raw"), 0o000);
     let run = |line: &str| {
         // Root may read everything: somebody else asks.
-        let is_root = fs::metadata("/proc/self").is_ok_and(|own| {
-            std::os::unix::fs::MetadataExt::uid(&own) == 0
-        });
+        let is_root = fs::metadata("/proc/self")
+            .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
         match is_root {
             true => {
                 let mut args = vec!["--reuid=65534", "--clear-groups", PROGRAM];
@@ -223,7 +244,12 @@ fn what_is_not_there_or_no_file_is_told_by_name() {
 fn a_source_that_shrinks_under_the_copy_fails_it() {
     let folder = with_data(16);
     let (child, _) = slow_convert(&folder, "vdi");
-    fs::OpenOptions::new().write(true).open(folder.file("data.raw")).unwrap().set_len(1 << 20).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(folder.file("data.raw"))
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
     let (status, err) = ended(child);
     assert_eq!(status, 1, "{err}");
     assert!(err.contains("data.raw"), "{err}");

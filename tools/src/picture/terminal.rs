@@ -40,8 +40,10 @@ impl Terminal {
     /// How many cells the picture has in a row, and how many rows at most.
     pub fn grid(&self) -> (usize, usize) {
         let free = self.width.saturating_sub(LABEL + 1).clamp(NARROWEST, WIDEST);
-        // A multiple of eight keeps the numbers on the left short.
-        (free / 8 * 8, if self.has_colour() { ROWS * 2 } else { ROWS })
+        // One or three times a power of two: the offsets on the left are round.
+        let power = 1 << free.ilog2();
+        let columns = if free >= power / 2 * 3 { power / 2 * 3 } else { power };
+        (columns, if self.has_colour() { ROWS * 2 } else { ROWS })
     }
 
     /// The picture, its rows labelled with the offset they begin at, and what the colours mean.
