@@ -63,7 +63,7 @@ pub(super) async fn sparse(cx: &mut Examination<'_>) -> Result<()> {
     let start = sector.saturating_mul(512);
     let declared = cx.input.u64_le(0x24).unwrap_or(0).saturating_mul(512);
     // Some programs read 20 sectors whatever the header says.
-    let taken = cx.need_some(start, declared.max(20 * 512).min(LONGEST_TEXT)).await?;
+    let taken = cx.need_some(start, declared.clamp(20 * 512, LONGEST_TEXT)).await?;
     let bytes = cx.input.prefix(start, usize::try_from(taken).unwrap_or(0)).to_vec();
     let inside = bytes.get(..usize::try_from(declared).unwrap_or(usize::MAX)).unwrap_or(&bytes);
     let overhead = cx.input.u64_le(0x40).unwrap_or(0).saturating_mul(512);

@@ -47,7 +47,7 @@ fn viso(input: &ProbeInput) -> Probe {
 }
 
 /// The name of the root element, if the text is XML: of what was read, and without any expansion.
-fn xml_root<'a>(input: &'a ProbeInput) -> Option<(usize, &'a [u8], &'a [u8])> {
+fn xml_root(input: &ProbeInput) -> Option<(usize, &[u8], &[u8])> {
     let text = input.prefix(0, WINDOW);
     let mut rest = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     for _ in 0..64 {
