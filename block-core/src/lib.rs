@@ -15,6 +15,7 @@ mod driver;
 pub mod engine;
 mod error;
 mod extent;
+pub mod filter;
 mod guard;
 pub mod inspect;
 mod mem;
