@@ -252,7 +252,8 @@ impl BlockDevice for RawDevice {
     }
 
     async fn map(&self, range: Range<u64>) -> Result<MappedRuns> {
-        self.bytes(0, 0)?;
+        let first = range.start / SECTOR_SIZE;
+        self.bytes(first, range.end.div_ceil(SECTOR_SIZE).saturating_sub(first))?;
         let end = range.end.min(self.size());
         let stored = self.stored().clamp(range.start.min(end), end);
         let place =
@@ -298,15 +299,10 @@ impl BlockDevice for RawDevice {
             self.stored.fetch_min(size, Ordering::AcqRel);
         }
         if let Err(error) = self.storage.set_len(end).await {
-            self.size.store(before, Ordering::Release);
-            self.stored.store(
-                self.storage
-                    .len()
-                    .await
-                    .map_or(0, |len| len.saturating_sub(self.start))
-                    .min(before),
-                Ordering::Release,
-            );
+            // It may have been cut or extended all the same: the storage knows.
+            let len = self.storage.len().await.map_or(before, |len| len.saturating_sub(self.start));
+            self.stored.store(len, Ordering::Release);
+            self.size.store(whole_sectors(len)?, Ordering::Release);
             return Err(error);
         }
         self.stored.store(size, Ordering::Release);

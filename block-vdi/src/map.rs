@@ -1,6 +1,6 @@
 //! The block map: in which slot of the file each block of the disk is stored.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -26,6 +26,8 @@ pub(crate) struct VdiMap {
     shape: RwLock<Shape>,
     /// The first sector as it is on disk; whoever holds it may write it.
     head: Mutex<Head>,
+    /// A write of the first sector was begun and is not known to have landed or not.
+    head_in_doubt: AtomicBool,
     /// The content has a new identity on disk since the image was opened.
     marked: Mutex<bool>,
     /// Slots that lie wholly inside the file, as far as is known: a lookup below needs no further check.
@@ -60,6 +62,7 @@ impl VdiMap {
             lineage,
             shape: RwLock::new(shape),
             head: Mutex::new(head),
+            head_in_doubt: AtomicBool::new(false),
             marked: Mutex::new(false),
             sound_slots,
         }
@@ -79,7 +82,9 @@ impl VdiMap {
         let file_len = self.storage.len().await?;
         change(&mut new, &self.shape().header)?;
         let header = Header::parse(new.bytes(), file_len)?;
+        self.head_in_doubt.store(true, Ordering::Release);
         self.storage.write_at(0, new.for_disk(&header)).await?;
+        self.head_in_doubt.store(false, Ordering::Release);
         *head = new;
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
         let places = |header: &Header| (header.map_offset, header.blocks, header.virtual_size);
@@ -280,7 +285,8 @@ impl BlockMapper for VdiMap {
 
     async fn prepare(&self, changes: &[Change], slots_end: u64) -> Result<()> {
         let allocated = self.shape().header.allocated.max(slots_end);
-        if changes.is_empty() && allocated == self.shape().header.allocated {
+        let is_known = !self.head_in_doubt.load(Ordering::Acquire);
+        if is_known && changes.is_empty() && allocated == self.shape().header.allocated {
             return Ok(());
         }
         self.rewrite_head(|head, header| {

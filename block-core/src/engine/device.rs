@@ -17,6 +17,9 @@ use crate::{
 impl<M: BlockMapper> BlockDevice for Mapped<M> {
     fn info(&self) -> ImageInfo {
         let mut info = self.mapper.info();
+        if self.layout().is_fixed {
+            info.caps -= DeviceCaps::COMPACT | DeviceCaps::MAKE_EMPTY;
+        }
         if self.access == Access::Read {
             info.caps &= DeviceCaps::MAP | DeviceCaps::SPARSE;
         }

@@ -1,5 +1,7 @@
 //! Flushing: pending entries become durable, behind the barriers that make that safe.
 
+use std::sync::atomic::Ordering;
+
 use super::slots::SlotSet;
 use super::{BlockMapper, Mapped, Slot};
 use crate::{Error, ErrorKind, Result};
@@ -8,11 +10,15 @@ impl<M: BlockMapper> Mapped<M> {
     /// Makes everything acknowledged so far durable.
     pub(super) async fn publish(&self) -> Result<()> {
         let _turn = self.publishing.lock().await;
+        let unsure = self.unsure.load(Ordering::Acquire);
+        if unsure {
+            self.scan_slots().await?;
+        }
         // Limbo before entries: a slot enters limbo after the entry that gives it up is pending, so
         // every slot seen here belongs to an entry that is in the snapshot or durable.
         let limbo = self.slots.limbo();
         let changes = self.pending.snapshot();
-        if changes.is_empty() && limbo.is_empty() {
+        if changes.is_empty() && limbo.is_empty() && !unsure {
             return self.storage.flush().await;
         }
         self.mapper.prepare(&changes, self.slots.end()).await?;
@@ -21,6 +27,9 @@ impl<M: BlockMapper> Mapped<M> {
         self.mapper.publish(&changes).await?;
         self.storage.flush().await?;
         self.pending.settle(&changes);
+        if unsure {
+            self.unsure.store(false, Ordering::Release);
+        }
         self.reclaim(limbo).await
     }
 

@@ -157,6 +157,10 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
     /// Switches to another virtual size, in one step that a power cut cannot tear. The engine has
     /// vacated the slots of the plan, freed all blocks past the new end, and flushed.
     /// Slots may be renumbered by `vacate_slots`: slot `n` is `n - vacate_slots` afterwards.
+    ///
+    /// When this fails or is dropped, [`layout`](Self::layout) and the entries say what the mapper goes by
+    /// from here on, and the next [`prepare`](Self::prepare) makes the disk say the same, also when it has
+    /// no changes to prepare: the step that failed may have landed.
     async fn resize(
         &self,
         size: u64,

@@ -71,6 +71,9 @@ pub struct Mapped<M> {
     publishing: tokio::sync::Mutex<()>,
     /// Something was written since the image was opened.
     touched: AtomicBool,
+    /// The format was switching to another size when something went wrong: which slots are in use, and
+    /// what the disk holds of the switch, has to be settled before more is done.
+    unsure: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -93,6 +96,7 @@ impl<M: BlockMapper> Mapped<M> {
             slots: Slots::default(),
             publishing: tokio::sync::Mutex::new(()),
             touched: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             mapper,
         }))

@@ -1,6 +1,7 @@
 //! Another size for the disk: the engine moves data out of the way, the format switches in one step.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use super::read::length;
 use super::write::place_in;
@@ -9,6 +10,21 @@ use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, Ze
 
 /// Bytes that closing an image moves at most; what more there is to gain is for a compaction.
 const MOVED_AT_CLOSE: u64 = 1 << 30;
+
+/// The format switches to another size. However that ends, done, failed or given up, the engine goes by
+/// what the mapper says then, and the next publication makes the disk say the same.
+struct Switch<'e, M: BlockMapper>(&'e Mapped<M>);
+
+impl<M: BlockMapper> Drop for Switch<'_, M> {
+    fn drop(&mut self) {
+        let engine = self.0;
+        if let Err(error) = engine.refresh_layout() {
+            tracing::error!("the image has a layout that makes no sense: {error}");
+        }
+        engine.slots.restart();
+        engine.unsure.store(true, Ordering::Release);
+    }
+}
 
 impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn change_size(&self, size: u64, preallocation: Preallocation) -> Result<()> {
@@ -45,11 +61,10 @@ impl<M: BlockMapper> Mapped<M> {
             self.close_gaps().await?;
         }
         self.storage.flush().await?;
+        let switch = Switch(self);
         self.mapper.resize(size, plan, self.slots.end(), preallocation).await?;
-        self.refresh_layout()?;
-        self.slots.restart();
-        self.scan_slots().await?;
-        self.storage.flush().await
+        drop(switch);
+        self.publish().await
     }
 
     /// What a former writer left in the last block behind the end of the disk must not come to light.

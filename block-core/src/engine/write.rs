@@ -42,7 +42,7 @@ impl<M: BlockMapper> Mapped<M> {
     /// What every change goes through first: the map is scanned once, so that nothing is ever written
     /// into a slot that two blocks share.
     pub(super) async fn start_writing(&self) -> Result<()> {
-        if !self.touched.load(Ordering::Acquire) {
+        if self.unsure.load(Ordering::Acquire) || !self.touched.load(Ordering::Acquire) {
             self.scan_slots().await?;
             self.mapper.start_writing().await?;
             self.touched.store(true, Ordering::Release);
