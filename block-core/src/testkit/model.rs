@@ -129,7 +129,9 @@ impl Model {
         }
         self.cells.resize(sectors as usize, ZERO);
         self.others.retain(|sector, _| *sector < sectors);
-        self.other_sizes.clear();
+        // A size that was in doubt is what the disk says it is; a failed attempt to make it larger may
+        // still come to light when it is opened again.
+        self.other_sizes.retain(|other| *other > sectors);
         self.verify(0, bytes)?;
         for sector in std::mem::take(&mut self.others).into_keys() {
             let at = sector as usize * SECTOR;
@@ -139,6 +141,11 @@ impl Model {
             };
         }
         Ok(())
+    }
+
+    /// The disk was opened again: its size is no longer in doubt.
+    pub fn size_is_known(&mut self) {
+        self.other_sizes.clear();
     }
 
     fn verify_one(&self, sector: u64, bytes: &[u8]) -> Result<(), String> {
@@ -190,6 +197,25 @@ impl Ledger {
         self.entries.push(entry);
     }
 
+    /// The process died: what no flush had covered may be lost, whatever is flushed later.
+    pub fn forsake(&mut self) {
+        let flushed = self.flushed_by(u64::MAX);
+        for entry in &mut self.entries {
+            let kept = |end| end < flushed || entry.op.makes_durable();
+            entry.end = entry.end.filter(|end| kept(*end));
+        }
+    }
+
+    /// The beginning of the last flush that was done at `moment`.
+    fn flushed_by(&self, moment: u64) -> u64 {
+        self.entries
+            .iter()
+            .filter(|entry| entry.op.flushes() && entry.end.is_some_and(|end| end <= moment))
+            .map(|flush| flush.start)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// When something became durable: the ends of flushes and of FUA writes.
     pub fn promises(&self) -> Vec<u64> {
         self.entries.iter().filter(|e| e.op.makes_durable()).filter_map(|e| e.end).collect()
@@ -197,13 +223,7 @@ impl Ledger {
 
     /// What the guest may find when the power is cut at `moment`.
     pub fn at(&self, moment: u64) -> Model {
-        let flushed = self
-            .entries
-            .iter()
-            .filter(|entry| entry.op.flushes() && entry.end.is_some_and(|end| end <= moment))
-            .map(|flush| flush.start)
-            .max()
-            .unwrap_or(0);
+        let flushed = self.flushed_by(moment);
         let mut model = Model::new(self.initial.clone());
         for entry in self.entries.iter().filter(|entry| entry.start <= moment) {
             let durable = entry

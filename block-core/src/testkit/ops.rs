@@ -221,7 +221,11 @@ impl Ground {
 
     /// A request.
     pub fn op(&self, rng: &mut Rng) -> Op {
-        let (sector, count) = self.range(rng);
+        let range = self.range(rng);
+        self.op_at(rng, range)
+    }
+
+    fn op_at(&self, rng: &mut Rng, (sector, count): (u64, u64)) -> Op {
         match rng.within(0..32) {
             0..=4 => Op::Read { sector, count },
             5..=15 => Op::Write { sector, count, fua: rng.one_in(12) },
@@ -238,14 +242,21 @@ impl Ground {
         }
     }
 
-    /// `count` requests that the image can be asked, each on the disk as the ones before left it.
+    /// `count` requests that the image can be asked, each on the disk as the ones before left it. Every
+    /// third goes where an earlier one went.
     pub fn ops(mut self, rng: &mut Rng, count: usize) -> Vec<Op> {
         let mut ops = Vec::new();
+        let mut ranges = Vec::new();
         while ops.len() < count {
-            let op = self.op(rng);
-            if !op.possible(self.caps, self.sectors) {
+            let range = match rng.one_in(3) && !ranges.is_empty() {
+                true => ranges[rng.index(ranges.len())],
+                false => self.range(rng),
+            };
+            let op = self.op_at(rng, range);
+            if !op.possible(self.caps, self.sectors) || !op.fits(self.sectors) {
                 continue;
             }
+            ranges.push(range);
             if let Op::Resize(sectors) = op {
                 self.sectors = sectors;
             }

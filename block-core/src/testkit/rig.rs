@@ -99,6 +99,11 @@ impl Subject {
         self.invariant.map_or(Ok(()), |invariant| invariant(top))
     }
 
+    /// The create options it was given.
+    pub(super) fn options(&self) -> &[(String, String)] {
+        &self.create
+    }
+
     fn create_options(&self) -> Result<Options> {
         let mut options = Options::new();
         for (name, value) in &self.create {
@@ -201,9 +206,9 @@ impl Golden {
         Model::new(self.content.clone())
     }
 
-    /// The unit tests aim at: the block, or 64 KiB for formats without.
+    /// The unit tests aim at: the block, or 64 KiB for formats without; a third of the disk at most.
     pub fn unit(&self) -> u64 {
-        self.block_sectors.unwrap_or(128)
+        self.block_sectors.unwrap_or(128).min(self.sectors / 3).max(1)
     }
 }
 

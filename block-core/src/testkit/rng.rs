@@ -13,7 +13,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
@@ -21,7 +21,7 @@ impl Rng {
     /// A number in `range`; its start when the range is empty.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
         let span = range.end.saturating_sub(range.start);
-        if span == 0 { range.start } else { range.start + self.next() % span }
+        if span == 0 { range.start } else { range.start + self.roll() % span }
     }
 
     /// An index below `len`, which is not 0.
@@ -36,7 +36,7 @@ impl Rng {
 
     /// A generator for a part of the work, independent of how much this one is used later.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.roll())
     }
 }
 

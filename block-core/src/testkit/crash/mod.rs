@@ -75,6 +75,13 @@ impl World {
         inner.clock
     }
 
+    /// How many requests changed one of the first `disks` disks.
+    pub fn written(&self, disks: usize) -> usize {
+        let inner = self.inner();
+        let events = inner.disks.iter().take(disks).flat_map(|disk| &disk.events);
+        events.filter(|event| !matches!(event.what, What::Flush)).count()
+    }
+
     /// What happened so far, to be played again with the power cut at any moment.
     pub fn replay(&self) -> Replay {
         Replay::new(self.inner().disks.clone())

@@ -94,6 +94,14 @@ pub struct CrashState {
     pub disks: Vec<(String, Image)>,
     /// Which choices make this state: enough to find it again.
     pub choice: Choice,
+    partial: bool,
+}
+
+impl CrashState {
+    /// Whether some of what was on its way landed, and some did not.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
 }
 
 /// The choices that make a crash state.
@@ -165,7 +173,10 @@ impl Enumeration {
             .iter()
             .map(|disk| (disk.uri.clone(), self.disk(disk, &mut digits, &mut rng)))
             .collect();
-        CrashState { disks, choice: choice.clone() }
+        let newest = choice.0.iter().zip(&self.radix).filter(|(digit, n)| **digit + 1 == **n);
+        let all = newest.count() == self.radix.len();
+        let partial = !all && choice.0.iter().any(|digit| *digit != 0);
+        CrashState { disks, choice: choice.clone(), partial }
     }
 
     fn disk(
@@ -234,7 +245,7 @@ impl DiskAtCut {
         if garbage && len > image.len() {
             let mut at = image.len();
             while at < len {
-                image.write(at, &rng.next().to_le_bytes()[..8.min((len - at) as usize)]);
+                image.write(at, &rng.roll().to_le_bytes()[..8.min((len - at) as usize)]);
                 at += 8;
             }
         }

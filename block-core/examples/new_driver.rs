@@ -1,0 +1,316 @@
+//! A whole read/write disk-image format of one's own: probing, creating, opening, checking.
+//!
+//! `cargo run -p block-core --example new_driver` makes an image, recognises it and writes to it;
+//! `cargo test -p block-core --example new_driver` runs the conformance suite on the format.
+//!
+//! A "toy" image: the header in the first 24 bytes, a table of `u32` at 4096 (0: never written, 1: zeros,
+//! n + 2: block stored in slot n), then the slots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use block_core::engine::{
+    BlockMapper, Change, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+};
+use block_core::probe::{Probe, ProbeInput};
+use block_core::{
+    Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor,
+    DeviceCaps, Error, ErrorKind, Finding, ImageInfo, Measure, OpenContext, OptionKind, OptionSpec,
+    Options, Preallocation, Result, Severity, Storage,
+};
+
+const MAGIC: &[u8; 8] = b"TOYDISK\0";
+const TABLE: u64 = 4096;
+
+/// The format.
+#[derive(Debug)]
+struct Toy;
+
+/// The map of one opened image.
+#[derive(Debug)]
+struct ToyMap {
+    storage: Arc<dyn Storage>,
+    table: PagedTable,
+    layout: Layout,
+    /// The file is at least this long: slots below it can be read.
+    len: AtomicU64,
+}
+
+static DESCRIPTOR: Descriptor = Descriptor {
+    name: "toy",
+    long_name: "the format of the example",
+    extensions: &["toy"],
+    can_create: true,
+    can_check: true,
+    can_repair: false,
+    has_parents: false,
+    open_options: &[],
+    create_options: &[OptionSpec {
+        name: "block_size",
+        kind: OptionKind::Size { min: 512, max: 1 << 26 },
+        default: Some("65536"),
+        help: "Bytes in a block, a power of two",
+    }],
+    amend_options: &[],
+};
+
+fn unsupported() -> Error {
+    Error::new(ErrorKind::Unsupported, "toy images stay as they are")
+}
+
+fn layout(virtual_size: u64, block_size: u64) -> Result<Layout> {
+    let sound = block_size.is_power_of_two()
+        && (512..=1 << 26).contains(&block_size)
+        && virtual_size.is_multiple_of(512)
+        && virtual_size / block_size < 1 << 30;
+    if !sound {
+        let text = format!("{virtual_size} bytes in blocks of {block_size}: no toy image has that");
+        return Err(Error::new(ErrorKind::Unsupported, text).at(8));
+    }
+    let slot_limit = virtual_size.div_ceil(block_size);
+    let slots_start = TABLE + (4 * slot_limit).next_multiple_of(4096);
+    let (stride, lead) = (block_size, 0);
+    let (has_zero_slots, is_fixed) = (true, false);
+    Ok(Layout {
+        virtual_size,
+        block_size,
+        slots_start,
+        stride,
+        lead,
+        slot_limit,
+        has_zero_slots,
+        is_fixed,
+    })
+}
+
+impl ToyMap {
+    async fn open(storage: Arc<dyn Storage>) -> Result<Self> {
+        let mut header = [0; 24];
+        storage.read_at(0, &mut header).await?;
+        if !header.starts_with(MAGIC) {
+            return Err(Error::new(ErrorKind::Unrecognised, "no toy image: the magic is missing"));
+        }
+        let number = |at: usize| header[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+        let layout = layout(number(8), number(16))?;
+        let len = storage.len().await?;
+        if len < layout.slots_start {
+            let text = format!("the table ends at {:#x}, the file at {len:#x}", layout.slots_start);
+            return Err(Error::new(ErrorKind::Corrupt, text).at(TABLE));
+        }
+        let table = PagedTable::new(
+            Arc::clone(&storage),
+            TABLE,
+            layout.slot_limit,
+            PagedTable::DEFAULT_CACHE,
+        );
+        Ok(Self { storage, table, layout, len: AtomicU64::new(len) })
+    }
+
+    /// What an entry means; `None` when it points where the file is not known to reach.
+    fn decode(&self, entry: u32) -> Option<Slot> {
+        match entry {
+            0 => Some(Slot::Free),
+            1 => Some(Slot::Zero),
+            n => {
+                let slot = u64::from(n - 2);
+                let end = self.layout.slot_start(slot + 1)?;
+                let fits = slot < self.layout.slot_limit && end <= self.len.load(Ordering::Acquire);
+                fits.then_some(Slot::Data(slot))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl BlockMapper for ToyMap {
+    fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    fn info(&self) -> ImageInfo {
+        let caps = DeviceCaps::WRITE
+            | DeviceCaps::SPARSE
+            | DeviceCaps::COMPACT
+            | DeviceCaps::MAKE_EMPTY
+            | DeviceCaps::MAP;
+        let mut info = ImageInfo::new("toy", self.layout.virtual_size, caps);
+        info.block_size = Some(self.layout.block_size);
+        info
+    }
+
+    fn slot(&self, block: u64) -> Option<Slot> {
+        self.decode(self.table.get(block)?)
+    }
+
+    async fn load(&self, block: u64) -> Result<Slot> {
+        let entry = self.table.load(block).await?;
+        self.len.store(self.storage.len().await?, Ordering::Release);
+        self.decode(entry).ok_or_else(|| {
+            let text = format!("block {block} is stored behind the end of the file: entry {entry}");
+            Error::new(ErrorKind::Corrupt, text).at(self.table.place(block))
+        })
+    }
+
+    async fn run(&self, block: u64, _limit: u64) -> Result<SlotRun> {
+        Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
+    }
+
+    async fn start_writing(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _changes: &[Change], _slots_end: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn publish(&self, changes: &[Change]) -> Result<()> {
+        let entry = |slot| match slot {
+            Slot::Free => 0,
+            Slot::Zero => 1,
+            Slot::Data(n) => n as u32 + 2,
+        };
+        let entries: Vec<_> = changes.iter().map(|c| (c.block, entry(c.slot))).collect();
+        self.table.write(&entries).await
+    }
+
+    async fn settle(&self, _slots_end: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn plan_resize(&self, _size: u64, _slots_end: u64) -> Result<ResizePlan> {
+        Err(unsupported())
+    }
+
+    async fn resize(&self, _: u64, _: ResizePlan, _: u64, _: Preallocation) -> Result<()> {
+        Err(unsupported())
+    }
+
+    async fn amend(&self, _options: &Options) -> Result<()> {
+        Err(unsupported())
+    }
+
+    async fn close(&self, _slots_end: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BlockDriver for Toy {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
+
+    fn probe(&self, input: &ProbeInput) -> Probe {
+        let number = |at| input.u64_le(at);
+        let layout = number(8).zip(number(16)).and_then(|(size, block)| layout(size, block).ok());
+        Probe::of("toy", input)
+            .signature(0, MAGIC)
+            .structure("size and block size", (8, 16), "sound numbers", layout.is_some())
+            .structure(
+                "table",
+                (16, 8),
+                "a table inside the file",
+                layout.is_some_and(|layout| layout.slots_start <= input.len()),
+            )
+            .done()
+    }
+
+    async fn open(
+        &self,
+        storage: Arc<dyn Storage>,
+        _options: &Options,
+        access: Access,
+        _cx: &OpenContext,
+    ) -> Result<Arc<dyn BlockDevice>> {
+        Ok(Mapped::open(Arc::new(ToyMap::open(storage).await?), access, None)?)
+    }
+
+    async fn create(
+        &self,
+        storage: Arc<dyn Storage>,
+        request: &CreateRequest,
+        _cx: &OpenContext,
+    ) -> Result<()> {
+        let block_size = request.options.number("block_size").unwrap_or(1 << 16);
+        let size = request.size.next_multiple_of(512);
+        let layout = layout(size, block_size)?;
+        // The header last: until it is there, this is no toy image.
+        storage.set_len(0).await?;
+        storage.flush().await?;
+        storage.set_len(layout.slots_start).await?;
+        storage.flush().await?;
+        let header = [&MAGIC[..], &size.to_le_bytes(), &block_size.to_le_bytes()].concat();
+        storage.write_at(0, &header).await?;
+        storage.flush().await
+    }
+
+    async fn check(
+        &self,
+        storage: Arc<dyn Storage>,
+        _mode: CheckMode,
+        _cx: &OpenContext,
+    ) -> Result<CheckReport> {
+        let map = ToyMap::open(storage).await?;
+        let mut report = CheckReport::default();
+        let mut used = vec![false; map.layout.slot_limit as usize];
+        for block in 0..map.layout.slot_limit {
+            let slot = map.load(block).await;
+            let (code, message) = match slot {
+                Ok(Slot::Data(slot)) if std::mem::replace(&mut used[slot as usize], true) => {
+                    ("toy.table.shared", format!("slot {slot} has two owners, one is {block}"))
+                }
+                Ok(_) => continue,
+                Err(error) => ("toy.table.entry", error.to_string()),
+            };
+            let (severity, offset) = (Severity::Corruption, Some(map.table.place(block)));
+            let (block, repair, fixed) = (Some(block), None, false);
+            report.push(Finding { code, severity, message, offset, block, repair, fixed });
+        }
+        Ok(report)
+    }
+
+    fn measure(
+        &self,
+        size: u64,
+        options: &Options,
+        data_blocks: &(dyn Fn(u64) -> u64 + Sync),
+    ) -> Result<Measure> {
+        let layout = layout(size, options.number("block_size").unwrap_or(1 << 16))?;
+        let with = |blocks: u64| layout.slots_start + blocks * layout.block_size;
+        let required = with(data_blocks(layout.block_size));
+        Ok(Measure { required, fully_allocated: with(layout.slot_limit) })
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    use block_core::{MemStorage, OpenRequest, Registry, WriteFlags};
+
+    let mut registry = Registry::new();
+    registry.register(Arc::new(Toy));
+    let registry = Arc::new(registry);
+    let storage: Arc<dyn Storage> = MemStorage::named("example.toy");
+    let cx = OpenContext::new(Arc::clone(&registry));
+    Toy.create(Arc::clone(&storage), &CreateRequest::new(10 << 20), &cx).await?;
+
+    println!("{}", registry.probe(&*storage).await?.explain());
+    let request = OpenRequest::new("example.toy", Access::ReadWrite);
+    let disk = registry.open_on(Arc::clone(&storage), &request).await?;
+    disk.write_at(3_000_000, b"any byte range", WriteFlags::empty()).await?;
+    let mut back = [0; 14];
+    disk.read_at(3_000_000, &mut back).await?;
+    println!("{:?} at 3000000 of {} bytes", String::from_utf8_lossy(&back), disk.size());
+    disk.close().await?;
+    println!("the file has {} bytes", storage.len().await?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    block_core::testkit::conformance!(super::Toy);
+}

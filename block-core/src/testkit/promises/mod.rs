@@ -1,0 +1,84 @@
+//! The promises, one function each.
+
+mod stage;
+
+mod caps;
+mod crashes;
+mod creating;
+mod drops;
+mod extents;
+mod faults;
+mod opening;
+mod random;
+mod ranges;
+mod short;
+mod threads;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use caps::{caps, read_only};
+pub use crashes::{cut_everywhere, power_cuts};
+pub use creating::creating;
+pub use drops::every_drop;
+pub use extents::extents;
+pub use faults::every_fault;
+pub use opening::{damaged_images, reopening};
+pub use random::random_requests;
+pub use ranges::ranges;
+pub use short::short_histories;
+pub use threads::threads;
+
+use super::ops::Op;
+use super::report::Violation;
+use super::rig::Subject;
+
+/// How hard to look.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Where random numbers begin.
+    pub seed: u64,
+    /// Random histories to play.
+    pub histories: u64,
+    /// Requests in each.
+    pub requests: usize,
+    /// States to examine of each power cut, at most.
+    pub states: usize,
+}
+
+impl Default for Effort {
+    /// What a unit test can afford.
+    fn default() -> Self {
+        Self { seed: 0x5EED, histories: 20, requests: 24, states: 24 }
+    }
+}
+
+/// A report of what went wrong.
+fn broken(
+    promise: &'static str,
+    subject: &Subject,
+    seed: u64,
+    ops: &[Op],
+    what: impl Into<String>,
+    circumstance: Option<String>,
+) -> Box<Violation> {
+    Box::new(Violation {
+        promise,
+        subject: subject.name.clone(),
+        what: what.into(),
+        seed,
+        ops: ops.to_vec(),
+        circumstance,
+    })
+}
+
+/// Runs a history; a panic of the code under test is a finding like any other.
+fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(format!("panic: {text}"))
+    })
+}
