@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes each deliberate mistake of this directory in turn and demands that the test it names fails.
+# Usage: run.sh [number…]   CARGO=… chooses another cargo. The tree must have no uncommitted changes.
+set -u
+cd "$(git rev-parse --show-toplevel)" || exit 2
+here=block-core/mutations
+cargo=${CARGO:-cargo}
+log=$(mktemp)
+applied=
+undo() { [ -n "$applied" ] && git apply -R "$applied"; applied=; }
+trap 'undo; rm -f "$log"' EXIT
+trap 'exit 3' INT TERM
+git diff --quiet || { echo "the tree has uncommitted changes" >&2; exit 2; }
+
+missed=0 caught=0
+for patch in "$here"/*.patch; do
+    name=$(basename "$patch" .patch)
+    if [ $# -gt 0 ] && ! printf '%s\n' "$@" | grep -qx "${name%%-*}"; then continue; fi
+    test=$(sed -n 's/^Test: //p' "$patch")
+    if ! git apply "$patch"; then
+        echo "STALE     $name: the patch does not apply"; missed=$((missed + 1)); continue
+    fi
+    applied=$patch
+    # shellcheck disable=SC2086
+    $cargo test $test >"$log" 2>&1
+    undo
+    if grep -q '^test result: FAILED' "$log"; then
+        echo "caught    $name"; caught=$((caught + 1))
+    elif grep -q '^test result: ok' "$log"; then
+        echo "SURVIVED  $name: '$test' passes"; missed=$((missed + 1))
+    else
+        echo "NO TEST   $name:"; tail -5 "$log"; missed=$((missed + 1))
+    fi
+done
+echo "$caught mistakes caught, $missed missed"
+[ "$missed" -eq 0 ] && [ "$caught" -gt 0 ]
