@@ -238,7 +238,7 @@ async fn random_chains_agree_with_a_model() {
                 let range = at as usize..(at + len) as usize;
                 match rng.index(6) {
                     0..3 => {
-                        let value = rng.next() as u8;
+                        let value = rng.roll() as u8;
                         let bytes = vec![value; len as usize];
                         disk.write_at(at, &bytes, WriteFlags::empty()).await.unwrap();
                         model[range].fill(value);

@@ -63,7 +63,7 @@ fn patterned(size: u64, rng: &mut Rng) -> Vec<u8> {
     let mut bytes = vec![0; size as usize];
     for chunk in bytes.chunks_mut(64 << 10) {
         if !rng.one_in(3) {
-            let (value, step) = (rng.next() as u8, rng.next() as u8);
+            let (value, step) = (rng.roll() as u8, rng.roll() as u8);
             chunk
                 .iter_mut()
                 .enumerate()
@@ -189,7 +189,7 @@ async fn an_image_written_by_turns_agrees_with_a_model() {
             for _ in 0..12 {
                 let at = rng.within(0..size / 512) * 512;
                 let len = rng.within(1..((size - at) / 512).min(3000) + 1) * 512;
-                let value = rng.next() as u8 | 1;
+                let value = rng.roll() as u8 | 1;
                 let zeros = rng.one_in(4);
                 model[at as usize..(at + len) as usize].fill(if zeros { 0 } else { value });
                 commands.push((at, len, (!zeros).then_some(value)));

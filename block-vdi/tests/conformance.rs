@@ -1,0 +1,51 @@
+//! VDI images keep the promises of every driver: base, static, child, and a chain of three.
+
+use block_core::testkit::{Image, Subject, conformance};
+use block_vdi::VdiDriver;
+
+fn base() -> Subject {
+    Subject::of(VdiDriver).named("VDI base").option("block_size", "128k").invariant(counter_leads)
+}
+
+fn fixed() -> Subject {
+    base().named("VDI static").option("static", "on")
+}
+
+fn early() -> Subject {
+    base().named("VDI laid out as QEMU does").option("layout", "qemu")
+}
+
+fn child() -> Subject {
+    base().named("VDI child").with_parents(1)
+}
+
+fn chain() -> Subject {
+    base().named("VDI chain of three").with_parents(2)
+}
+
+/// Other writers allocate at `blocks_allocated` without a look at the map: a live block at or behind that
+/// number is theirs to overwrite.
+fn counter_leads(image: &Image) -> Result<(), String> {
+    let word = |at: u64| {
+        let mut bytes = [0; 4];
+        image.read(at, &mut bytes);
+        u64::from(u32::from_le_bytes(bytes))
+    };
+    let (map, blocks, allocated) = (word(0x154), word(0x180), word(0x184));
+    if allocated > blocks {
+        return Err(format!("{allocated} blocks allocated of {blocks}"));
+    }
+    match (0..blocks).find(|n| (allocated..0xFFFF_FFFE).contains(&word(map + 4 * n))) {
+        Some(n) => Err(format!(
+            "block {n} is stored in slot {}, and the header's next free slot is {allocated}",
+            word(map + 4 * n)
+        )),
+        None => Ok(()),
+    }
+}
+
+conformance!(vdi_base: base());
+conformance!(vdi_static: fixed());
+conformance!(vdi_early: early());
+conformance!(vdi_child: child());
+conformance!(vdi_chain: chain());
