@@ -13,7 +13,7 @@ use crate::run::run;
 /// A VDI image with blocks of 1 MiB, the only ones that every tool reads, changed as `seed` says.
 pub fn changed_image(seed: u64) -> Vec<u8> {
     let mut rng = Rng::new(seed);
-    let bytes: Vec<u8> = (0..64).flat_map(|_| rng.next().to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..64).flat_map(|_| rng.roll().to_le_bytes()).collect();
     let mut u = Unstructured::new(&bytes);
     run(async {
         let file = sound_image(&mut u, &["1M"]).await;
