@@ -55,7 +55,7 @@ fn is_finding_code(word: &str) -> bool {
     let parts: Vec<&str> = word.split('.').collect();
     let plain =
         |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-    parts.len() == 3 && parts.iter().all(|part| plain(part)) && ["vdi", "raw"].contains(&parts[0])
+    parts.len() == 3 && parts.iter().all(plain) && ["vdi", "raw"].contains(&parts[0])
 }
 
 #[test]
