@@ -38,6 +38,11 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "Run 'check' to see what is wrong and 'check -r all' to repair it, then write.",
     ),
     on(
+        "raw-guard",
+        "the format was guessed to be raw, and the write would make the file look like another format",
+        "A guest that writes an image header to its disk could otherwise choose what the next program opens. Where the disk is raw, say so with '-f raw'.",
+    ),
+    on(
         "vdi.map.duplicate",
         "two blocks of the disk are stored at one place of the file",
         "A write to one changes the other. 'check -r all' gives each a copy of its own; which of the two guests' views is the right one, only the guest can say.",
