@@ -1,7 +1,8 @@
 //! Naming a file: the same whatever the order and the name, and never two answers at once.
 
 use block_core::probe::{
-    Band, Decision, ProbeInput, ProbeReport, RelationKind, decide, limits, recognise, recognisers,
+    Band, Decision, Kind, ProbeInput, ProbeReport, RelationKind, decide, limits, recognise,
+    recognisers,
 };
 use block_core::{MemStorage, Registry};
 
@@ -29,6 +30,11 @@ fn agrees_with_itself(input: &ProbeInput, report: &ProbeReport) {
         .relations
         .iter()
         .any(|r| matches!(r.kind, RelationKind::Ambiguous | RelationKind::NestedContainer));
+    // Two containers in one file are two disks, whatever else is said of them.
+    let containers = claims.iter().filter(|claim| claim.kind == Kind::Container).count();
+    if containers > 1 {
+        assert_eq!(report.decision, Decision::Ambiguous, "{containers} containers: {report:?}");
+    }
     for pair in report.candidates.windows(2) {
         assert!(pair[0].score.value >= pair[1].score.value, "candidates out of order");
     }
