@@ -69,15 +69,9 @@
 //! | entries count as written before they are | `every_fault` of the example driver |
 //! | a slot that held data counts as fresh | `random_requests` of the example driver |
 //! | a flush that skips the map | `power_cuts` of the example driver |
-//! | allocation shares a block instead of owning it | `threads` of the example driver |
 //! | zeros over a parent are not kept | `t4_…` of block-vdi |
 //! | a partial block is not filled from the parent | `random_requests` of a VDI child |
 //! | the header's counter follows the map instead of leading it | `power_cuts` of a VDI base |
-//! | the header in memory changes before its write has succeeded | `every_fault` of a VDI base |
-//! | the map in memory changes before its write has succeeded | `every_fault` of a VDI base |
-//! | a failed resize is forgotten | `every_fault` of a VDI base |
-//! | a short write is taken for a whole one | `a_short_write_goes_on` of block-file |
-//! | no lock is taken | `we_exclude_the_stock_tool` of block-file |
 
 pub mod campaign;
 mod conformance;
