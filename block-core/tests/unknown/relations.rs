@@ -133,7 +133,7 @@ fn polyglots_are_refused() {
         ("vdi and vhd", vdi().put(0, b"conectix")),
         ("vdi and parallels", vdi().put(0, b"WithoutFreeSpace")),
         ("vdi and gzip", vdi_bytes(gzip)),
-        ("vdi and a descriptor", vdi().put(0, DESCRIPTOR[..0x40].as_bytes())),
+        ("vdi and a descriptor", vdi().put(0, &DESCRIPTOR.as_bytes()[..0x40])),
         ("qcow2 and iso", qcow2().put(0x8000, &disc[0x8000..0x9000])),
         ("luks1 and iso", luks1().put(0x8000, &disc[0x8000..0x9000])),
         ("vmdk and iso", vmdk().put(0x8000, &disc[0x8000..0x9000])),
