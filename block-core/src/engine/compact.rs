@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::read::{Source, length, read_parent};
 use super::write::too_far;
 use super::{BlockMapper, Change, Layout, Mapped, Slot};
-use crate::{CompactReport, Error, ErrorKind, Progress, Result, is_zero};
+use crate::{CompactReport, Error, ErrorKind, Progress, Result, Storage, StorageCaps, is_zero};
 
 /// Changes between two publications: what a power cut can undo of a compaction.
 const CHANGES_IN_BATCH: usize = 1024;
@@ -91,7 +91,10 @@ impl<M: BlockMapper> Mapped<M> {
         let (Source::Stored(place), _) = self.source(layout, Slot::Data(slot), start, end) else {
             return Ok(false);
         };
-        self.storage.read_at(place, content).await?;
+        match self.is_hole(place..place.saturating_add(visible as u64)).await? {
+            true => content.fill(0),
+            false => self.storage.read_at(place, content).await?,
+        }
         let entry = if is_zero(content) && (layout.has_zero_slots || self.parent.is_none()) {
             if layout.has_zero_slots { Slot::Zero } else { Slot::Free }
         } else if self.parent.is_some() {
@@ -107,6 +110,17 @@ impl<M: BlockMapper> Mapped<M> {
         self.pending.insert([Change { block, slot: entry }]);
         self.slots.give_up(slot);
         Ok(true)
+    }
+
+    /// Whether the storage knows without reading that `range` is all zeros.
+    async fn is_hole(&self, range: Range<u64>) -> Result<bool> {
+        if !self.storage.caps().contains(StorageCaps::SPARSE) {
+            return Ok(false);
+        }
+        let mut extents = Vec::new();
+        self.storage.extents(range.clone(), &mut extents).await?;
+        let end = extents.last().map(|extent| extent.start.saturating_add(extent.len));
+        Ok(end == Some(range.end) && extents.iter().all(|extent| !extent.data))
     }
 
     /// Copies a block that is stored in one of `from` to another slot, from `lowest` on.
