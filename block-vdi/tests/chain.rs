@@ -7,6 +7,7 @@ use std::error::Error as _;
 use block_core::testkit::rng::Rng;
 use block_core::{
     Access, Candidate, ErrorKind, InfoValue, MemStorage, Options, Storage, WriteFlags, ZeroFlags,
+    chain,
 };
 use block_vdi::Refusal;
 use support::{FREE, Lab, MIB, ZERO, allocated_of, content, detail, image, map_of, poke};
@@ -269,5 +270,35 @@ async fn random_chains_agree_with_a_model() {
             lab.create_child(&child, &name, &options).await.unwrap();
             name = child;
         }
+        assert!(content(&shorten(&lab, "4", "2").await).await == model, "seed {seed}, rebased");
+        merge(&lab, "4").await;
+        for image in ["2", "4", "5"] {
+            let disk = lab.open(image, Access::Read, "").await.unwrap();
+            assert!(content(&disk).await == model, "seed {seed}, merged, image {image}");
+            lab.assert_clean(disk.device().storage()).await;
+        }
     }
+}
+
+/// Gives `name` another parent, further down the chain, without changing what it shows.
+async fn shorten(lab: &Lab, name: &str, parent: &str) -> block_core::Disk {
+    let disk = lab.open(name, Access::ReadWrite, "").await.unwrap();
+    let parent = lab.open(parent, Access::Read, "").await.unwrap();
+    chain::rebase(&disk, Some(&parent), &|_, _| true).await.unwrap();
+    let (link, modification) = (uuid(&parent, "uuid"), uuid(&parent, "modification-uuid"));
+    amend(&disk, &format!("parent_uuid={link},parent_modification_uuid={modification}")).await;
+    disk.close().await.unwrap();
+    let again = lab.open(name, Access::Read, "strict=on").await.unwrap();
+    assert_eq!(uuid(&again.parent().unwrap(), "uuid"), link);
+    again
+}
+
+/// Merges `name` into its parent, and empties it.
+async fn merge(lab: &Lab, name: &str) {
+    let disk = lab.open_with_parent(name).await.unwrap();
+    chain::commit(&disk, &|_, _| true).await.unwrap();
+    disk.device().make_empty().await.unwrap();
+    let parent = disk.parent().unwrap();
+    disk.close().await.unwrap();
+    parent.close().await.unwrap();
 }

@@ -86,6 +86,14 @@ fn growing_with_moved_slots_is_whole_at_every_cut() {
 }
 
 #[test]
+fn growing_a_full_image_is_whole_at_every_cut() {
+    let golden = golden(5 * BLOCK, "layout=qemu,block_size=128k", &[0, 1, 2, 3, 4]);
+    every_cut(&golden, async |storage| {
+        open(storage).await?.device().resize(200 * BLOCK, Preallocation::Off).await
+    });
+}
+
+#[test]
 fn growing_into_the_gap_is_whole_at_every_cut() {
     let golden = golden(6 * BLOCK, "block_size=128k", &[3, 0]);
     every_cut(&golden, async |storage| {

@@ -141,6 +141,16 @@ impl Lab {
         self.registry.open_on(storage, &request).await
     }
 
+    /// As [`open`](Self::open) for writing, with the parent open for writing too.
+    pub async fn open_with_parent(&self, name: &str) -> Result<Disk> {
+        let names: Vec<_> = self.files.0.lock().unwrap().keys().cloned().collect();
+        let mut request = OpenRequest::new("mem:", Access::ReadWrite).format("vdi");
+        let candidate = |name| Candidate { uri: format!("mem:{name}"), format: None };
+        request.gate = Arc::new(FixedGate(names.into_iter().map(candidate).collect()));
+        request.parent_access = Access::ReadWrite;
+        self.registry.open_on(self.files.open(name, &read()).await?, &request).await
+    }
+
     pub async fn check(&self, storage: Arc<dyn Storage>, mode: CheckMode) -> Result<CheckReport> {
         self.registry.driver("vdi")?.check(storage, mode, &self.cx()).await
     }
