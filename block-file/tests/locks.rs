@@ -187,9 +187,20 @@ async fn the_stock_server_excludes_us_and_is_excluded() {
         // Killed without a chance to clean up: the kernel does it.
         server.kill().unwrap();
         server.wait().unwrap();
-        let holder = ours(&path, WRITE).await.expect("the dead hold no locks");
+        let holder = soon(&path).await;
         assert!(!serve().wait().unwrap().success(), "{format}: it serves what we write");
         drop(holder);
+    }
+}
+
+/// Opens what a killed process had open: the kernel closes its files a moment after it is reaped.
+async fn soon(path: &Path) -> Arc<dyn Storage> {
+    let start = Instant::now();
+    loop {
+        match ours(path, WRITE).await {
+            Ok(file) => return file,
+            Err(why) => assert!(start.elapsed() < Duration::from_secs(20), "the dead hold: {why}"),
+        }
     }
 }
 
@@ -265,5 +276,45 @@ async fn the_lock_option_turns_locks_off() {
     for mode in ["auto", "require"] {
         let error = block_file::FileProtocol.open(text, &with(mode)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{mode}");
+    }
+}
+
+/// Where the holder of the next test finds the image; no image, no holder.
+const HOLD: &str = "BLOCK_FILE_TEST_HOLD";
+
+/// Not a test by itself: the process that the next test kills.
+#[tokio::test]
+async fn holder() {
+    let Some(path) = std::env::var_os(HOLD) else { return };
+    let _held = ours(Path::new(&path), WRITE).await.unwrap();
+    println!("held");
+    std::io::stdout().flush().unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_no_lock_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    std::fs::write(&path, b"").unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "holder", "--nocapture"])
+        .env(HOLD, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let held = lines.map_while(Result::ok).any(|line| line.ends_with("held"));
+    assert!(held, "the holder never held it");
+    assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get \"write\" lock");
+    if have("qemu-io") {
+        assert!(qemu_opens(&path, "raw", &[]).unwrap_err().contains("lock"));
+    }
+    // SIGKILL: it has no chance to clean up.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(soon(&path).await);
+    if have("qemu-io") {
+        qemu_opens(&path, "raw", &[]).unwrap();
     }
 }
