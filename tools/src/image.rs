@@ -1,13 +1,15 @@
 //! Opening the images that a command line names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use block_core::{Access, CacheMode, Disk, Gate, OpenRequest, Registry, Sharing};
+use block_core::options::nearest;
+use block_core::{Access, CacheMode, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing};
 
 use crate::args::ImageSpec;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::host_path::file_path;
 
 /// How an image is to be opened.
 #[derive(Debug, Clone)]
@@ -79,11 +81,36 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
     check_uri(cx, spec)?;
     let request = how.request(&cx.registry, spec);
     let disk = cx.registry.open(&request).await;
-    let disk = disk.map_err(|error| Failure::open(&spec.shown, &error))?;
+    let disk = disk.map_err(|error| {
+        let failure = Failure::open(&spec.shown, &error);
+        match (error.kind(), &failure.hint) {
+            (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
+                Some(near) => failure.hint(format!("did you mean '{near}'?")),
+                None => failure,
+            },
+            _ => failure,
+        }
+    })?;
     for warning in disk.info().warnings {
         cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
     }
     Ok(disk)
+}
+
+/// The file in the same folder whose name is nearest to that of a file that is not there.
+fn similar_file(uri: &str) -> Option<String> {
+    const ENTRIES: usize = 4096;
+    let path = file_path(uri);
+    let wanted = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let names: Vec<String> = entries
+        .flatten()
+        .take(ENTRIES)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let near = nearest(wanted, names.iter().map(String::as_str)).filter(|near| *near != wanted)?;
+    Some(path.with_file_name(near).to_string_lossy().into_owned())
 }
 
 /// Refuses a URI whose protocol nobody registered, which would otherwise be taken for a path.

@@ -7,6 +7,7 @@ use block_core::{CreateRequest, Disk, NewParent, Sharing};
 
 use super::options::{self, CreateOptions};
 use super::output::Output;
+use super::stream;
 use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
 use crate::copy::{Conversion, Fingerprint, Source, convert, read_data};
@@ -111,6 +112,12 @@ impl ConvertArgs {
             _ => return Err(Failure::new("Must specify image file name")),
         };
         self.refuse_nonsense()?;
+        if target == "-" {
+            return self.write_stdout(cx, sources);
+        }
+        if sources == ["-"] {
+            return self.read_stdin(cx, target);
+        }
         cx.block_on_parallel(async {
             let (source, size) = self.open_sources(cx, sources).await?;
             let progress = Arc::new(self.progress.start("convert", size));
@@ -155,6 +162,43 @@ impl ConvertArgs {
             return refuse("--backing makes no sense with --no-create");
         }
         Ok(())
+    }
+
+    /// Writes the disk, as raw bytes, to standard output.
+    fn write_stdout(&self, cx: &Context, sources: &[String]) -> Result<u8> {
+        if self.output_format != "raw" || self.no_create || self.progress.progress.is_some() {
+            return Err(Failure::new("Only a raw disk can be written to standard output")
+                .hint("-O raw, without -n and -p, streams; other formats need a file"));
+        }
+        cx.block_on(async {
+            let (source, _) = self.open_sources(cx, sources).await?;
+            stream::write(cx, &source).await
+        })
+    }
+
+    /// Makes an image of the raw bytes on standard input.
+    fn read_stdin(&self, cx: &Context, target: &str) -> Result<u8> {
+        if self.source_format.as_deref().is_some_and(|format| format != "raw") || self.no_create {
+            return Err(Failure::new("Only a raw disk can be read from standard input")
+                .hint("-f raw, without -n, streams; other formats need a file"));
+        }
+        cx.block_on_parallel(async {
+            let wanted = options::output_driver(&cx.registry, &self.output_format)
+                .and_then(|driver| options::parse_create(&**driver, &self.options))?;
+            if wanted.size.is_none() && self.output_format != "raw" {
+                return Err(Failure::new("The size of standard input is not known")
+                    .hint("say how large the disk is: -o size=SIZE"));
+            }
+            let progress = Arc::new(self.progress.start("convert", wanted.size.unwrap_or(0)));
+            let work = async {
+                let output = self.create(cx, target, 0).await?;
+                stream::read(&output.disk, wanted.size.is_none(), &progress).await?;
+                output.finish(self.target_cache).await
+            };
+            interruptible(&cx.console, &progress, work).await?;
+            progress.finish();
+            Ok(0)
+        })
     }
 
     async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<(Source, u64)> {

@@ -199,11 +199,13 @@ impl<'c> Printer<'c> {
             "json" => self.cx.console.line("]")?,
             _ if self.quiet => {}
             _ => self.cx.console.line(match different {
-                true => format!(
-                    "{} ranges differ, {} in all",
-                    self.ranges,
-                    block_core::size::human(self.bytes)
-                ),
+                true => {
+                    let bytes = block_core::size::human(self.bytes);
+                    match self.ranges {
+                        1 => format!("1 range differs, {bytes} in all"),
+                        ranges => format!("{ranges} ranges differ, {bytes} in all"),
+                    }
+                }
                 false => "No differences.".to_owned(),
             })?,
         }

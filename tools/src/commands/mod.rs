@@ -28,6 +28,7 @@ mod probe;
 mod rebase;
 mod resize;
 mod snapshot;
+mod stream;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -1,0 +1,91 @@
+//! Disks on standard input and standard output.
+
+use std::io::{self, Read};
+
+use block_core::{Disk, Preallocation, SECTOR_SIZE, WriteFlags, is_zero};
+
+use crate::context::Context;
+use crate::copy::{PIECE, Source};
+use crate::error::{Failure, Result};
+use crate::progress::Progress;
+
+/// Writes all bytes of `source` to standard output, in order.
+pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
+    let mut buffer = vec![0; PIECE as usize];
+    let mut walk = source.walk();
+    let failed = |error| Failure::because("Could not read the map", &error);
+    while let Some((index, extent)) = walk.next().await.map_err(failed)? {
+        let Some(part) = source.part(index) else { break };
+        let data = extent.is_data();
+        if !data {
+            buffer.fill(0);
+        }
+        let mut at = extent.start;
+        while at < extent.end() {
+            let take = (extent.end() - at).min(PIECE);
+            let Some(piece) = buffer.get_mut(..take as usize) else { break };
+            if data {
+                part.disk.read_at(at, piece).await.map_err(|error| {
+                    let place = format!("error while reading {} at byte {at}", part.name);
+                    Failure::because(place, &error)
+                })?;
+            }
+            cx.console.bytes(piece)?;
+            at += take;
+        }
+    }
+    Ok(0)
+}
+
+/// Copies standard input to `disk`, which `grows` with it or has the size it is to have.
+pub(super) async fn read(disk: &Disk, grows: bool, progress: &Progress) -> Result<()> {
+    let mut buffer = vec![0; PIECE as usize];
+    let mut at = 0u64;
+    loop {
+        let filled = fill(&mut buffer)?;
+        // The rest of the last sector is zeros.
+        let whole = filled.next_multiple_of(SECTOR_SIZE as usize).min(buffer.len());
+        buffer.get_mut(filled..whole).unwrap_or_default().fill(0);
+        let Some(piece) = buffer.get(..whole).filter(|piece| !piece.is_empty()) else {
+            return Ok(());
+        };
+        let end = at + whole as u64;
+        let failed = |error| Failure::because(format!("error while writing at byte {at}"), &error);
+        if grows {
+            disk.device().resize(end, Preallocation::Off).await.map_err(failed)?;
+        } else if end > disk.size() {
+            return Err(Failure::new(format!(
+                "standard input has more than the {} bytes of the disk",
+                disk.size()
+            )));
+        }
+        if !is_zero(piece) {
+            disk.write_at(at, piece, WriteFlags::empty()).await.map_err(failed)?;
+        }
+        at = end;
+        if grows {
+            progress.set(at, at);
+        } else {
+            progress.advance(whole as u64);
+        }
+        // An interrupt is seen here, between two pieces.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Reads until the buffer is full or the input ends.
+fn fill(buffer: &mut [u8]) -> Result<usize> {
+    let mut filled = 0;
+    let mut input = io::stdin().lock();
+    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match input.read(room) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(Failure::new(format!("error while reading standard input: {error}")));
+            }
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,163 @@
+//! What the other program lacks, and chains.
+
+mod common;
+
+use common::{Folder, noise};
+use serde_json::json;
+
+#[test]
+fn the_digest_does_not_depend_on_the_format() {
+    let folder = Folder::new();
+    folder.raw("a.raw", 10 << 20, &[(70_000, noise(1, 200_000)), (9 << 20, noise(2, 1 << 20))]);
+    folder.ours("convert -O vdi a.raw a.vdi").ok();
+    folder.ours("convert -O vdi -o static=on,layout=qemu a.vdi b.vdi").ok();
+    folder.ours("convert -S 0 a.vdi full.raw").ok();
+    let out = folder.ours("digest a.raw a.vdi b.vdi full.raw").ok().out;
+    let mut hashes: Vec<&str> =
+        out.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!((hashes.len(), hashes[0].len()), (4, 64), "{out}");
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "{out}");
+
+    folder.raw("b.raw", 10 << 20, &[(70_000, noise(1, 200_000)), (9 << 20, noise(3, 1 << 20))]);
+    folder.raw(
+        "longer.raw",
+        11 << 20,
+        &[(70_000, noise(1, 200_000)), (9 << 20, noise(2, 1 << 20))],
+    );
+    let others = folder.ours("digest --output json b.raw longer.raw").ok().json();
+    assert_ne!(others[0]["blake3-tree"], hashes[0]);
+    assert_ne!(others[1]["blake3-tree"], hashes[0]);
+}
+
+#[test]
+fn diff_lists_the_ranges_that_differ() {
+    let folder = Folder::new();
+    let mut data = noise(1, 1 << 20);
+    folder.raw("a", 4 << 20, &[(1 << 20, data.clone())]);
+    data[5000] ^= 2;
+    data[500_000] ^= 2;
+    folder.raw("b", 4 << 20, &[(1 << 20, data), (3 << 20, noise(2, 100))]);
+    folder.ours("convert -O vdi b b.vdi").ok();
+    let found = folder.ours("diff --output json -f raw a b.vdi").fails(1).json();
+    let at = |start: u64| json!({"start": start, "length": 4096});
+    assert_eq!(found, json!([at((1 << 20) + 4096), at((1 << 20) + 499_712), at(3 << 20)]));
+    let human = folder.ours("diff a b.vdi").fails(1).out;
+    assert!(human.ends_with("3 ranges differ, 12 KiB in all\n"), "{human}");
+    assert_eq!(folder.ours("diff --output json b b.vdi").ok().json(), json!([]));
+    let nbd = folder.ours("diff --output nbd a b").fails(1).json();
+    let covered: u64 = nbd.as_array().unwrap().iter().map(|e| e["length"].as_u64().unwrap()).sum();
+    assert_eq!(covered, 4 << 20, "{nbd}");
+    folder.ours("diff a missing").fails(2);
+}
+
+/// A base and a child of it that holds two changes and a range of zeros.
+fn chain(folder: &Folder) {
+    folder.raw("base.raw", 8 << 20, &[(0, noise(1, 5 << 20))]);
+    folder.ours("convert -O vdi base.raw base.vdi").ok();
+    let mut content = noise(1, 5 << 20);
+    content[(1 << 20) + 9000] ^= 2;
+    content[3 << 20..(3 << 20) + 65_536].fill(0);
+    folder.raw("want.raw", 8 << 20, &[(0, content), (7 << 20, noise(5, 4096))]);
+    folder.ours("convert -O vdi -B base.vdi -F vdi want.raw child.vdi").ok();
+}
+
+#[test]
+fn a_child_holds_only_what_differs_from_its_parent() {
+    let folder = Folder::new();
+    chain(&folder);
+    folder.ours("compare child.vdi want.raw").ok();
+    folder.ours("compare base.vdi base.raw").ok();
+    let info = folder.ours("info --output=json --backing-chain child.vdi").ok().json();
+    assert_eq!(info.as_array().map(Vec::len), Some(2), "{info}");
+    assert!(info[0]["full-backing-filename"].as_str().unwrap().ends_with("base.vdi"), "{info}");
+    let chain = folder.ours("chain --output=json child.vdi").ok().json();
+    assert!(chain[0]["provides"].as_u64().unwrap() <= 3 << 20, "{chain}");
+    folder.ours("check child.vdi").ok();
+    folder.ours("check base.vdi").ok();
+}
+
+#[test]
+fn a_commit_moves_the_child_into_its_parent() {
+    let folder = Folder::new();
+    chain(&folder);
+    let said = folder.ours("commit -d child.vdi").ok().out;
+    assert_eq!(said, "Image committed.\n");
+    folder.ours("compare base.vdi want.raw").ok();
+    folder.ours("compare child.vdi want.raw").ok();
+    folder.ours("check base.vdi").ok();
+    folder.ours("commit base.vdi").fails(1);
+}
+
+#[test]
+fn a_rebased_child_reads_the_same_over_another_parent() {
+    let folder = Folder::new();
+    chain(&folder);
+    folder.raw("other.raw", 8 << 20, &[(2 << 20, noise(9, 3 << 20))]);
+    folder.ours("convert -O vdi other.raw other.vdi").ok();
+    folder.ours("rebase -b other.vdi -F vdi child.vdi").ok();
+    let chain = folder.ours("chain --output=json child.vdi").ok().json();
+    assert!(chain[1]["filename"].as_str().unwrap().ends_with("other.vdi"), "{chain}");
+    folder.ours("compare child.vdi want.raw").ok();
+    folder.ours_with(&["rebase", "-b", "", "child.vdi"]).ok();
+    std::fs::remove_file(folder.file("other.vdi")).unwrap();
+    std::fs::remove_file(folder.file("base.vdi")).unwrap();
+    folder.ours("compare child.vdi want.raw").ok();
+    folder.ours("check child.vdi").ok();
+}
+
+#[test]
+fn compacting_gives_zeros_back_and_keeps_the_content() {
+    let folder = Folder::new();
+    folder.raw("a.raw", 16 << 20, &[(0, noise(1, 12 << 20))]);
+    folder.ours("convert -O vdi a.raw a.vdi").ok();
+    folder.raw("b.raw", 16 << 20, &[(10 << 20, noise(2, 1 << 20))]);
+    folder.ours("convert -n -O vdi -S 0 b.raw a.vdi").ok();
+    let before = std::fs::metadata(folder.file("a.vdi")).unwrap().len();
+    let report = folder.ours("compact --output json a.vdi").ok().json();
+    let after = std::fs::metadata(folder.file("a.vdi")).unwrap().len();
+    assert_eq!(report["bytes_before"], before, "{report}");
+    assert_eq!(report["bytes_after"], after, "{report}");
+    assert!(after < before && after < 4 << 20, "{report}");
+    folder.ours("compare a.vdi b.raw").ok();
+    folder.ours("check a.vdi").ok();
+    folder.ours("compact a.raw").fails(1);
+}
+
+#[test]
+fn probe_and_inspect_name_a_file_and_judge_it() {
+    let folder = Folder::new();
+    folder.ours("create -q -f vdi a.vdi 1M").ok();
+    let report = folder.ours("probe --output=json a.vdi").ok().json();
+    assert_eq!(report["selected"], "vdi");
+    assert!(report["candidates"].as_array().unwrap().len() >= 2, "{report}");
+    assert!(folder.ours("probe a.vdi").ok().out.contains("verdict: vdi"));
+    folder.ours("inspect a.vdi").ok();
+    // A QEMU copy-on-write header that contradicts itself.
+    let mut qcow2 = b"QFI\xfb\0\0\0\x03".to_vec();
+    qcow2.resize(65_536, 0);
+    folder.raw("b", 65_536, &[(0, qcow2)]);
+    let report = folder.ours("inspect --output=json b").fails(2).json();
+    assert_eq!((&report["format"], &report["verdict"]), (&json!("qcow2"), &json!("refuse")));
+    folder.ours("info b").fails(1);
+}
+
+#[test]
+fn a_mistyped_file_name_is_answered_with_the_nearest_one() {
+    let folder = Folder::new();
+    folder.raw("debian-12.raw", 512, &[]);
+    let said = folder.ours("info debian-13.raw").fails(1).err;
+    assert!(said.ends_with("hint: did you mean 'debian-12.raw'?\n"), "{said}");
+    let said = folder.ours("info nothing-like-it").fails(1).err;
+    assert!(!said.contains("hint"), "{said}");
+}
+
+#[test]
+fn a_verified_copy_is_read_back() {
+    let folder = Folder::new();
+    folder.raw("a.raw", (9 << 20) + 512, &[(12_345, noise(1, 5 << 20))]);
+    folder.raw("b.raw", 1536, &[(0, noise(2, 1000))]);
+    folder.ours("convert --verify -O vdi b.raw a.raw b.raw c.vdi").ok();
+    folder.ours("convert --verify -m 1 -S 0 c.vdi d.raw").ok();
+    folder.ours("compare c.vdi d.raw").ok();
+}
