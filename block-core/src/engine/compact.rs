@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::read::{Source, length, read_parent};
 use super::write::too_far;
 use super::{BlockMapper, Change, Layout, Mapped, Slot};
-use crate::{CompactReport, Error, ErrorKind, Progress, Result, Storage, StorageCaps, is_zero};
+use crate::{CompactReport, Error, ErrorKind, Progress, Result, StorageCaps, is_zero};
 
 /// Changes between two publications: what a power cut can undo of a compaction.
 const CHANGES_IN_BATCH: usize = 1024;

@@ -65,8 +65,8 @@ pub fn steps() -> Vec<Step> {
     let drivers = Arc::clone(&registry);
     all.push(("probe", Box::new(move || drop(black_box(drivers.recognise(black_box(&input)))))));
 
-    let (drivers, image) = (Arc::clone(&registry), Arc::clone(&storage));
-    all.push(("open", Box::new(move || drop(black_box(open(&drivers, &image))))));
+    let (drivers, opened) = (Arc::clone(&registry), Arc::clone(&storage));
+    all.push(("open", Box::new(move || drop(black_box(open(&drivers, &opened))))));
 
     let (reader, mut buffer) = (disk.clone(), vec![0; 4096]);
     let mut at = 0;
