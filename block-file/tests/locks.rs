@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -179,7 +179,7 @@ async fn the_stock_server_excludes_us_and_is_excluded() {
             command.spawn().unwrap()
         };
         let mut server = serve();
-        wait_until(|| socket.exists());
+        wait_until(|| greets(&socket));
         assert_eq!(ours(&path, WRITE).await.unwrap_err(), writer, "{format}");
         assert_eq!(ours(&path, READ).await.unwrap_err(), reader, "{format}");
         open_shared(&path, READ, Sharing::Force).await.unwrap();
@@ -202,6 +202,15 @@ async fn soon(path: &Path) -> Arc<dyn Storage> {
             Err(why) => assert!(start.elapsed() < Duration::from_secs(20), "the dead hold: {why}"),
         }
     }
+}
+
+/// Whether the server talks. Its socket is there earlier, before it has opened the image.
+fn greets(socket: &Path) -> bool {
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
+        return false;
+    };
+    let mut magic = [0; 8];
+    stream.read_exact(&mut magic).is_ok() && &magic == b"NBDMAGIC"
 }
 
 fn wait_until(condition: impl Fn() -> bool) {
