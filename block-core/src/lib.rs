@@ -3,6 +3,38 @@
 //! A disk-image format is a map from guest blocks to places in a file. A driver author writes the map
 //! ([`engine::BlockMapper`]); the framework does everything else, once.
 //!
+//! Whoever uses disks opens them by a [`Registry`] of drivers, and reads and writes a [`Disk`]:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use block_core::{Access, MemStorage, OpenRequest, Registry, Storage, WriteFlags};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> block_core::Result<()> {
+//! let mut registry = Registry::new();
+//! block_img::registry().drivers().into_iter().for_each(|driver| registry.register(driver.clone()));
+//! let registry = Arc::new(registry);
+//!
+//! // Bytes somewhere; a protocol driver opens them by name.
+//! let storage: Arc<dyn Storage> = MemStorage::from_bytes(&[0; 1 << 20]);
+//! println!("{}", registry.probe(&*storage).await?.explain());
+//!
+//! let request = OpenRequest::new("memory:", Access::ReadWrite).format("raw");
+//! let disk = registry.open_on(storage, &request).await?;
+//! disk.write_at(1000, b"any byte range", WriteFlags::empty()).await?;
+//! disk.flush().await?;
+//! let mut back = [0; 14];
+//! disk.read_at(1000, &mut back).await?;
+//! assert_eq!(&back, b"any byte range");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where to go from here: [`BlockDriver`] is a format, [`engine`] serves it and states the write
+//! contract, [`ProtocolDriver`] and [`Storage`] are where bytes come from, [`probe`] names unknown
+//! files and [`inspect`] says whether they are safe, `testkit` (a feature) holds a driver to its promises.
+//!
 //! This crate names no driver, no file system and no runtime.
 #![forbid(unsafe_code)]
 
