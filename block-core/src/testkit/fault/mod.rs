@@ -190,6 +190,9 @@ impl Storage for FaultStorage {
     }
 
     async fn len(&self) -> Result<u64> {
+        // A dropped change of the length takes effect before the question for it.
+        let len = self.inner.len().await?;
+        self.land(&(len.saturating_sub(1)..u64::MAX)).await?;
         self.inner.len().await
     }
 
