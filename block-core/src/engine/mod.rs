@@ -24,7 +24,7 @@
 //! 8. **Small writes** into a new block write what they carry where the storage reads as zeros past its
 //!    former end, and punch the place first where it does not.
 //!
-//! A barrier is [`Storage::flush`](crate::Storage::flush). A flush with new entries costs two, any other
+//! A barrier is [`Storage::flush`]. A flush with new entries costs two, any other
 //! flush costs one.
 
 mod compact;
