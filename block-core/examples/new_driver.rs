@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::engine::{
-    BlockMapper, Change, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
 };
 use block_core::probe::{Probe, ProbeInput};
 use block_core::{
@@ -158,6 +158,10 @@ impl BlockMapper for ToyMap {
 
     async fn run(&self, block: u64, _limit: u64) -> Result<SlotRun> {
         Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
+    }
+
+    fn entry_place(&self, block: u64) -> EntryPlace {
+        EntryPlace { field: "table entry", offset: self.table.place(block) }
     }
 
     async fn start_writing(&self) -> Result<()> {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use block_core::engine::{BlockMapper, Change, Layout, PagedTable, ResizePlan, Slot, SlotRun};
+use block_core::engine::{
+    BlockMapper, Change, EntryPlace, Layout, PagedTable, ResizePlan, Slot, SlotRun,
+};
 use block_core::{Access, ErrorKind, ImageInfo, Options, Preallocation, Result, Storage};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -15,6 +17,9 @@ use crate::head::Head;
 use crate::header::Header;
 use crate::refusal::Refusal;
 use crate::{amend, entry, info, resize};
+
+/// What messages call an entry of the map.
+const ENTRY_FIELD: &str = "block map entry";
 
 /// The map of one opened image.
 #[derive(Debug)]
@@ -114,7 +119,7 @@ impl VdiMap {
         let layout = &shape.layout;
         let wrong = |refusal: Refusal, wanted: String| {
             let at = shape.table.place(block);
-            let error = refusal.error(ErrorKind::Corrupt, "block map entry", at, number, wanted);
+            let error = refusal.error(ErrorKind::Corrupt, ENTRY_FIELD, at, number, wanted);
             Err(error.with_hint("`check` lists what is wrong with the image"))
         };
         if number >= layout.slot_limit {
@@ -151,7 +156,7 @@ impl VdiMap {
                 return Err(Refusal::SurplusEntry
                     .error(
                         ErrorKind::Corrupt,
-                        "block map entry",
+                        ENTRY_FIELD,
                         shape.table.place(index),
                         entry,
                         "free, behind the end of the disk",
@@ -267,6 +272,10 @@ impl BlockMapper for VdiMap {
             blocks = blocks.min(sound.max(1));
         }
         Ok(SlotRun { first, blocks })
+    }
+
+    fn entry_place(&self, block: u64) -> EntryPlace {
+        EntryPlace { field: ENTRY_FIELD, offset: self.shape().table.place(block) }
     }
 
     async fn start_writing(&self) -> Result<()> {

@@ -32,7 +32,7 @@ pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizeP
     }
     if fits(header, blocks) || slots_end == 0 {
         target(header, size, 0, slots_end)?;
-        return Ok(ResizePlan { vacate_slots: 0 });
+        return Ok(ResizePlan::default());
     }
     let vacate = slots_in_the_way(header, blocks);
     if slots_while_moving(vacate, slots_end) > header.blocks {
@@ -47,7 +47,7 @@ pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizeP
         .with_hint("convert it to a new, larger image"));
     }
     target(header, size, vacate, slots_end)?;
-    Ok(ResizePlan { vacate_slots: vacate })
+    Ok(ResizePlan { vacate_slots: vacate, ..ResizePlan::default() })
 }
 
 /// Gives the map more entries within its place, if slots have to move for `size` bytes and it takes more
@@ -101,7 +101,12 @@ pub(crate) async fn resize(
     let target = target(header, size, plan.vacate_slots, slots)?;
     let used = slots.saturating_sub(plan.vacate_slots);
     if added > 0 {
-        write_map(map, &target, plan.vacate_slots, added, filled.then_some(used)).await?;
+        let gained = match (filled, plan.hides_parent) {
+            (true, _) => Entries::From(used.saturating_sub(added)),
+            (false, true) => Entries::All(ENTRY_ZERO),
+            (false, false) => Entries::All(ENTRY_FREE),
+        };
+        write_map(map, &target, plan.vacate_slots, added, gained).await?;
         if filled {
             let stride = header.stride();
             let first = used.saturating_sub(added);
@@ -129,14 +134,14 @@ pub(crate) async fn resize(
     map.storage().flush().await
 }
 
-/// Writes what the target's map lacks: the old entries where the map moves, and the new ones. With
-/// `used_end` the new blocks have the last slots below it, otherwise they are free.
+/// Writes what the target's map lacks: the old entries where the map moves, and those of the `added`
+/// blocks.
 async fn write_map(
     map: &VdiMap,
     target: &Target,
     vacate: u64,
     added: u64,
-    used_end: Option<u64>,
+    gained: Entries,
 ) -> Result<()> {
     let header = map.shape().header;
     let old_blocks = header.block_count();
@@ -144,11 +149,7 @@ async fn write_map(
         copy_map(map, target, vacate, old_blocks).await?;
     }
     let at = |index: u64| target.map_offset.saturating_add(index.saturating_mul(4));
-    let entries = match used_end {
-        Some(end) => Entries::From(end.saturating_sub(added)),
-        None => Entries::All(ENTRY_FREE),
-    };
-    fill::write_entries(&**map.storage(), at(old_blocks), added, entries).await?;
+    fill::write_entries(&**map.storage(), at(old_blocks), added, gained).await?;
     let blocks = old_blocks.saturating_add(added);
     let surplus = target.entries.saturating_sub(blocks);
     fill::write_entries(&**map.storage(), at(blocks), surplus, Entries::All(ENTRY_FREE)).await

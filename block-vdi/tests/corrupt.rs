@@ -6,86 +6,14 @@ use std::error::Error as _;
 
 use block_core::{Access, ErrorKind, MemStorage, Result, WriteFlags};
 use block_vdi::Refusal;
+use support::rows::{Row, le32, rows};
 use support::{FREE, Lab, MIB, ZERO, base4, content, image, poke};
+
+/// What errors call an entry of the map.
+const ENTRY: &str = "block map entry";
 
 async fn open(bytes: &[u8], access: Access) -> Result<block_core::Disk> {
     Lab::new().open_on(MemStorage::from_bytes(bytes), access, "").await
-}
-
-#[derive(Debug)]
-struct Row {
-    /// Where the image is poked, and with what.
-    poke: (usize, Vec<u8>),
-    kind: ErrorKind,
-    reason: Refusal,
-    field: &'static str,
-    offset: u64,
-    found: &'static str,
-    wanted: &'static str,
-}
-
-fn row(
-    at: usize,
-    value: impl Into<Vec<u8>>,
-    reason: Refusal,
-    field: &'static str,
-    found: &'static str,
-    wanted: &'static str,
-) -> Row {
-    let poke = (at, value.into());
-    Row { poke, kind: ErrorKind::Corrupt, reason, field, offset: at as u64, found, wanted }
-}
-
-fn le32(value: u32) -> [u8; 4] {
-    value.to_le_bytes()
-}
-
-/// One row a field, more where values differ in kind.
-#[rustfmt::skip]
-fn rows() -> Vec<Row> {
-    use Refusal::*;
-    let block_size = "a power of two from 131072 to 134217728";
-    let version = "1.x (0x00010001) or 0.2 (0x00000002)";
-    let extra = "0, or a power of two from 2 to 1048576";
-    let unknown = |mut row: Row, kind| { row.kind = kind; row };
-    vec![
-        unknown(row(0x40, [0], Signature, "signature", "0xbeda1000", "0xbeda107f"), ErrorKind::Unrecognised),
-        unknown(row(0x44, le32(0x0002_0001), Version, "version", "0x00020001", version), ErrorKind::Unsupported),
-        unknown(row(0x44, le32(0), Version, "version", "0x00000000", version), ErrorKind::Unsupported),
-        unknown(row(0x44, le32(1), Version, "version", "0x00000001", version), ErrorKind::Unsupported),
-        row(0x48, le32(0), HeaderSize, "header_size", "0x0", "0x180 or more"),
-        row(0x48, le32(0x100), HeaderSize, "header_size", "0x100", "0x180 or more"),
-        row(0x48, le32(0x17F), HeaderSize, "header_size", "0x17f", "0x180 or more"),
-        row(0x4C, le32(0), ImageType, "image_type", "0", "1 to 4"),
-        row(0x4C, le32(5), ImageType, "image_type", "5", "1 to 4"),
-        row(0x4C, le32(u32::MAX), ImageType, "image_type", "4294967295", "1 to 4"),
-        row(0x154, le32(0), MapInHeader, "offset_bmap", "0x0", "0x1d8 or more"),
-        row(0x154, le32(0x48), MapInHeader, "offset_bmap", "0x48", "0x1d8 or more"),
-        row(0x154, le32(0x1C7), MapInHeader, "offset_bmap", "0x1c7", "0x1d8 or more"),
-        row(0x154, le32(0xFFFF_FE00), MapPastEnd, "offset_bmap", "0xfffffe00", "inside the file of 0x200400 bytes"),
-        row(0x158, le32(0x200), DataInMap, "offset_data", "0x200", "0x210 or more, where the block map ends"),
-        row(0x158, le32(0x20F), DataInMap, "offset_data", "0x20f", "0x210 or more, where the block map ends"),
-        unknown(row(0x168, le32(0), SectorSize, "sector_size", "0", "512"), ErrorKind::Unsupported),
-        unknown(row(0x168, le32(256), SectorSize, "sector_size", "256", "512"), ErrorKind::Unsupported),
-        unknown(row(0x168, le32(4096), SectorSize, "sector_size", "4096", "512"), ErrorKind::Unsupported),
-        row(0x170, [0xFF; 8], DiskSize, "disk_size", "18446744073709551615", "at most 9223372036854775807"),
-        row(0x170, (1u64 << 63).to_le_bytes(), DiskSize, "disk_size", "9223372036854775808", "at most 9223372036854775807"),
-        Row { offset: 0x180, ..row(0x170, (4 * MIB + 1).to_le_bytes(), BlocksShort, "blocks_in_image", "4", "at least 5 for a disk of 4194305 bytes") },
-        row(0x178, le32(0), BlockSize, "block_size", "0", block_size),
-        row(0x178, le32(1), BlockSize, "block_size", "1", block_size),
-        row(0x178, le32(512), BlockSize, "block_size", "512", block_size),
-        row(0x178, le32(3 << 20), BlockSize, "block_size", "3145728", block_size),
-        row(0x178, le32((1 << 20) + 1), BlockSize, "block_size", "1048577", block_size),
-        row(0x178, le32(256 << 20), BlockSize, "block_size", "268435456", block_size),
-        row(0x178, le32(1 << 31), BlockSize, "block_size", "2147483648", block_size),
-        row(0x17C, le32(1), BlockExtra, "block_extra", "1", extra),
-        row(0x17C, le32(3), BlockExtra, "block_extra", "3", extra),
-        row(0x17C, le32(1 << 31), BlockExtra, "block_extra", "2147483648", extra),
-        row(0x180, le32(3), BlocksShort, "blocks_in_image", "3", "at least 4 for a disk of 4194304 bytes"),
-        row(0x180, le32(0), BlocksShort, "blocks_in_image", "0", "at least 4 for a disk of 4194304 bytes"),
-        row(0x180, le32(0x1FFF_FF80), MapPastEnd, "blocks_in_image", "536870784", "at most 524416 in a file of 2098176 bytes"),
-        row(0x180, le32(u32::MAX), BlocksMany, "blocks_in_image", "4294967295", "less than 4294967294"),
-    ]
 }
 
 #[tokio::test]
@@ -114,16 +42,31 @@ fn assert_refused(error: &block_core::Error, row: &Row) {
     );
 }
 
+/// An error about the image's own numbers: kind, field, offset, found and wanted.
+fn assert_parts(error: &block_core::Error, field: &str, offset: u64, found: &str, wanted: &str) {
+    assert_parts_of(ErrorKind::Corrupt, error, field, offset, found, wanted);
+}
+
+fn assert_parts_of(
+    kind: ErrorKind,
+    error: &block_core::Error,
+    field: &str,
+    offset: u64,
+    found: &str,
+    wanted: &str,
+) {
+    let parts = error.field().unwrap_or_else(|| panic!("{error:?}"));
+    assert_eq!(error.kind(), kind, "{error:?}");
+    assert_eq!(error.offset(), Some(offset), "{error:?}");
+    assert_eq!((parts.name, &*parts.found, &*parts.wanted), (field, found, wanted), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_file_that_ends_inside_the_header_is_refused() {
     for (len, wanted) in [(70, 72), (72, 456), (455, 456), (471, 472)] {
         let error = open(&base4()[..len], Access::Read).await.unwrap_err();
-        let field = error.field().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
-        assert_eq!(field.name, "file length");
-        assert_eq!(field.found, len.to_string());
-        assert_eq!(field.wanted, format!("at least {wanted} bytes"));
-        assert_eq!(error.offset(), Some(len as u64));
+        let wanted = format!("at least {wanted} bytes");
+        assert_parts(&error, "file length", len as u64, &len.to_string(), &wanted);
     }
     let short = open(&base4()[..67], Access::Read).await.unwrap_err();
     assert_eq!(short.kind(), ErrorKind::Unrecognised);
@@ -132,11 +75,7 @@ async fn a_file_that_ends_inside_the_header_is_refused() {
 #[tokio::test]
 async fn a_file_that_ends_inside_the_map_is_refused() {
     let error = open(&base4()[..0x204], Access::Read).await.unwrap_err();
-    let field = error.field().unwrap();
-    assert_eq!(
-        (field.name, field.wanted.as_str()),
-        ("blocks_in_image", "at most 1 in a file of 516 bytes")
-    );
+    assert_parts(&error, "blocks_in_image", 0x180, "4", "at most 1 in a file of 516 bytes");
 }
 
 #[tokio::test]
@@ -155,11 +94,12 @@ async fn counts_above_the_number_of_blocks_are_read_and_not_written() {
         let mut bytes = base4();
         poke(&mut bytes, 0x184, &le32(count));
         let error = open(&bytes, Access::ReadWrite).await.unwrap_err();
-        let field = error.field().unwrap();
-        assert_eq!((field.name, error.offset()), ("blocks_allocated", Some(0x184)));
-        assert_eq!(
-            (field.found.as_str(), field.wanted.as_str()),
-            (&*count.to_string(), "at most 4 for writing")
+        assert_parts(
+            &error,
+            "blocks_allocated",
+            0x184,
+            &count.to_string(),
+            "at most 4 for writing",
         );
         let disk = open(&bytes, Access::Read).await.unwrap();
         assert_eq!(disk.info().warnings.len(), 1);
@@ -178,7 +118,8 @@ async fn an_unaligned_map_is_read_and_not_written() {
     let disk = open(&bytes, Access::Read).await.unwrap();
     assert_eq!(content(&disk).await[MIB as usize..][..512], [0xA1; 512]);
     let error = open(&bytes, Access::ReadWrite).await.unwrap_err();
-    assert_eq!(error.field().unwrap().wanted, "a multiple of 4 for writing");
+    let wanted = "a multiple of 4 for writing";
+    assert_parts_of(ErrorKind::Unsupported, &error, "offset_bmap", 0x154, "0x201", wanted);
 }
 
 #[tokio::test]
@@ -189,10 +130,8 @@ async fn entries_past_the_end_of_the_file_are_errors_and_not_zeros() {
         let mut read = [0; 512];
         disk.read_at(0, &mut read).await.unwrap();
         let error = disk.read_at(MIB, &mut read).await.unwrap_err();
-        let field = error.field().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
-        assert_eq!((field.name, error.offset()), ("block map entry", Some(0x204)));
-        assert_eq!(field.found, entry.to_string());
+        let wanted = "a slot inside the file of 0x200400 bytes for block 1";
+        assert_parts(&error, ENTRY, 0x204, &entry.to_string(), wanted);
         let writer = open(&bytes, Access::ReadWrite).await.unwrap();
         let refused = writer.write_at(2 * MIB, b"x", WriteFlags::empty()).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Corrupt);
@@ -207,22 +146,37 @@ async fn the_last_block_may_lack_what_the_disk_does_not_need() {
     assert_eq!(content(&disk).await[2 * MIB as usize..], [0xA2; 512]);
     bytes.pop();
     let disk = open(&bytes, Access::Read).await.unwrap();
-    assert!(disk.read_at(2 * MIB, &mut [0; 512]).await.is_err());
+    let error = disk.read_at(2 * MIB, &mut [0; 512]).await.unwrap_err();
+    let wanted = "a slot inside the file of 0x2005ff bytes for block 2";
+    assert_parts(&error, ENTRY, 0x208, "2", wanted);
 }
 
 #[tokio::test]
 async fn shared_and_oversized_slots_are_read_and_not_written() {
-    for (map, second) in [([0, 0, FREE, ZERO], 0xA0), ([0, 4, FREE, ZERO], 0xA4)] {
-        let bytes = image(4 * MIB, &map, 5);
-        let mut bytes = bytes;
+    let own = "a slot that holds no other block, for writing";
+    for (map, at, found, wanted) in [
+        ([0, 0, FREE, ZERO], 0x204, "0", own),
+        ([0, 1, FREE, 1], 0x20C, "1", own),
+        ([1, 2, 1, 2], 0x208, "1", own),
+        ([0, 4, FREE, ZERO], 0x204, "4", "less than 4 for block 1"),
+        ([0, 1, 5, ZERO], 0x208, "5", "less than 4 for block 2"),
+        ([0, 3, 4, ZERO], 0x208, "4", "less than 4 for block 2"),
+    ] {
+        let mut bytes = image(4 * MIB, &map, 6);
         poke(&mut bytes, 0x184, &le32(4));
         let disk = open(&bytes, Access::Read).await.unwrap();
-        let mut read = [0; 512];
-        disk.read_at(MIB, &mut read).await.unwrap();
-        assert_eq!(read, [second; 512]);
-        let writer = open(&bytes, Access::ReadWrite).await.unwrap();
-        let error = writer.write_at(0, b"x", WriteFlags::empty()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let read = content(&disk).await;
+        for (block, entry) in map.iter().enumerate() {
+            let value = if *entry >= ZERO { 0 } else { 0xA0 + *entry as u8 };
+            assert_eq!(read[block << 20], value, "block {block} of {map:?}");
+        }
+        let file = MemStorage::from_bytes(&bytes);
+        let writer = Lab::new().open_on(file.clone(), Access::ReadWrite, "").await.unwrap();
+        for _ in 0..2 {
+            let error = writer.write_at(0, b"x", WriteFlags::empty()).await.unwrap_err();
+            assert_parts(&error, ENTRY, at, found, wanted);
+        }
+        assert!(file.to_bytes().unwrap() == bytes, "a refused write changes nothing");
     }
 }
 
@@ -231,7 +185,7 @@ async fn entries_in_use_behind_the_end_of_the_disk_are_not_written_over() {
     let bytes = image(2 * MIB, &[0, FREE, 1], 2);
     assert!(open(&bytes, Access::Read).await.is_ok());
     let error = open(&bytes, Access::ReadWrite).await.unwrap_err();
-    assert_eq!((error.offset(), error.kind()), (Some(0x208), ErrorKind::Corrupt));
+    assert_parts(&error, ENTRY, 0x208, "1", "free, behind the end of the disk");
 }
 
 #[tokio::test]

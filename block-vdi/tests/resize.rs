@@ -56,6 +56,34 @@ async fn growing_with_few_stored_blocks_keeps_them() {
 }
 
 #[tokio::test]
+async fn what_a_child_gains_is_zeros_and_not_its_parents() {
+    for (small, large) in [(MIB + 512, 2 * MIB), (MIB + 512, 4 * MIB), (MIB, 4 * MIB)] {
+        for reopens in [false, true] {
+            let lab = Lab::new();
+            lab.create("parent", 4 * MIB, "").await.unwrap();
+            let below = lab.open("parent", Access::ReadWrite, "").await.unwrap();
+            below.write_at(0, &vec![0x11; 4 << 20], WriteFlags::empty()).await.unwrap();
+            below.close().await.unwrap();
+            let file = lab.create_child("child", "parent", "").await.unwrap();
+            let mut disk = lab.open_with_parent("child").await.unwrap();
+            disk.device().resize(small, Preallocation::Off).await.unwrap();
+            if reopens {
+                disk.close().await.unwrap();
+                disk = lab.open_with_parent("child").await.unwrap();
+            }
+            disk.device().resize(large, Preallocation::Off).await.unwrap();
+            let mut wanted = vec![0x11; small as usize];
+            wanted.resize(large as usize, 0);
+            assert_eq!(content(&disk).await, wanted, "from {small} to {large}");
+            disk.close().await.unwrap();
+            let again = lab.open_with_parent("child").await.unwrap();
+            assert_eq!(content(&again).await, wanted, "from {small} to {large}, opened again");
+            lab.assert_clean(file).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn growing_a_terabyte_with_two_gigabytes_stored_keeps_them() {
     let places: Vec<(u64, u8)> = (0..2048).map(|i| (i * 500 * MIB + 8192, i as u8 | 1)).collect();
     resized(TIB, 1_331_200 * MIB, "", &places).await;

@@ -74,16 +74,14 @@ impl<M: BlockMapper> Mapped<M> {
             if let Slot::Data(slot) = run.first {
                 let slots = slot..slot.saturating_add(run.blocks);
                 if slots.end > layout.slot_limit {
-                    return Err(self.needs_repair(format!(
-                        "block {block} is stored in slot {slot}, and only {} can be addressed",
-                        layout.slot_limit
-                    )));
+                    let first = slot.max(layout.slot_limit);
+                    let limit = layout.slot_limit;
+                    let wanted = format!("less than {limit} for writing");
+                    return Err(self.needs_repair(block, slot, first, &wanted));
                 }
                 if let Some(shared) = used.insert_new(slots) {
-                    let second = block.saturating_add(shared - slot);
-                    return Err(self.needs_repair(format!(
-                        "slot {shared}, where block {second} is stored, holds another block too"
-                    )));
+                    let wanted = "a slot that holds no other block, for writing";
+                    return Err(self.needs_repair(block, slot, shared, wanted));
                 }
             }
             block = block.saturating_add(run.blocks.max(1));
@@ -92,8 +90,12 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    fn needs_repair(&self, message: String) -> Error {
-        Error::new(ErrorKind::Corrupt, message)
+    /// The error for the entry that holds slot `found`, in a run of entries that begins with `block` in
+    /// `slot`.
+    fn needs_repair(&self, block: u64, slot: u64, found: u64, wanted: &str) -> Error {
+        let place = self.mapper.entry_place(block.saturating_add(found.saturating_sub(slot)));
+        Error::field_mismatch(ErrorKind::Corrupt, place.field, found, wanted)
+            .at(place.offset)
             .in_image(self.storage.uri())
             .with_code("image-needs-repair")
             .with_hint("the image can be read; repair it with `check -r all` before writing")

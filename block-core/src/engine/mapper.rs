@@ -88,12 +88,24 @@ pub struct SlotRun {
     pub blocks: u64,
 }
 
+/// Where the map keeps the entry of a block, for messages about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPlace {
+    /// What the format's specification calls an entry.
+    pub field: &'static str,
+    /// Where the entry begins in the storage, in bytes.
+    pub offset: u64,
+}
+
 /// What a format has to do for another virtual size, besides what the engine does for every format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ResizePlan {
     /// The engine moves all data out of the slots below this number first; they belong to the format
     /// from then on.
     pub vacate_slots: u64,
+    /// Set by the engine: the parent reaches behind the old end of the disk, so blocks that the disk
+    /// gains are [`Slot::Zero`] and not [`Slot::Free`].
+    pub hides_parent: bool,
 }
 
 /// The map of one format. [`Mapped`](super::Mapped) makes a [`BlockDevice`](crate::BlockDevice) of it.
@@ -128,6 +140,10 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
     /// The entry of `block`, and how many blocks from there on (at most `limit`, which is not 0) follow
     /// its pattern. May answer less than there are, at least 1.
     async fn run(&self, block: u64, limit: u64) -> Result<SlotRun>;
+
+    /// Where the entry of `block` lies. The engine asks when an entry that may be read must not be relied
+    /// on for writing, so that the error names it.
+    fn entry_place(&self, block: u64) -> EntryPlace;
 
     /// The first write of the session follows: leaves a durable mark of it, for formats that keep one.
     /// May be called more than once, and by several callers at a time.

@@ -42,7 +42,7 @@ mod tests;
 mod write;
 mod zero;
 
-pub use mapper::{BlockMapper, Change, Layout, ResizePlan, Slot, SlotRun};
+pub use mapper::{BlockMapper, Change, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
 pub use table::PagedTable;
 
 use std::ops::Range;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::read::length;
+use super::read::{length, on_parent, read_parent};
 use super::write::place_in;
 use super::{BlockMapper, Mapped, Slot};
 use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, ZeroMode};
@@ -49,10 +49,12 @@ impl<M: BlockMapper> Mapped<M> {
         }
         if size < old {
             self.free_blocks_from(size.div_ceil(self.layout().block_size)).await?;
-        } else {
+        } else if size > old {
+            self.hide_parent_behind_end().await?;
             self.zero_behind_end().await?;
         }
-        let plan = self.mapper.plan_resize(size, self.slots.end()).await?;
+        let mut plan = self.mapper.plan_resize(size, self.slots.end()).await?;
+        plan.hides_parent = self.gains_parent_blocks(size)?;
         self.refresh_layout()?;
         if plan.vacate_slots > 0 {
             self.vacate(plan.vacate_slots).await?;
@@ -64,6 +66,41 @@ impl<M: BlockMapper> Mapped<M> {
         let switch = Switch(self);
         self.mapper.resize(size, plan, self.slots.end(), preallocation).await?;
         drop(switch);
+        self.publish().await
+    }
+
+    /// Whether the parent has blocks behind the last one of the disk, which is to have `size` bytes: what
+    /// a disk gains reads as zeros.
+    fn gains_parent_blocks(&self, size: u64) -> Result<bool> {
+        let layout = self.layout();
+        let next = layout.block_count().saturating_mul(layout.block_size);
+        let gained = on_parent(self.parent.as_ref(), next..size.max(next));
+        match gained.is_empty() || layout.has_zero_slots {
+            true => Ok(!gained.is_empty()),
+            false => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the parent is larger than the disk, and the format cannot hide what it would show",
+            )),
+        }
+    }
+
+    /// A last block that shows the parent gets a place of its own if it would show more of the parent
+    /// when the disk grows.
+    async fn hide_parent_behind_end(&self) -> Result<()> {
+        let layout = self.layout();
+        let end = layout.virtual_size;
+        let block_end = layout.block_count().saturating_mul(layout.block_size);
+        let is_free = |slot| slot == Slot::Free;
+        let behind = end..block_end;
+        if behind.is_empty()
+            || !is_free(self.slot_of(end / layout.block_size).await?)
+            || !self.parent_shows(&[behind]).await?
+        {
+            return Ok(());
+        }
+        let (mut last, start) = ([0; SECTOR_SIZE as usize], end.saturating_sub(SECTOR_SIZE));
+        read_parent(self.parent.as_ref(), start, &mut last).await?;
+        self.write_transaction(start..end, 0, &last).await?;
         self.publish().await
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlockMapper, Change, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun};
+use super::{
+    BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+};
 use crate::{
     Access, BlockDevice, DeviceCaps, Disk, Error, ErrorKind, ImageInfo, MemStorage, Options,
     Preallocation, Result, Storage, WriteFlags, ZeroFlags,
@@ -77,6 +79,10 @@ impl BlockMapper for TestMap {
 
     async fn run(&self, block: u64, _: u64) -> Result<SlotRun> {
         Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
+    }
+
+    fn entry_place(&self, block: u64) -> EntryPlace {
+        EntryPlace { field: "entry", offset: self.table.place(block) }
     }
 
     async fn start_writing(&self) -> Result<()> {
@@ -290,5 +296,23 @@ async fn a_rebased_child_reads_as_before_over_its_new_parent() {
         child.close().await.unwrap();
         let child = Disk::new(TestMap::open(&storage, 0, new));
         assert!(content(&child).await == before, "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_map_that_must_not_be_written_over_is_named_by_entry() {
+    for (entries, block, found, wanted) in [
+        ([3, 40, 4], 1, "40", "less than 40 for writing"),
+        ([7, 2, 7], 2, "7", "a slot that holds no other block, for writing"),
+    ] {
+        let storage = MemStorage::new();
+        TestMap::create(&storage).await;
+        let bytes: Vec<u8> = entries.into_iter().flat_map(u32::to_le_bytes).collect();
+        storage.write_at(0, &bytes).await.unwrap();
+        let device = TestMap::open(&storage, 0, None);
+        let error = device.write_sectors(0, &[1; 512], WriteFlags::empty()).await.unwrap_err();
+        let field = error.field().unwrap();
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(4 * block)));
+        assert_eq!((field.name, &*field.found, &*field.wanted), ("entry", found, wanted));
     }
 }

@@ -1,6 +1,8 @@
 //! Images in memory, under names that chains can find them by.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod rows;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -64,20 +64,32 @@ fn run(args: &Args) -> Result<(), String> {
     std::fs::create_dir_all(&args.dir).map_err(|e| e.to_string())?;
     let data = data::Data::new(args.dir.clone());
     let mut table = Table::new(args.rounds);
+    let mut failed = 0;
     println!("{}", Table::heading());
     for work in works::all(&data) {
         let wanted = args.only.is_empty() || args.only.iter().any(|text| work.name.contains(text));
         if wanted {
-            let row = compare(&work, args.rounds)?;
-            println!("{row}");
-            table.rows.push(row);
+            match compare(&work, args.rounds) {
+                Ok(row) => {
+                    println!("{row}");
+                    table.rows.push(row);
+                }
+                // One work that cannot be done here must not cost the others their numbers.
+                Err(error) => {
+                    eprintln!("{}: not measured: {error}", work.name);
+                    failed += 1;
+                }
+            }
         }
     }
     println!("{}", table.summary());
     if let Some(out) = &args.out {
         table.keep(out).map_err(|e| format!("{}: {e}", out.display()))?;
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        rows => Err(format!("{rows} rows were not measured")),
+    }
 }
 
 fn compare(work: &Work, rounds: usize) -> Result<Row, String> {

@@ -168,13 +168,13 @@ fn requests(data: &Data) -> Vec<Work> {
     let direct = ["-i threads", "-n", "-i io_uring"];
     for depth in [1, 16, 64] {
         let line = format!("-d {depth} -s 4096 -S 37769216");
-        row(format!("4 KiB reads, depth {depth}"), 200_000, line, &buffered, (0.55, 0.55));
+        row(format!("4 KiB reads, depth {depth}"), 60_000, line, &buffered, (0.55, 0.55));
     }
-    row("64 KiB reads".into(), 50_000, "-d 1 -s 65536 -S 37814272".into(), &buffered, (0.60, 0.60));
-    row("1 MiB reads".into(), 5_000, "-d 1 -s 1048576 -S 38797312".into(), &buffered, (0.95, 0.85));
+    row("64 KiB reads".into(), 20_000, "-d 1 -s 65536 -S 37814272".into(), &buffered, (0.60, 0.60));
+    row("1 MiB reads".into(), 3_000, "-d 1 -s 1048576 -S 38797312".into(), &buffered, (0.95, 0.85));
     for (depth, wall) in [(1, 0.20), (16, 0.50), (64, 0.50)] {
         let line = format!("-w -d {depth} -s 4096 -S 37769216");
-        row(format!("4 KiB overwrites, depth {depth}"), 100_000, line, &buffered, (wall, 0.30));
+        row(format!("4 KiB overwrites, depth {depth}"), 40_000, line, &buffered, (wall, 0.30));
     }
     row(
         "1 MiB writes".into(),
@@ -184,7 +184,7 @@ fn requests(data: &Data) -> Vec<Work> {
         (0.90, 0.80),
     );
     let line = "-t none -d 64 -s 4096 -S 37769216".to_owned();
-    row("4 KiB direct reads, depth 64".into(), 50_000, line, &direct, (1.00, 0.70));
+    row("4 KiB direct reads, depth 64".into(), 30_000, line, &direct, (1.00, 0.70));
     all.push(allocating(data));
     all
 }
@@ -193,14 +193,14 @@ fn requests(data: &Data) -> Vec<Work> {
 fn allocating(data: &Data) -> Work {
     let image = data.path("new.vdi");
     let fresh = image.clone();
-    let line = format!("bench -f vdi -w -c 4000 -d 1 -s 4096 -S 1048576 {image}");
+    let line = format!("bench -f vdi -w -c 2000 -d 1 -s 4096 -S 1048576 {image}");
     Work {
         name: "bench 4 KiB writes into new blocks".into(),
         ours: ours(&line),
         rivals: vec![stock(&line)],
         targets: (0.05, 0.05),
         rss_target: None,
-        operations: 4_000,
+        operations: 2_000,
         needs: Vec::new(),
         before: vec![
             remove(&image),
