@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::RwLock as AsyncRwLock;
+use zerocopy::IntoBytes;
 
 use crate::{Error, ErrorKind, Result, Storage};
 
@@ -177,7 +178,6 @@ impl PagedTable {
     pub async fn read(&self, index: u64, values: &mut Vec<u32>) -> Result<()> {
         self.in_range(index, 1)?;
         let len = usize::try_from(self.entries.saturating_sub(index)).unwrap_or(WINDOW).min(WINDOW);
-        values.clear();
         values.resize(len, 0);
         self.fetch(index, values).await
     }
@@ -252,11 +252,10 @@ impl PagedTable {
     }
 
     async fn fetch(&self, first: u64, values: &mut [u32]) -> Result<()> {
-        let mut bytes = vec![0u8; values.len().saturating_mul(4)];
-        self.storage.read_at(self.place(first), &mut bytes).await?;
-        let (entries, _) = bytes.as_chunks::<4>();
-        for (value, entry) in values.iter_mut().zip(entries) {
-            *value = u32::from_le_bytes(*entry);
+        // Straight into place: a scan of a large map is bound by memory.
+        self.storage.read_at(self.place(first), values.as_mut_bytes()).await?;
+        for value in values.iter_mut() {
+            *value = u32::from_le(*value);
         }
         Ok(())
     }

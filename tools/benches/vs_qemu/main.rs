@@ -109,6 +109,7 @@ fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
     }
     let mut ours = Vec::new();
     let mut theirs = vec![Vec::new(); work.rivals.len()];
+    let mut limit = Vec::new();
     for _ in 0..rounds {
         fresh()?;
         ours.push(measure::run(&work.ours)?.sample);
@@ -116,6 +117,10 @@ fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
             fresh()?;
             samples.push(measure::run(command)?.sample);
         }
+        if let Some(command) = &work.limit {
+            fresh()?;
+            limit.push(measure::run(command)?.sample);
+        }
     }
-    Ok(Row::new(work, &ours, &theirs))
+    Ok(Row::new(work, &ours, &theirs, &limit))
 }

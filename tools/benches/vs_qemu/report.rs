@@ -24,6 +24,8 @@ pub struct Row {
     cpu: f64,
     /// Quarter to three quarters of the wall ratios, round by round.
     spread: (f64, f64),
+    /// Ratios, wall and processor time, of a plain copy of the same bytes.
+    limit: Option<(f64, f64)>,
     targets: (f64, f64),
     rss_target: Option<f64>,
     operations: u64,
@@ -31,34 +33,35 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(work: &Work, ours: &[Sample], theirs: &[Vec<Sample>]) -> Self {
-        let of = |samples: &[Sample], pick: fn(&Sample) -> f64| {
-            quantile(samples.iter().map(pick).collect(), 0.5)
-        };
-        let best = |pick: fn(&Sample) -> f64| {
-            theirs.iter().map(|samples| of(samples, pick)).fold(f64::INFINITY, f64::min)
-        };
-        let median = |samples: &[Sample]| Sample {
-            wall: of(samples, |s| s.wall),
-            cpu: of(samples, |s| s.cpu),
-            rss: of(samples, |s| s.rss),
-        };
-        let mine = median(ours);
-        let other = Sample { wall: best(|s| s.wall), cpu: best(|s| s.cpu), rss: best(|s| s.rss) };
-        let fastest = theirs.iter().min_by(|a, b| of(a, |s| s.wall).total_cmp(&of(b, |s| s.wall)));
-        let pairs: Vec<f64> =
-            ours.iter().zip(fastest.into_iter().flatten()).map(|(a, b)| a.wall / b.wall).collect();
+    pub fn new(work: &Work, ours: &[Sample], theirs: &[Vec<Sample>], limit: &[Sample]) -> Self {
+        let (wall, cpu) = (|s: &Sample| s.wall, |s: &Sample| s.cpu);
+        let fastest = best(theirs, wall);
+        let cheapest = best(theirs, cpu);
         Self {
             name: work.name.clone(),
-            wall: mine.wall / other.wall,
-            cpu: mine.cpu / other.cpu,
-            spread: (quantile(pairs.clone(), 0.25), quantile(pairs, 0.75)),
-            ours: mine,
-            theirs: other,
+            wall: ratio(ours, fastest, wall, 0.5),
+            cpu: ratio(ours, cheapest, cpu, 0.5),
+            spread: (ratio(ours, fastest, wall, 0.25), ratio(ours, fastest, wall, 0.75)),
+            limit: (!limit.is_empty())
+                .then(|| (ratio(limit, fastest, wall, 0.5), ratio(limit, cheapest, cpu, 0.5))),
+            ours: Sample {
+                wall: median(ours, wall),
+                cpu: median(ours, cpu),
+                rss: median(ours, |s| s.rss),
+            },
+            theirs: Sample {
+                wall: median(fastest, wall),
+                cpu: median(cheapest, cpu),
+                rss: median(best(theirs, |s| s.rss), |s| s.rss),
+            },
             targets: work.targets,
             rss_target: work.rss_target,
             operations: work.operations,
-            commands: std::iter::once(&work.ours).chain(&work.rivals).map(|c| tidy(c)).collect(),
+            commands: std::iter::once(&work.ours)
+                .chain(&work.rivals)
+                .chain(&work.limit)
+                .map(|words| tidy(words))
+                .collect(),
         }
     }
 
@@ -66,6 +69,21 @@ impl Row {
         let memory = self.rss_target.is_none_or(|limit| self.ours.rss / 1024.0 <= limit);
         self.wall <= self.targets.0 && self.cpu <= self.targets.1 && memory
     }
+}
+
+fn median(samples: &[Sample], pick: fn(&Sample) -> f64) -> f64 {
+    quantile(samples.iter().map(pick).collect(), 0.5)
+}
+
+/// The rival's mode with the smallest median.
+fn best(theirs: &[Vec<Sample>], pick: fn(&Sample) -> f64) -> &[Sample] {
+    let best = theirs.iter().min_by(|a, b| median(a, pick).total_cmp(&median(b, pick)));
+    best.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A quantile of the ratios of samples that were taken in the same round.
+fn ratio(ours: &[Sample], theirs: &[Sample], pick: fn(&Sample) -> f64, at: f64) -> f64 {
+    quantile(ours.iter().zip(theirs).map(|(a, b)| pick(a) / pick(b)).collect(), at)
 }
 
 /// A command without the directories of the machine it ran on.
@@ -106,7 +124,11 @@ impl fmt::Display for Row {
             self.ours.rss / 1024.0,
             self.theirs.rss / 1024.0,
             if self.is_reached() { "reached" } else { "MISSED" },
-        )
+        )?;
+        match self.limit {
+            Some((wall, cpu)) => write!(f, "  plain copy {wall:.2}, {cpu:.2}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -210,6 +232,7 @@ impl Row {
             "wall_goal": self.targets.0,
             "cpu_goal": self.targets.1,
             "rss_goal_mib": self.rss_target,
+            "plain_copy_ratios": self.limit.map(|(wall, cpu)| [wall, cpu]),
             "reached": self.is_reached(),
             "operations": self.operations,
             "ours": sample(&self.ours),

@@ -16,6 +16,8 @@ pub struct Work {
     pub name: String,
     pub ours: Words,
     pub rivals: Vec<Words>,
+    /// What the machine takes for the same bytes without any format: the least that is possible.
+    pub limit: Option<Words>,
     /// Ratios not to exceed: wall, processor time.
     pub targets: (f64, f64),
     /// Peak resident set of ours not to exceed, MiB.
@@ -81,6 +83,10 @@ fn converts(data: &Data) -> Vec<Work> {
             name: format!("convert {name}"),
             ours: ours(&line("")),
             rivals: vec![stock(&line("")), stock(&line("-m 16 -W"))],
+            limit: Some(words(
+                "cp",
+                &format!("--reflink=never --sparse=auto {} {out}", source.arg()),
+            )),
             targets: (wall, cpu),
             rss_target: None,
             operations: 0,
@@ -111,6 +117,7 @@ fn metadata(data: &Data) -> Vec<Work> {
         name: name.into(),
         ours: ours(&line),
         rivals: vec![stock(&line)],
+        limit: None,
         targets,
         rss_target,
         operations: 0,
@@ -156,6 +163,7 @@ fn requests(data: &Data) -> Vec<Work> {
             name: format!("bench {name}"),
             ours: ours(&line),
             rivals: rivals.collect(),
+            limit: None,
             targets,
             rss_target: None,
             operations: count,
@@ -198,6 +206,7 @@ fn allocating(data: &Data) -> Work {
         name: "bench 4 KiB writes into new blocks".into(),
         ours: ours(&line),
         rivals: vec![stock(&line)],
+        limit: None,
         targets: (0.05, 0.05),
         rss_target: None,
         operations: 2_000,
@@ -222,6 +231,7 @@ fn starts(data: &Data) -> Vec<Work> {
         name: format!("start {name}"),
         ours: ours(&line),
         rivals: vec![stock(&line)],
+        limit: None,
         targets: (0.40, 0.40),
         rss_target: Some(8.0),
         operations: 0,

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use block_core::{CreateRequest, Disk, NewParent, Sharing};
+use block_core::{CacheMode, CreateRequest, Disk, NewParent, Sharing};
 
 use super::options::{self, CreateOptions};
 use super::output::Output;
 use super::stream;
 use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::{Conversion, Fingerprint, Source, convert, read_data};
+use crate::copy::{Conversion, Fingerprint, Source, convert, cut, read_data};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::{Progress, ProgressArgs};
@@ -54,9 +54,9 @@ pub(crate) struct ConvertArgs {
     /// Zeros of this length and more are left out; 0: everything is written
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = size)]
     sparse_size: Option<u64>,
-    /// How many requests run at a time, 1 to 16
-    #[arg(short = 'm', long, alias = "num-coroutines", value_name = "N", default_value = "8")]
-    parallel: u64,
+    /// How many requests run at a time, 1 to 16 [default: 2, or 8 past the page cache]
+    #[arg(short = 'm', long, alias = "num-coroutines", value_name = "N")]
+    parallel: Option<u64>,
     /// Write in any order
     #[arg(short = 'W', long)]
     oob_writes: bool,
@@ -145,7 +145,7 @@ impl ConvertArgs {
         if self.target_image_opts && !self.no_create {
             return refuse("--target-image-opts requires use of -n flag");
         }
-        if !(1..=16).contains(&self.parallel) {
+        if self.parallel.is_some_and(|tasks| !(1..=16).contains(&tasks)) {
             return refuse("Invalid number of coroutines specified. Must be between 1 and 16.");
         }
         if let Some(sparse) = self.sparse_size
@@ -299,7 +299,9 @@ impl ConvertArgs {
             target_is_zero,
             base,
             sparse: self.sparse_size.unwrap_or(SPARSE),
-            tasks: self.parallel as usize,
+            tasks: self.tasks(),
+            piece: cut(&[self.source_cache.0, self.target_cache.0]).1,
+            durable: matches!(self.target_cache.0, CacheMode::Writeback | CacheMode::None),
             any_order: self.oob_writes,
             offload: offload && !self.verify,
             salvage: self.salvage,
@@ -319,6 +321,11 @@ impl ConvertArgs {
         }
     }
 
+    fn tasks(&self) -> usize {
+        let (tasks, _) = cut(&[self.source_cache.0, self.target_cache.0]);
+        self.parallel.and_then(|tasks| usize::try_from(tasks).ok()).unwrap_or(tasks)
+    }
+
     /// Reads the result back.
     async fn verify(
         &self,
@@ -331,7 +338,7 @@ impl ConvertArgs {
         let progress = Arc::new(self.progress.start("verify", size));
         let sum = Arc::clone(&found);
         let see = move |offset: u64, bytes: &[u8]| sum.add(offset, bytes);
-        read_data(target, 0..size, name, self.parallel as usize, &progress, see).await?;
+        read_data(target, 0..size, name, self.tasks(), &progress, see).await?;
         progress.finish();
         match found.value() == expected.value() {
             true => Ok(()),

@@ -9,7 +9,7 @@ use super::options;
 use super::output::Output;
 use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
-use crate::copy::{Conversion, Source, convert};
+use crate::copy::{Conversion, Source, convert, cut};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::ProgressArgs;
@@ -66,13 +66,16 @@ impl DdArgs {
                 let cache = Cache(CacheMode::Writeback);
                 let output =
                     Output::create(cx, &operands.output, driver, &request, cache.0, &how).await?;
+                let (tasks, piece) = cut(&[CacheMode::Writeback]);
                 let conversion = Conversion {
                     source,
                     target: output.disk.clone(),
                     target_is_zero: true,
                     base: None,
                     sparse: 4096,
-                    tasks: 8,
+                    tasks,
+                    piece,
+                    durable: false,
                     any_order: false,
                     offload: false,
                     salvage: false,

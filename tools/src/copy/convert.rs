@@ -1,6 +1,7 @@
 //! Copying a source into a disk: holes are never read, zeros never written where zeros are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::{Disk, WriteFlags, ZeroFlags};
@@ -11,7 +12,7 @@ use super::job::{Buffers, Job, Plan, run};
 use super::rate::Rate;
 use super::source::{Source, Walk};
 use super::zeros::zero_runs;
-use super::{Fingerprint, PIECE};
+use super::{CACHED_PIECE, Fingerprint, PIECE};
 use crate::console::Console;
 use crate::error::{Failure, Result, reasons};
 use crate::progress::Progress;
@@ -31,6 +32,10 @@ pub(crate) struct Conversion {
     pub sparse: u64,
     /// How many pieces are worked on at a time.
     pub tasks: usize,
+    /// Bytes in a piece, a power of two up to [`PIECE`].
+    pub piece: u64,
+    /// Whether what is written is sent to the disk along the way, because the end waits for it.
+    pub durable: bool,
     /// Whether pieces may be written in any order.
     pub any_order: bool,
     /// Whether the storages may copy among themselves, without zeros being looked for.
@@ -57,7 +62,10 @@ pub(crate) async fn convert(
     console: &Console,
 ) -> Result<Copied> {
     // Where blocks are stored in the order they are first written, the order of the guest reads fastest.
-    let in_order = !conversion.any_order && conversion.target.info().block_size.is_some();
+    // And writers of one file in the page cache would wait for each other inside the kernel, spinning.
+    let is_cached = conversion.piece <= CACHED_PIECE;
+    let has_blocks = conversion.target.info().block_size.is_some();
+    let in_order = !conversion.any_order && (has_blocks || is_cached);
     let plan = CopyPlan {
         walk: conversion.source.walk(),
         source: conversion.source.clone(),
@@ -67,6 +75,7 @@ pub(crate) async fn convert(
         rate: Rate::new(conversion.rate),
         previous: None,
         in_order,
+        piece: conversion.piece.clamp(1, PIECE),
         progress: Arc::clone(progress),
     };
     let tasks = conversion.tasks;
@@ -74,6 +83,7 @@ pub(crate) async fn convert(
         conversion,
         progress: Arc::clone(progress),
         lost: std::sync::Mutex::new(Vec::new()),
+        unsaved: AtomicU64::new(0),
     });
     run(plan, Arc::clone(&job), tasks).await?;
     let lost = job.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -85,6 +95,9 @@ pub(crate) async fn convert(
 
 /// Bytes given up at a time when reading fails.
 const SALVAGE: u64 = 4096;
+
+/// Bytes after which a copy that ends durable has the disk begin to save.
+const UNSAVED: u64 = 64 << 20;
 
 /// A piece of the copy.
 #[derive(Debug)]
@@ -116,6 +129,7 @@ struct CopyPlan {
     rate: Rate,
     previous: Option<oneshot::Receiver<()>>,
     in_order: bool,
+    piece: u64,
     progress: Arc<Progress>,
 }
 
@@ -134,7 +148,7 @@ impl Plan for CopyPlan {
             // Zeros need no buffer, unless they are written as data.
             let most = match left.zero && !self.zeros_as_data {
                 true => left.len,
-                false => PIECE - left.to % PIECE,
+                false => self.piece - left.to % self.piece,
             };
             let len = left.len.min(most);
             let piece = Piece { len, turn: self.turn(), ..left };
@@ -183,6 +197,8 @@ struct CopyJob {
     progress: Arc<Progress>,
     /// What could not be read, and why.
     lost: std::sync::Mutex<Vec<(u64, String)>>,
+    /// Bytes written since the disk was last told to save.
+    unsaved: AtomicU64,
 }
 
 #[async_trait]
@@ -235,11 +251,22 @@ impl Job for CopyJob {
             let _ = next.send(());
         }
         self.progress.advance(piece.len);
-        Ok(())
+        self.write_behind(piece.len).await
     }
 }
 
 impl CopyJob {
+    /// Has the disk work beside the copy, instead of after it. While one task waits, others go on.
+    async fn write_behind(&self, written: u64) -> Result<()> {
+        let unsaved = self.unsaved.fetch_add(written, Ordering::Relaxed) + written;
+        if !self.conversion.durable || unsaved < UNSAVED {
+            return Ok(());
+        }
+        self.unsaved.store(0, Ordering::Relaxed);
+        let saved = self.conversion.target.device().storage().flush().await;
+        saved.map_err(|error| Failure::because("error while saving what was written", &error))
+    }
+
     async fn read(&self, piece: &Piece, buf: &mut [u8]) -> Result<()> {
         let Some(part) = self.conversion.source.part(piece.part) else { return Ok(()) };
         let whole = part.disk.read_at(piece.from, buf).await;
