@@ -8,6 +8,7 @@
 
 mod data;
 mod measure;
+mod plain;
 mod report;
 mod works;
 
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).peekable();
     if words.peek().is_some_and(|word| word == "--measure") {
         return measure::child(words.skip(1).collect());
+    }
+    if words.peek().is_some_and(|word| word == "--plain") {
+        return plain::child(&words.skip(1).collect::<Vec<_>>());
     }
     let mut args =
         Args { rounds: 7, only: Vec::new(), dir: std::env::temp_dir().join("vs_qemu"), out: None };

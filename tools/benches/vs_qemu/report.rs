@@ -24,7 +24,7 @@ pub struct Row {
     cpu: f64,
     /// Quarter to three quarters of the wall ratios, round by round.
     spread: (f64, f64),
-    /// Ratios, wall and processor time, of a plain copy of the same bytes.
+    /// Ratios, wall and processor time, of plain system calls on the same bytes.
     limit: Option<(f64, f64)>,
     targets: (f64, f64),
     rss_target: Option<f64>,
@@ -126,7 +126,7 @@ impl fmt::Display for Row {
             if self.is_reached() { "reached" } else { "MISSED" },
         )?;
         match self.limit {
-            Some((wall, cpu)) => write!(f, "  plain copy {wall:.2}, {cpu:.2}"),
+            Some((wall, cpu)) => write!(f, "  plain calls {wall:.2}, {cpu:.2}"),
             None => Ok(()),
         }
     }
@@ -232,7 +232,7 @@ impl Row {
             "wall_goal": self.targets.0,
             "cpu_goal": self.targets.1,
             "rss_goal_mib": self.rss_target,
-            "plain_copy_ratios": self.limit.map(|(wall, cpu)| [wall, cpu]),
+            "plain_calls_ratios": self.limit.map(|(wall, cpu)| [wall, cpu]),
             "reached": self.is_reached(),
             "operations": self.operations,
             "ours": sample(&self.ours),

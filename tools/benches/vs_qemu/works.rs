@@ -29,16 +29,16 @@ pub struct Work {
     pub same: Option<Same>,
 }
 
-fn words(program: &str, line: &str) -> Words {
+fn words_of(program: &str, line: &str) -> Words {
     std::iter::once(program).chain(line.split_whitespace()).map(str::to_owned).collect()
 }
 
 fn ours(line: &str) -> Words {
-    words(env!("CARGO_BIN_EXE_block-img"), line)
+    words_of(env!("CARGO_BIN_EXE_block-img"), line)
 }
 
 fn stock(line: &str) -> Words {
-    words("qemu-img", line)
+    words_of("qemu-img", line)
 }
 
 fn remove(path: &str) -> Before {
@@ -163,7 +163,7 @@ fn requests(data: &Data) -> Vec<Work> {
             name: format!("bench {name}"),
             ours: ours(&line),
             rivals: rivals.collect(),
-            limit: None,
+            limit: plain(count, &line),
             targets,
             rss_target: None,
             operations: count,
@@ -195,6 +195,17 @@ fn requests(data: &Data) -> Vec<Work> {
     row("4 KiB direct reads, depth 64".into(), 30_000, line, &direct, (1.00, 0.70));
     all.push(allocating(data));
     all
+}
+
+/// The plain system calls for a line of `bench`, through the page cache.
+fn plain(count: u64, line: &str) -> Option<Words> {
+    let mut words = line.split_whitespace().rev();
+    let file = words.next()?;
+    let after = |option: &str| line.split_whitespace().skip_while(|word| *word != option).nth(1);
+    let mode = if line.contains(" -w ") { "write" } else { "read" };
+    let exe = std::env::current_exe().ok()?.to_string_lossy().into_owned();
+    let line = format!("--plain {mode} {count} {} {} {file}", after("-s")?, after("-S")?);
+    (after("-t").is_none()).then(|| words_of(&exe, &line))
 }
 
 /// Small writes that each need a new block.

@@ -54,7 +54,7 @@ pub(crate) struct ConvertArgs {
     /// Zeros of this length and more are left out; 0: everything is written
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = size)]
     sparse_size: Option<u64>,
-    /// How many requests run at a time, 1 to 16 [default: 2, or 8 past the page cache]
+    /// How many requests run at a time, 1 to 16 [default: 2, or 8 uncached]
     #[arg(short = 'm', long, alias = "num-coroutines", value_name = "N")]
     parallel: Option<u64>,
     /// Write in any order
