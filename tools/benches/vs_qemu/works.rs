@@ -83,7 +83,7 @@ fn converts(data: &Data) -> Vec<Work> {
             name: format!("convert {name}"),
             ours: ours(&line("")),
             rivals: vec![stock(&line("")), stock(&line("-m 16 -W"))],
-            limit: Some(words(
+            limit: Some(words_of(
                 "cp",
                 &format!("--reflink=never --sparse=auto {} {out}", source.arg()),
             )),
