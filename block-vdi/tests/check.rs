@@ -79,6 +79,17 @@ fn cases() -> Vec<Case> {
             slots: 2,
         },
         Case {
+            name: "a slot with the first number that is too large",
+            image: with(image(4 * MIB, &[0, 4, FREE, ZERO], 5), &[(0x184, &le32(1))]),
+            found: vec![("vdi.map.too-large", Corruption), ("vdi.file.trailing-slots", Leak)],
+            mode: RepairAll,
+            before: vec![a(0), a(4), z, z],
+            after: vec![a(0), a(4), z, z],
+            map: vec![0, 1, FREE, ZERO],
+            allocated: 2,
+            slots: 2,
+        },
+        Case {
             name: "a block whose content is not in the file",
             image: with(image(4 * MIB, &[0, 3, 1, FREE], 2), &[(0x184, &le32(4))]),
             found: vec![("vdi.map.past-end", Corruption), ("vdi.header.allocated-large", Leak)],

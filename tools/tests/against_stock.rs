@@ -73,6 +73,42 @@ fn json_and_status_of_what_reads_an_image_are_the_same() {
 }
 
 #[test]
+fn the_status_of_a_check_tells_a_damaged_image_as_the_stock_tool_does() {
+    if !oracles() {
+        return;
+    }
+    let folder = Folder::new();
+    folder.theirs("create -q -f vdi sound.vdi 8M").ok();
+    folder.qemu_io("vdi", "sound.vdi", &["write -P 1 0 1M", "write -P 2 1M 1M"]);
+    let sound = std::fs::read(folder.file("sound.vdi")).unwrap();
+    let entry = |block: usize| 0x200 + 4 * block;
+    let cases: [(&str, usize, u32, (i32, i32)); 5] = [
+        ("sound", entry(0), 0, (0, 0)),
+        ("shared", entry(1), 0, (2, 2)),
+        // Stock reads zeros where the file has ended, and finds nothing.
+        ("past-end", entry(1), 7, (2, 0)),
+        ("too-large", entry(1), 8, (2, 2)),
+        // A counter above the slots in use costs space and no data: a leak, where stock says corruption.
+        ("count", 0x184, 3, (3, 2)),
+    ];
+    for (name, at, value, statuses) in cases {
+        let mut bytes = sound.clone();
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(folder.file("damaged.vdi"), bytes).unwrap();
+        for line in ["check damaged.vdi", "check --output=json damaged.vdi"] {
+            let (ours, theirs) = (folder.ours(line), folder.theirs(line));
+            assert_eq!((ours.status, theirs.status), statuses, "{name}: {ours:?} {theirs:?}");
+        }
+        let line = "check --output=json damaged.vdi";
+        let (ours, theirs) = (folder.ours(line).json(), folder.theirs(line).json());
+        for field in ["check-errors", "filename", "format"] {
+            assert_eq!(ours[field], theirs[field], "{name}");
+        }
+        assert_eq!(ours["corruptions"].is_u64(), statuses.0 == 2, "{name}: {ours}");
+    }
+}
+
+#[test]
 fn human_output_is_the_same_where_scripts_read_it() {
     if !oracles() {
         return;
