@@ -1,6 +1,9 @@
 //! Chains of images: walking them, merging a child into its parent, moving a child to another parent.
 
+use std::future::poll_fn;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use serde::Serialize;
 
@@ -43,6 +46,20 @@ pub struct Moved {
 /// `InvalidInput` when there is no parent, `Unsupported` when the parent is smaller and cannot grow,
 /// `Interrupted` when `progress` (bytes) says so, and whatever reading and writing give.
 pub async fn commit(child: &Disk, progress: &Progress<'_>) -> Result<Moved> {
+    commit_counted(child, progress, &AtomicU64::new(0)).await
+}
+
+/// As [`commit`]; `written` counts the bytes of data meanwhile, for whoever limits their rate. The
+/// future is `Pending` once after each piece of at most a mebibyte, so that the rate can be kept and
+/// the work be dropped.
+///
+/// # Errors
+/// Those of [`commit`].
+pub async fn commit_counted(
+    child: &Disk,
+    progress: &Progress<'_>,
+    written: &AtomicU64,
+) -> Result<Moved> {
     let parent = child
         .parent()
         .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "Image does not have a backing file"))?;
@@ -67,8 +84,9 @@ pub async fn commit(child: &Disk, progress: &Progress<'_>) -> Result<Moved> {
             if own {
                 pass(child, &parent, chunk.clone(), extent.is_zero(), &mut buffer, &mut moved)
                     .await?;
+                written.store(moved.data, Ordering::Relaxed);
             }
-            go_on(progress, chunk.end, size)?;
+            go_on(progress, chunk.end, size).await?;
         }
         Ok(())
     })
@@ -96,7 +114,7 @@ pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>
                 let zero = extent.is_zero();
                 pass(child, child, chunk.clone(), zero, &mut buffers.0, &mut moved).await?;
             }
-            go_on(progress, chunk.end, size)?;
+            go_on(progress, chunk.end, size).await?;
         }
         Ok(())
     })
@@ -118,7 +136,17 @@ async fn for_extents(
     Ok(())
 }
 
-fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
+/// Reports, and lets others run: all I/O before may have ended at once.
+async fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
     match progress(done, total) {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Interrupted, "stopped; it can be begun again")),

@@ -21,7 +21,10 @@ pub(crate) struct Context {
 impl Context {
     /// Runs `work` on this thread. Starts no other.
     pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.finish(Builder::new_current_thread(), work)
+        let mut builder = Builder::new_current_thread();
+        // Direct and cold reads are driven by the runtime.
+        builder.enable_io();
+        self.finish(builder, work)
     }
 
     /// Runs `work` on this thread, with the runtime's own events.

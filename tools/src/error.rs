@@ -92,7 +92,7 @@ impl From<&Error> for Failure {
         Self {
             status: 1,
             message,
-            hint: error.hint().map(str::to_owned),
+            hint: error.hint().or_else(|| what_to_do(error)).map(str::to_owned),
             code: error.code(),
             causes: causes(error),
         }
@@ -113,6 +113,30 @@ impl From<io::Error> for Failure {
             _ => Self::new(format!("Could not write the output: {}", os_text(&error))),
         }
     }
+}
+
+/// What helps where the system refused.
+fn what_to_do(error: &Error) -> Option<&'static str> {
+    if error.kind() == ErrorKind::PermissionDenied {
+        return Some("'ls -l' tells who may; ask for it, or run as somebody who may");
+    }
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        if let Some(system) = source.downcast_ref::<io::Error>() {
+            return match system.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+                    "make room, or name a target on another disk; 'measure' tells how much it takes",
+                ),
+                io::ErrorKind::FileTooLarge => {
+                    Some("the file system or a limit (ulimit -f) forbids a file of this size")
+                }
+                io::ErrorKind::ReadOnlyFilesystem => Some("name a target on another file system"),
+                _ => None,
+            };
+        }
+        cause = source.source();
+    }
+    None
 }
 
 fn is_about_the_file(kind: ErrorKind) -> bool {

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use block_core::options::nearest;
-use block_core::{Access, CacheMode, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing};
+use block_core::{
+    Access, CacheMode, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing, StorageAccess,
+    StorageOptions,
+};
 
 use crate::args::ImageSpec;
 use crate::context::Context;
@@ -137,6 +140,20 @@ pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
             spec.shown
         ));
     }
+}
+
+/// Has a child opened without its parent, which may be missing, where its driver can do that.
+pub(crate) async fn without_parent(cx: &Context, spec: &mut ImageSpec) -> Result<()> {
+    const ALONE: &str = "base";
+    check_uri(cx, spec)?;
+    let options = StorageOptions::new(StorageAccess::Read).sharing(Sharing::Unlocked);
+    let failed = |error| Failure::open(&spec.shown, &error);
+    let storage = cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)?;
+    let descriptor = driver(cx, spec, &*storage).await?.descriptor();
+    if descriptor.open_options.iter().any(|option| option.name == ALONE) {
+        spec.options.push((ALONE.to_owned(), "on".to_owned()));
+    }
+    Ok(())
 }
 
 /// The driver of an image that is not opened: the one named, or the one that probing selects.

@@ -28,6 +28,7 @@ mod progress;
 mod screen;
 mod signals;
 mod target;
+mod throttle;
 
 pub use cli::{command, run};
 pub use drivers::registry;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use block_core::size;
 use serde_json::json;
 
+use crate::screen;
+
 /// The options about progress that several commands have.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub(crate) struct ProgressArgs {
@@ -149,7 +151,7 @@ impl Progress {
             Style::Json => format!("{}\n", self.json()),
             Style::Bar => {
                 let mut stderr = io::stderr().lock();
-                let _ = write!(stderr, "\r\x1b[K{}", self.bar());
+                let _ = write!(stderr, "\r\x1b[K{}", self.bar(screen::message_width()));
                 let _ = stderr.flush();
                 return;
             }
@@ -179,25 +181,19 @@ impl Progress {
         })
     }
 
-    /// `convert  42.00% [########------------] 1.2 GiB of 3 GiB, 512 MiB/s, 3 s left, 1 GiB zeros skipped`
-    fn bar(&self) -> String {
+    /// `convert  42.00% [####------] 1.2 GiB of 3 GiB, 512 MiB/s, 3 s left, 1 GiB of zeros skipped`, in
+    /// less than `columns`: a line that is broken cannot be taken back.
+    fn bar(&self, columns: usize) -> String {
         let done = self.done.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);
         let skipped = self.skipped.load(Ordering::Relaxed);
         let seconds = self.started.elapsed().as_secs_f64();
         let percent = self.percent();
-        let filled = (percent / 5.0) as usize;
         let moved = done.saturating_sub(skipped);
         let rate = if seconds > 0.0 { (moved as f64 / seconds) as u64 } else { 0 };
-        let mut line = format!(
-            "{} {percent:6.2}% [{}{}] {} of {}, {}/s",
-            self.what,
-            "#".repeat(filled.min(20)),
-            "-".repeat(20usize.saturating_sub(filled)),
-            size::human(done),
-            size::human(total),
-            size::human(rate),
-        );
+        let head = format!("{} {percent:6.2}%", self.what);
+        let mut line =
+            format!(" {} of {}, {}/s", size::human(done), size::human(total), size::human(rate),);
         if done > 0 && seconds > 1.0 {
             let left = seconds * total.saturating_sub(done) as f64 / done as f64;
             line.push_str(&format!(", {} left", duration(left)));
@@ -205,7 +201,16 @@ impl Progress {
         if skipped > 0 {
             line.push_str(&format!(", {} of zeros skipped", size::human(skipped)));
         }
-        line
+        let room = columns.saturating_sub(1);
+        let cells = room.saturating_sub(head.len() + line.len() + " []".len()).min(20);
+        let graph = match cells {
+            0..5 => String::new(),
+            _ => {
+                let filled = ((percent / 100.0 * cells as f64) as usize).min(cells);
+                format!(" [{}{}]", "#".repeat(filled), "-".repeat(cells - filled))
+            }
+        };
+        format!("{head}{graph}{line}").chars().take(room).collect()
     }
 }
 
@@ -215,5 +220,30 @@ fn duration(seconds: f64) -> String {
         0..60 => format!("{whole} s"),
         60..3600 => format!("{}:{:02} min", whole / 60, whole % 60),
         _ => format!("{}:{:02} h", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_fits_the_terminal() {
+        let progress = Progress {
+            what: "convert",
+            style: Style::Silent,
+            total: AtomicU64::new(20 << 30),
+            done: AtomicU64::new(5 << 30),
+            skipped: AtomicU64::new(3 << 30),
+            started: Instant::now().checked_sub(Duration::from_secs(100)).unwrap(),
+            shown: Mutex::new(Instant::now()),
+        };
+        let text = "5 GiB of 20 GiB, 20.5 MiB/s, 5:00 min left, 3 GiB of zeros skipped";
+        assert_eq!(progress.bar(200), format!("convert  25.00% [#####---------------] {text}"));
+        assert_eq!(progress.bar(95), format!("convert  25.00% [##--------] {text}"));
+        assert_eq!(progress.bar(84), format!("convert  25.00% {text}"));
+        for columns in 1..100 {
+            assert!(progress.bar(columns).len() < columns, "{columns}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io;
+use std::os::fd::AsFd;
 
 use crate::console::Console;
 use crate::picture::{Style, Terminal};
@@ -19,8 +20,17 @@ pub(crate) fn terminal(console: &Console) -> Terminal {
 
 /// Columns of standard output: `COLUMNS`, what the terminal says, or 80.
 pub(crate) fn width() -> usize {
+    width_of(io::stdout())
+}
+
+/// Columns of standard error.
+pub(crate) fn message_width() -> usize {
+    width_of(io::stderr())
+}
+
+fn width_of(stream: impl AsFd) -> usize {
     let told = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let asked = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col.into());
+    let asked = || rustix::termios::tcgetwinsize(stream).ok().map(|size| size.ws_col.into());
     told.or_else(asked).filter(|columns| *columns > 0).unwrap_or(80)
 }
 

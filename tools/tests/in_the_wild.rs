@@ -225,6 +225,16 @@ fn ovirt_vdsm() {
     assert!(ours.out.ends_with("Images are identical.\n"), "{ours:?} {theirs:?}");
     let source = r#"json:{"driver":"vdi","file":{"driver":"file","filename":"disk.vdi"}}"#;
     both.same_json(&["measure", "--output", "json", "-O", "raw", source]);
+    // What belongs to images with parents and bitmaps is refused, as there.
+    for line in [
+        &["commit", "-p", "-t", "none", "-d", "-f", "raw", "disk.raw"][..],
+        &["rebase", "-u", "-b", "volume", "-F", "raw", "-f", "raw", "disk.raw"],
+        &["amend", "-f", "raw", "-o", "compat=1.1", "disk.raw"],
+        &["bitmap", "--add", "--enable", "disk.vdi", "bits"],
+    ] {
+        let (ours, theirs) = both.run(line);
+        assert!(ours.status == 1 && !ours.err.is_empty(), "{ours:?} {theirs:?}");
+    }
 }
 
 #[test]
@@ -264,8 +274,12 @@ fn cloudstack() {
     };
     assert_eq!(fields(&ours.out), fields(&theirs.out));
     assert_eq!(fields(&ours.out).len(), 4);
-    let (ours, _) = both.run(&["snapshot", "-c", "before", "disk.raw"]);
-    assert!(ours.err.contains("Could not create snapshot 'before'"), "{}", ours.err);
+    for (option, what) in [("-c", "create"), ("-d", "delete")] {
+        let (ours, _) = both.run(&["snapshot", option, "before", "disk.raw"]);
+        assert!(ours.err.contains(&format!("Could not {what} snapshot 'before'")), "{}", ours.err);
+    }
+    both.run(&["rebase", "-u", "-b", "target.raw", "-F", "raw", "disk.raw"]);
+    both.same(&["resize", "disk.raw", "20971520"]);
 }
 
 #[test]
@@ -287,6 +301,15 @@ fn libvirt() {
         "volume.raw",
     ]);
     both.same_disk("volume.raw");
+    both.same(&[
+        "convert",
+        "--image-opts",
+        "-n",
+        "--target-image-opts",
+        "driver=vdi,file.driver=file,file.filename=disk.vdi",
+        "driver=raw,file.driver=file,file.filename=volume.raw",
+    ]);
+    both.same_disk("volume.raw");
     // It reads the help to learn what there is.
     let help = both.run(&["--help"]).0.out;
     for word in ["create", "convert", "info", "resize", "raw", "vdi"] {
@@ -300,6 +323,10 @@ fn multipass() {
     both.same(&["resize", "disk.raw", "5368709120"]);
     both.same_json(&["info", "--output=json", "disk.raw"]);
     assert_eq!(both.same(&["snapshot", "-l", "disk.raw"]), "");
+    for option in ["-c", "-a", "-d"] {
+        let (ours, _) = both.run(&["snapshot", option, "base", "disk.raw"]);
+        assert!(ours.status == 1 && ours.err.contains("'base'"), "{ours:?}");
+    }
     let (ours, _) = both.run(&["convert", "-p", "-O", "raw", "disk.vdi", "instance.img"]);
     assert_eq!(ours.status, 0, "{ours:?}");
     both.same_disk("instance.img");
@@ -351,7 +378,15 @@ fn a_format_without_a_driver_is_refused_by_name() {
     ] {
         let ran = both.ours.ours_with(line).fails(1);
         assert!(ran.err.contains("Unknown file format 'qcow2'"), "{line:?}: {}", ran.err);
+        assert!(both.ours.leftovers().is_empty());
         assert!(!both.ours.file("out.qcow2").exists() && !both.ours.file("over.qcow2").exists());
+    }
+    for (options, format) in
+        [("subformat=fixed,force_size", "vpc"), ("subformat=streamOptimized", "vmdk")]
+    {
+        let line = ["convert", "-f", "raw", "-o", options, "-O", format, "disk.raw", "out"];
+        let ran = both.ours.ours_with(&line).fails(1);
+        assert!(ran.err.contains(&format!("Unknown file format '{format}'")), "{}", ran.err);
     }
     for line in [
         &["info", "--output=json", "base.qcow2"][..],

@@ -161,3 +161,85 @@ fn a_verified_copy_is_read_back() {
     folder.ours("convert --verify -m 1 -S 0 c.vdi d.raw").ok();
     folder.ours("compare c.vdi d.raw").ok();
 }
+
+/// Three images, each with a mebibyte of its own, the last two on the one before.
+fn three(folder: &Folder) {
+    folder.raw("want.raw", 8 << 20, &[(0, noise(1, 3 << 20))]);
+    folder.ours("create -q -f vdi a.vdi 8M").ok();
+    for (name, parent, at) in [("a", None, 0), ("b", Some("a"), 1), ("c", Some("b"), 2)] {
+        if let Some(parent) = parent {
+            folder.ours(&format!("create -q -f vdi -b {parent}.vdi {name}.vdi")).ok();
+        }
+        let data = noise(1, 3 << 20)[..(at + 1) << 20].to_vec();
+        folder.raw("part.raw", 8 << 20, &[(0, data)]);
+        folder.ours(&format!("convert -n -O vdi part.raw {name}.vdi")).ok();
+    }
+}
+
+#[test]
+fn a_commit_reaches_a_parent_further_down() {
+    let folder = Folder::new();
+    three(&folder);
+    let c = std::fs::read(folder.file("c.vdi")).unwrap();
+    let said = folder.ours("commit -b missing.vdi c.vdi").fails(1).err;
+    assert!(said.contains("Did not find 'missing.vdi' in the backing chain of 'c.vdi'"), "{said}");
+    folder.ours("commit -q -b a.vdi c.vdi").ok();
+    assert!(c == std::fs::read(folder.file("c.vdi")).unwrap(), "the child keeps its data");
+    for image in ["a.vdi", "b.vdi", "c.vdi"] {
+        folder.ours(&format!("compare {image} want.raw")).ok();
+        folder.ours(&format!("check -q {image}")).ok();
+    }
+}
+
+#[test]
+fn a_commit_keeps_to_its_rate() {
+    let folder = Folder::new();
+    three(&folder);
+    let begun = std::time::Instant::now();
+    // The child has three mebibytes of its own.
+    folder.ours("commit -q -d -r 6M c.vdi").ok();
+    let took = begun.elapsed();
+    assert!(took >= std::time::Duration::from_millis(490), "{took:?}");
+    folder.ours("compare b.vdi want.raw").ok();
+}
+
+#[test]
+fn a_child_whose_parent_is_gone_gets_another_one() {
+    let folder = Folder::new();
+    three(&folder);
+    folder.ours("convert -O raw b.vdi b.raw").ok();
+    // Where nobody looks for it.
+    std::fs::create_dir(folder.file("away")).unwrap();
+    std::fs::rename(folder.file("a.vdi"), folder.file("away/a.vdi")).unwrap();
+    folder.ours("info b.vdi").fails(1);
+    let said = folder.ours("rebase -b away/a.vdi -F vdi b.vdi").fails(1).err;
+    assert!(said.contains("Could not open 'b.vdi'"), "{said}");
+    // The same content under another identity.
+    folder.ours("amend -f vdi -o uuid=11111111-2222-4333-8444-555555555555 away/a.vdi").ok();
+    std::fs::rename(folder.file("away/a.vdi"), folder.file("other.vdi")).unwrap();
+    folder.ours("info b.vdi").fails(1);
+    folder.ours("rebase -u -b other.vdi -F vdi b.vdi").ok();
+    folder.ours("compare b.vdi b.raw").ok();
+    folder.ours("check -q b.vdi").ok();
+}
+
+#[test]
+fn an_interrupted_commit_leaves_everything_readable() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let folder = Folder::new();
+    three(&folder);
+    let mut command = folder.command(&["commit", "-d", "--progress=json", "-r", "1M", "c.vdi"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let begun = std::time::Instant::now();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(begun.elapsed() < std::time::Duration::from_millis(1900), "{:?}", begun.elapsed());
+    folder.ours("compare c.vdi want.raw").ok();
+    folder.ours("check -q b.vdi").ok();
+    folder.ours("commit -q c.vdi").ok();
+    folder.ours("compare b.vdi want.raw").ok();
+}

@@ -142,7 +142,7 @@ fn a_file_size_limit_leaves_no_target_and_an_explanation() {
             "trap '' XFSZ; ulimit -f 1024; exec {PROGRAM} convert -O {format} data.raw out.{format}"
         );
         let ran = folder.stock("bash", &["-c", &limited]).fails(1);
-        assert!(ran.err.contains("File too large"), "{}", ran.err);
+        assert!(ran.err.contains("File too large\nhint: "), "{}", ran.err);
         assert_nothing_left(&folder, &format!("out.{format}"));
     }
 }
@@ -179,6 +179,11 @@ fn a_full_disk_leaves_no_target_and_keeps_what_was_there() {
         "{err}"
     );
     assert_eq!(err.matches("No space left on device").count(), 3, "{err}");
+    assert_eq!(
+        err.matches("\nhint: make room, or name a target on another disk").count(),
+        3,
+        "{err}"
+    );
 }
 
 #[test]
@@ -215,7 +220,8 @@ fn a_file_that_may_not_be_read_or_made_is_told_by_name() {
         return;
     }
     let ran = ran.fails(1);
-    assert!(ran.err.contains("Could not open 'secret.raw': Permission denied"), "{}", ran.err);
+    let wanted = "Could not open 'secret.raw': Permission denied\nhint: 'ls -l' tells who may";
+    assert!(ran.err.contains(wanted), "{}", ran.err);
     let ran = run("convert -O raw data.raw out.raw").fails(1);
     assert!(ran.err.contains("Could not create 'out.raw': Permission denied"), "{}", ran.err);
     assert_nothing_left(&folder, "out.raw");
@@ -256,11 +262,49 @@ fn a_source_that_shrinks_under_the_copy_fails_it() {
     assert_nothing_left(&folder, "out.vdi");
 }
 
+#[test]
+fn a_source_that_is_deleted_under_the_copy_is_copied_to_its_end() {
+    let folder = with_data(16);
+    let (child, _) = slow_convert(&folder, "raw");
+    fs::remove_file(folder.file("data.raw")).unwrap();
+    let (status, err) = ended(child);
+    assert_eq!(status, 0, "{err}");
+    assert!(fs::read(folder.file("out.raw")).unwrap() == noise(1, 16 << 20));
+}
+
+#[test]
+fn a_folder_that_vanishes_under_the_copy_fails_it() {
+    let folder = with_data(16);
+    fs::create_dir(folder.file("there")).unwrap();
+    let (child, _) = slow_convert_to(&folder, "vdi", "there/out.vdi");
+    fs::remove_dir_all(folder.file("there")).unwrap();
+    let (status, err) = ended(child);
+    assert_eq!(status, 1, "{err}");
+    assert!(err.contains("there/out.vdi': No such file or directory"), "{err}");
+}
+
+#[test]
+fn a_closed_standard_output_is_no_place_for_a_disk() {
+    let folder = with_data(1);
+    // What is opened next must not become standard output, nor be written to as such.
+    for line in ["convert -p -O vdi data.raw out.vdi", "info out.vdi", "map --output=json out.vdi"]
+    {
+        let script = format!("exec >&-; exec {PROGRAM} {line}");
+        let ran = folder.stock("bash", &["-c", &script]).ok();
+        assert_eq!(ran.err, "", "{line}");
+    }
+    folder.ours("compare data.raw out.vdi").ok();
+    folder.ours("check out.vdi").ok();
+}
+
 /// A conversion that takes seconds, and that has begun.
 fn slow_convert(folder: &Folder, format: &str) -> (Child, Value) {
-    let out = format!("out.{format}");
+    slow_convert_to(folder, format, &format!("out.{format}"))
+}
+
+fn slow_convert_to(folder: &Folder, format: &str, out: &str) -> (Child, Value) {
     let mut command =
-        folder.command(&["convert", "--progress=json", "-r", "4M", "-O", format, "data.raw", &out]);
+        folder.command(&["convert", "--progress=json", "-r", "4M", "-O", format, "data.raw", out]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut moved = Value::Null;

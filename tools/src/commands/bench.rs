@@ -87,8 +87,7 @@ impl BenchArgs {
         if !(1..=MAX_REQUEST).contains(&self.buffer_size) {
             return Err(Failure::new("Invalid buffer size specified"));
         }
-        if self.flush_interval > 0 && (self.flush_interval as usize) < self.depth && !self.no_drain
-        {
+        if self.flush_interval > 0 && (self.flush_interval as usize) < self.depth {
             return Err(Failure::new("Flush interval can't be smaller than depth"));
         }
         let spec = self.source.spec(&self.file)?;
@@ -115,11 +114,8 @@ impl BenchArgs {
                 self.count, self.buffer_size, self.depth, self.offset
             ))?;
             if self.flush_interval > 0 {
-                let drain = if self.no_drain { "without" } else { "with" };
-                cx.console.line(format_args!(
-                    "Sending flush every {} {drain} requests in flight being waited for",
-                    self.flush_interval
-                ))?;
+                cx.console
+                    .line(format_args!("Sending flush every {} requests", self.flush_interval))?;
             }
             cx.console.flush()?;
         }

@@ -76,9 +76,7 @@ impl CheckArgs {
             _ => descriptor.can_repair,
         };
         if !able {
-            if !self.quiet {
-                cx.console.say("This image format does not support checks");
-            }
+            cx.console.say("This image format does not support checks");
             return Ok(NO_CHECK);
         }
         let how = How::reading(sharing).cache(self.cache.0).allow(&self.allow);

@@ -158,6 +158,12 @@ impl ConvertArgs {
         if self.copy_range_offloading && self.sparse_size.is_some() {
             return refuse("Cannot enable copy offloading when -S is used");
         }
+        if self.copy_range_offloading && self.salvage {
+            return refuse("Cannot use copy offloading in salvaging mode");
+        }
+        if self.no_create && !self.options.is_empty() {
+            return refuse("-o has no effect when skipping image creation");
+        }
         if self.no_create && self.backing.is_some() {
             return refuse("--backing makes no sense with --no-create");
         }
@@ -254,7 +260,7 @@ impl ConvertArgs {
 
     async fn create(&self, cx: &Context, target: &str, size: u64) -> Result<Output> {
         let driver = options::output_driver(&cx.registry, &self.output_format)?;
-        let CreateOptions { driver: given, size: wanted, backing_file, backing_format } =
+        let CreateOptions { driver: given, size: wanted, backing_file, backing_format, .. } =
             options::parse_create(&**driver, &self.options)?;
         let wanted = wanted.unwrap_or(size);
         if wanted < size {

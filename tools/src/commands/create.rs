@@ -142,6 +142,7 @@ impl CreateArgs {
             line.push_str(&format!(" backing_fmt={format}"));
         }
         line.push_str(&options::shown(descriptor.create_options, &given.driver));
+        line.push_str(&given.hints);
         line
     }
 }

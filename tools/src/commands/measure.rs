@@ -52,13 +52,12 @@ impl MeasureArgs {
         let driver = options::output_driver(&cx.registry, &self.target_format)?;
         let given = options::parse_create(&**driver, &self.options)?;
         let measured = |size: u64, data: &[(u64, u64)]| {
-            let size = given.size.unwrap_or(size);
             driver
                 .measure(size, &given.driver, &|block| blocks_with_data(data, block))
                 .map_err(Failure::from)
         };
         match (self.size, self.file.as_deref()) {
-            (Some(size), None) => self.show(cx, measured(size, &[])?),
+            (Some(size), None) => self.show(cx, measured(given.size.unwrap_or(size), &[])?),
             (None, Some(file)) => {
                 let (opts, format) = (self.naming.image_opts, self.format.as_deref());
                 let spec = ImageSpec::parse(file, opts, format)?;

@@ -2,6 +2,7 @@
 
 mod amend;
 mod bench;
+mod bitmap;
 mod chain;
 mod check;
 mod commit;
@@ -62,6 +63,9 @@ pub(crate) enum Command {
     Amend(amend::AmendArgs),
     /// List or change the snapshots inside an image
     Snapshot(snapshot::SnapshotArgs),
+    /// Change bitmaps inside an image (no format here has any)
+    #[command(hide = true)]
+    Bitmap(bitmap::BitmapArgs),
     /// Measure the speed of requests to an image
     Bench(bench::BenchArgs),
     /// Show what a file could be, with the evidence
@@ -103,6 +107,7 @@ impl Command {
             Self::Commit(args) => args.run(cx),
             Self::Amend(args) => args.run(cx),
             Self::Snapshot(args) => args.run(cx),
+            Self::Bitmap(args) => args.run(cx),
             Self::Bench(args) => args.run(cx),
             Self::Probe(args) => args.run(cx),
             Self::Inspect(args) => args.run(cx),

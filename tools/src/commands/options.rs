@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block_core::options::{nearest, split_list};
-use block_core::{BlockDriver, OptionSpec, OptionValue, Options, Registry};
+use block_core::{BlockDriver, OptionKind, OptionSpec, OptionValue, Options, Registry};
 
 use crate::args::size_or_failure;
 use crate::context::Context;
@@ -20,6 +20,32 @@ pub(crate) struct CreateOptions {
     pub backing_file: Option<String>,
     /// `backing_fmt=`.
     pub backing_format: Option<String>,
+    /// Hints for the host's file system, ` name=value` each: checked, shown, and not needed.
+    pub hints: String,
+}
+
+/// Hints that scripts give for the file below an image. Holes and large extents come by themselves here.
+const HINT_NOCOW: OptionSpec = OptionSpec {
+    name: "nocow",
+    kind: OptionKind::Bool,
+    default: None,
+    help: "accepted, without effect",
+};
+const HINT_EXTENT: OptionSpec = OptionSpec {
+    name: "extent_size_hint",
+    kind: OptionKind::Size { min: 0, max: u32::MAX as u64 },
+    default: None,
+    help: "accepted, without effect",
+};
+
+impl CreateOptions {
+    fn hint(&mut self, spec: OptionSpec, value: &str) -> Result<()> {
+        let specs = [spec];
+        let mut given = Options::new();
+        given.set(&specs, spec.name, value)?;
+        self.hints.push_str(&shown(&specs, &given));
+        Ok(())
+    }
 }
 
 /// The driver of a format that is to be written.
@@ -58,6 +84,8 @@ pub(crate) fn parse_create(driver: &dyn BlockDriver, lists: &[String]) -> Result
         let value = value.unwrap_or_else(|| "on".to_owned());
         match name.as_str() {
             "size" => options.size = Some(size_or_failure(&value)?),
+            "nocow" => options.hint(HINT_NOCOW, &value)?,
+            "extent_size_hint" => options.hint(HINT_EXTENT, &value)?,
             "backing_file" if descriptor.has_parents => options.backing_file = Some(value),
             "backing_fmt" if descriptor.has_parents => options.backing_format = Some(value),
             _ => options.driver.set(descriptor.create_options, &name, &value).map_err(|error| {

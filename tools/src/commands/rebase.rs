@@ -61,8 +61,11 @@ impl RebaseArgs {
         if self.force_share {
             return Err(Failure::new("force-share=on can only be used with read-only images"));
         }
-        let spec = self.source.spec(&self.file)?;
+        let mut spec = self.source.spec(&self.file)?;
         cx.block_on_parallel(async {
+            if self.backing_unsafe {
+                image::without_parent(cx, &mut spec).await?;
+            }
             let how = How::writing().cache(self.cache.0).allow(&self.allow);
             let child = image::open(cx, &spec, &how).await?;
             image::warn_if_guessed_raw(cx, &spec, &child);

@@ -1,6 +1,8 @@
 //! Running our program and the stock tools in a folder of their own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod stock_options;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,7 +24,8 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    /// What the output of a program says.
+    pub fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
         Self {

@@ -60,6 +60,8 @@ fn xml_root(input: &ProbeInput) -> Option<(usize, &[u8], &[u8])> {
         } else {
             let end = inner.iter().position(|b| b.is_ascii_whitespace() || b"/>".contains(b))?;
             let name = inner.get(..end)?;
+            // VirtualBox images begin with `<<<`: no element, and nothing to search.
+            name.first().filter(|first| first.is_ascii_alphabetic() || **first == b'_')?;
             let local = name.rsplit(|byte| *byte == b':').next()?;
             return Some((text.len().saturating_sub(rest.len()), local, inner));
         };
