@@ -240,7 +240,7 @@ mod tests {
         };
         let text = "5 GiB of 20 GiB, 20.5 MiB/s, 5:00 min left, 3 GiB of zeros skipped";
         assert_eq!(progress.bar(200), format!("convert  25.00% [#####---------------] {text}"));
-        assert_eq!(progress.bar(95), format!("convert  25.00% [##--------] {text}"));
+        assert_eq!(progress.bar(95), format!("convert  25.00% [##-------] {text}"));
         assert_eq!(progress.bar(84), format!("convert  25.00% {text}"));
         for columns in 1..100 {
             assert!(progress.bar(columns).len() < columns, "{columns}");

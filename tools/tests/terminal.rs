@@ -3,6 +3,7 @@
 mod common;
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Folder, noise};
@@ -16,7 +17,9 @@ struct Terminal {
 impl Terminal {
     /// `None` where tmux is missing.
     fn running(folder: &Folder, columns: usize, script: &str) -> Option<Self> {
-        let socket = format!("block-img-{}-{columns}", std::process::id());
+        static TERMINALS: AtomicU32 = AtomicU32::new(0);
+        let number = TERMINALS.fetch_add(1, Ordering::Relaxed);
+        let socket = format!("block-img-{}-{number}", std::process::id());
         let terminal = Self { socket, columns };
         let (width, script) = (columns.to_string(), format!("{script}; sleep 60"));
         let mut start = terminal.tmux();
