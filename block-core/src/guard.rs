@@ -1,4 +1,4 @@
-//! Keeping a disk that was detected as raw from turning into something else.
+//! Keeping a disk that was detected, as raw or by its trailer alone, from turning into something else.
 
 use std::any::Any;
 use std::ops::Range;
@@ -267,14 +267,14 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A driver that is there to be chosen.
+    /// A driver that is there to be chosen, under either name.
     #[derive(Debug)]
-    struct Raw;
+    struct Raw(&'static str);
 
     #[async_trait]
     impl BlockDriver for Raw {
         fn descriptor(&self) -> &'static Descriptor {
-            static RAW: Descriptor = Descriptor {
+            const RAW: Descriptor = Descriptor {
                 name: "raw",
                 long_name: "raw",
                 extensions: &[],
@@ -286,11 +286,15 @@ mod tests {
                 create_options: &[],
                 amend_options: &[],
             };
-            &RAW
+            static VHD: Descriptor = Descriptor { name: "vhd", ..RAW };
+            match self.0 {
+                "vhd" => &VHD,
+                _ => &RAW,
+            }
         }
 
         fn probe(&self, _: &ProbeInput) -> Probe {
-            Probe::none("raw")
+            Probe::none(self.0)
         }
 
         async fn open(
@@ -330,8 +334,45 @@ mod tests {
 
     fn with_raw() -> Registry {
         let mut registry = Registry::new();
-        registry.register(Arc::new(Raw));
+        registry.register(Arc::new(Raw("raw")));
+        registry.register(Arc::new(Raw("vhd")));
         registry
+    }
+
+    /// A fixed VHD of 1 MiB of zeros.
+    fn fixed_vhd() -> Vec<u8> {
+        let mut footer = vec![0u8; 512];
+        for (at, bytes) in [
+            (0, &b"conectix"[..]),
+            (8, &[0, 0, 0, 2, 0, 1, 0, 0]),
+            (16, &[0xFF; 8]),
+            (0x1C, b"win "),
+            (0x28, &(MIB as u64).to_be_bytes()),
+            (0x30, &(MIB as u64).to_be_bytes()),
+            (0x3C, &[0, 0, 0, 2]),
+            (0x44, &[7; 16]),
+        ] {
+            footer[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let sum = !footer.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        footer[0x40..0x44].copy_from_slice(&sum.to_be_bytes());
+        [vec![0; MIB], footer].concat()
+    }
+
+    #[tokio::test]
+    async fn a_detected_fixed_vhd_is_guarded_too() {
+        let registry = Arc::new(with_raw());
+        for (format, kind) in [(None, ErrorKind::Denied), (Some("vhd"), ErrorKind::Unsupported)] {
+            let storage = MemStorage::from_bytes(&fixed_vhd());
+            let input = Registry::probe_input(&*storage, None).await.unwrap();
+            assert_eq!(registry.recognise(&input).selected.as_deref(), Some("vhd-fixed"));
+            let mut request = OpenRequest::new("disk", Access::ReadWrite);
+            request.format = format.map(str::to_owned);
+            let error = registry.open_on(storage.clone(), &request).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{format:?}: {error}");
+            let written = storage.to_bytes().unwrap().starts_with(b"QFI");
+            assert_eq!(written, format.is_some(), "{format:?}");
+        }
     }
 
     #[tokio::test]

@@ -225,7 +225,7 @@ impl Registry {
                 let input = Self::probe_input(&*storage, Some(storage.uri())).await?;
                 let report = self.recognise(&input);
                 let driver = self.driver_of(&report, storage.uri())?;
-                if request.access == Access::ReadWrite && report.is_raw() {
+                if request.access == Access::ReadWrite && report.is_written_by_guest() {
                     let name = driver.descriptor().name;
                     let registry = Arc::clone(self);
                     storage = Arc::new(GuardedStorage::new(storage, registry, name, &input));

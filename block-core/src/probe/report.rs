@@ -121,6 +121,12 @@ impl ProbeReport {
         self.drivers().last().is_some_and(|driver| driver == "raw")
     }
 
+    /// Whether the guest's disk begins where the file begins, so that the guest decides what the next probe finds there:
+    /// a raw disk, or one with nothing but a trailer behind it, such as a fixed VHD.
+    pub fn is_written_by_guest(&self) -> bool {
+        self.is_raw() || self.selected.as_deref().is_some_and(super::recognisers::is_trailer)
+    }
+
     /// One line that explains the outcome:
     /// `vdi 95: magic@0x40 7F 10 DA BE; version@0x44 01 00 01 00`.
     pub fn explain(&self) -> String {

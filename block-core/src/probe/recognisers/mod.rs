@@ -26,7 +26,7 @@ use super::plan::Wants;
 
 pub use hints::hints;
 pub(super) use hints::wants as hint_wants;
-pub(super) use relations::{carries_hints, relation, same_bytes};
+pub(super) use relations::{carries_hints, is_trailer, relation, same_bytes};
 
 /// One format: how to see it in the windows, and which windows it needs beyond the first ones.
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,11 @@ const HEADED: &[&str] =
 /// File systems whose boot sector ends as a partition table does.
 const BOOT_SECTORS: &[&str] = &["fat", "exfat", "ntfs", "refs", "bitlocker"];
 
+/// Whether the format is a disk from the first byte on, with a trailer behind it.
+pub(in crate::probe) fn is_trailer(id: &str) -> bool {
+    TRAILERS.contains(&id)
+}
+
 /// Whether the hint `inner` is but another name for bytes of `outer`.
 pub(in crate::probe) fn same_bytes(outer: &Hint, inner: &Hint) -> bool {
     inner.id == "mbr" && (outer.id == "gpt" || BOOT_SECTORS.contains(&outer.id.as_ref()))
