@@ -1,4 +1,15 @@
 //! Sizes as people write and read them.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation
+    )
+)]
 
 use crate::{Error, ErrorKind, Result};
 
@@ -93,7 +104,7 @@ fn unit_of(c: char) -> Option<u64> {
         'e' => 6,
         _ => return None,
     };
-    Some(1u64 << (10 * power))
+    1u64.checked_shl(10u32.saturating_mul(power))
 }
 
 #[cfg(test)]

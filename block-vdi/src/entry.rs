@@ -1,4 +1,5 @@
 //! One entry of the block map.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use block_core::engine::Slot;
 use block_core::{Error, ErrorKind, Result};

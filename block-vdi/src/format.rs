@@ -1,4 +1,5 @@
 //! What lies on disk: the structures of the first sector, and the values of the block map.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use std::mem::offset_of;
 

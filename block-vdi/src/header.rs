@@ -1,4 +1,5 @@
 //! The header: from raw bytes to numbers that can be trusted.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use std::fmt;
 

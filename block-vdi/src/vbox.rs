@@ -4,6 +4,7 @@
 //! comes from the same hands as the image, so it is read as hostile text: no DTD, no entities, bounded
 //! in size, elements and depth. What it names is a hint for a [`Gate`](block_core::Gate), which decides
 //! whether it may be opened, and the driver verifies the UUID of what it finds.
+#![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use block_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
@@ -82,7 +83,7 @@ fn uuid(node: &roxmltree::Node<'_, '_>) -> Result<Uuid> {
     Uuid::try_parse(text).map_err(|error| {
         let found = text.escape_debug().take(64).collect::<String>();
         Error::field_mismatch(ErrorKind::Corrupt, "HardDisk uuid", found, "a UUID")
-            .at(node.range().start as u64)
+            .at(u64::try_from(node.range().start).unwrap_or(u64::MAX))
             .because(error)
     })
 }

@@ -143,12 +143,16 @@ impl<'a> Examination<'a> {
         let at = at.into();
         let escaped = paths::escaped(name);
         self.push(code, code.severity(), Some(at), Some(escaped.clone()), message.into());
+        if paths::is_same_file(name, self.storage.uri()) {
+            let message = "the name is that of the file itself".to_owned();
+            self.push(Code::Loop, Code::Loop.severity(), Some(at), Some(escaped.clone()), message);
+        }
         for (broken, why) in paths::broken_rules(name) {
             self.push(broken, broken.severity(), Some(at), Some(escaped.clone()), why.to_owned());
         }
     }
 
-    /// Records a table that is larger than `cap` bytes or runs past the end of the file by more than `slack` bytes.
+    /// Records a table that is larger than `cap` bytes, or than the caller's limit, or runs past the end of the file by more than `slack` bytes.
     pub(super) fn table(
         &mut self,
         what: &str,
@@ -159,6 +163,7 @@ impl<'a> Examination<'a> {
     ) {
         let field = field.into();
         let len = place.1.unwrap_or(u64::MAX);
+        let cap = cap.min(self.limits.table_bytes);
         if len > cap {
             let message = format!("the {what} takes {len} bytes, wanted at most {cap}");
             self.find(Code::TableExcessive, field, message);
@@ -231,6 +236,11 @@ impl<'a> Examination<'a> {
             crate::probe::to_hex(bytes)
         });
         let format = self.format.clone();
+        // Words of the file reach the reader of a report only escaped, also those inside of a sentence.
+        let message = match message.contains(char::is_control) {
+            true => message.escape_debug().to_string(),
+            false => message,
+        };
         self.found.push(Found { code, severity, format, at, hex, name, message });
     }
 

@@ -27,7 +27,7 @@
         clippy::expect_used,
         clippy::panic,
         clippy::arithmetic_side_effects,
-        clippy::cast_possible_truncation
+        clippy::as_conversions
     )
 )]
 

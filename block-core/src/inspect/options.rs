@@ -41,7 +41,8 @@ impl InspectOptions {
 pub struct InspectLimits {
     /// The largest disk that is not `SIZE_EXCESSIVE`, bytes.
     pub virtual_size: u64,
-    /// The largest table that is not `TABLE_EXCESSIVE` where the format has no tighter cap, bytes.
+    /// The largest table that is not `TABLE_EXCESSIVE` where the format has no tighter cap, bytes. By default what a
+    /// disk of 64 TiB needs in blocks of 1 MiB.
     pub table_bytes: u64,
     /// Bytes read beyond those of the probe.
     pub read_bytes: u64,
@@ -61,7 +62,7 @@ impl Default for InspectLimits {
     fn default() -> Self {
         Self {
             virtual_size: 64 << 40,
-            table_bytes: 64 << 20,
+            table_bytes: 256 << 20,
             read_bytes: 8 << 20,
             reads: 512,
             text_bytes: 1 << 20,

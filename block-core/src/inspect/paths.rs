@@ -42,6 +42,19 @@ pub(super) fn broken_rules(name: &[u8]) -> Vec<(Code, &'static str)> {
     broken
 }
 
+/// Whether `name`, as a file beside the one at `uri` or as a path, is that very file. Nothing is looked up for it, so a
+/// link or another spelling goes unseen.
+pub(super) fn is_same_file(name: &[u8], uri: &str) -> bool {
+    let Ok(text) = std::str::from_utf8(name) else {
+        return false;
+    };
+    let slashed = text.replace('\\', "/");
+    let plain = slashed.strip_prefix("./").unwrap_or(&slashed);
+    let path = uri.strip_prefix("file:").unwrap_or(uri);
+    let beside = path.rsplit('/').next().unwrap_or(path);
+    !plain.is_empty() && (plain == beside || plain == path)
+}
+
 /// A name for people and reports: escaped, and cut after 300 bytes.
 pub(super) fn escaped(name: &[u8]) -> String {
     let shown = name.get(..300).unwrap_or(name);
@@ -57,7 +70,24 @@ pub(super) fn escaped(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, broken_rules, escaped};
+    use super::{Code, broken_rules, escaped, is_same_file};
+
+    #[test]
+    fn a_file_that_names_itself_is_told_by_name_or_path() {
+        for (name, same) in [
+            ("a.qcow2", true),
+            ("./a.qcow2", true),
+            (".\\a.qcow2", true),
+            ("/images/a.qcow2", true),
+            ("b.qcow2", false),
+            ("sub/a.qcow2", false),
+            ("", false),
+        ] {
+            assert_eq!(is_same_file(name.as_bytes(), "/images/a.qcow2"), same, "{name}");
+            assert_eq!(is_same_file(name.as_bytes(), "file:/images/a.qcow2"), same, "{name}");
+        }
+        assert!(!is_same_file(b"", ""));
+    }
 
     #[test]
     fn each_rule_is_applied_to_either_separator() {

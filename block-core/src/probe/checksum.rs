@@ -65,11 +65,7 @@ const IEEE_TABLE: [u32; 256] = table(IEEE);
 const CASTAGNOLI_TABLE: [u32; 256] = table(CASTAGNOLI);
 
 // The loop variables are the table's indices: evaluated while compiling, where an overflow would not build.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation
-)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 const fn table(polynomial: u32) -> [u32; 256] {
     let mut table = [0u32; 256];
     let mut index = 0usize;

@@ -4,9 +4,9 @@ use crate::image::*;
 use block_core::probe::Kind;
 
 /// A row: the name, the score of a sound file, and the file.
-type Row = (&'static str, u8, Image);
+pub type Row = (&'static str, u8, Image);
 
-fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<Row> {
     let json = r#"{"keyslots":{},"segments":{}}"#;
     let ewf2 = |magic: &[u8; 8]| Image::zeros(256).put(0, magic).put(8, &[2, 1, 1, 0]).le32(12, 1);
     vec![
@@ -96,7 +96,7 @@ fn text(text: &str) -> Image {
     Image(text.as_bytes().to_vec())
 }
 
-fn vdi_0() -> Image {
+pub fn vdi_0() -> Image {
     Image::zeros(0x400)
         .put(0, b"<<< old >>>\n")
         .le32(0x40, 0xBEDA_107F)
@@ -122,15 +122,20 @@ fn every_container_and_descriptor_is_named_and_scored() {
     }
 }
 
-#[test]
-fn texts_that_are_hardly_evidence_stay_raw() {
+/// Texts of which the name is no more than a guess.
+pub fn weak_rows() -> Vec<(&'static str, Image)> {
     let cue = text("FILE \"disc.bin\" BINARY\n  TRACK 01 MODE1/2352\n");
     let manifest = text("<manifest><importer/><parts/></manifest>");
-    for (id, image) in [
+    vec![
         ("cue", cue),
         ("import-manifest", manifest),
         ("vmdk-descriptor", text("version=1\nCID=1\ncreateType=\"x\"\n")),
-    ] {
+    ]
+}
+
+#[test]
+fn texts_that_are_hardly_evidence_stay_raw() {
+    for (id, image) in weak_rows() {
         let report = image.report();
         assert_eq!(report.candidate(id).map(|c| c.score.value), Some(45), "{id}");
         assert_eq!(report.selected.as_deref(), Some("raw"), "{id}");

@@ -1,5 +1,6 @@
 //! Partition tables and file systems support raw and select nothing.
 
+use crate::containers::Row;
 use crate::image::*;
 
 fn btrfs() -> Image {
@@ -42,12 +43,11 @@ fn zfs(label: usize) -> Image {
     })
 }
 
-#[test]
-fn every_partition_table_and_file_system_is_a_hint_of_its_weight() {
+pub fn rows() -> Vec<Row> {
     let disk = || Image::zeros(1 << 20);
     let large = || Image::zeros(4 << 20);
     let boot = |image: Image| image.put(510, &[0x55, 0xAA]);
-    let rows: Vec<(&str, u8, Image)> = vec![
+    vec![
         ("mbr", 70, with_mbr(disk())),
         ("gpt", 95, gpt(512)),
         ("gpt", 95, gpt(1024)),
@@ -114,8 +114,12 @@ fn every_partition_table_and_file_system_is_a_hint_of_its_weight() {
         ("romfs", 70, disk().put(0, b"-rom1fs-")),
         ("android-super", 70, disk().put(0x1000, b"gDla")),
         ("android-vbmeta", 70, disk().put(0, b"AVB0\0\0\0\x01")),
-    ];
-    for (id, weight, image) in rows {
+    ]
+}
+
+#[test]
+fn every_partition_table_and_file_system_is_a_hint_of_its_weight() {
+    for (id, weight, image) in rows() {
         let report = image.report();
         let found: Vec<_> =
             report.raw_hints.iter().map(|hint| (hint.id.as_ref(), hint.weight)).collect();

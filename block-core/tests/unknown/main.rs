@@ -1,5 +1,6 @@
 //! Naming unknown files and judging hostile ones, over images built byte by byte.
 
+mod complete;
 mod containers;
 mod hints;
 mod image;
@@ -7,4 +8,5 @@ mod inspect_findings;
 mod relations;
 mod robust;
 mod stock;
+mod vectors;
 mod wrappers;

@@ -48,7 +48,15 @@ fn two_names_for_the_same_bytes_are_one_hint() {
         .le16(0xB, 512)
         .put(0xD, &[8])
         .le64(0x30, 4);
-    for (outer, image) in [("gpt", gpt(512)), ("ntfs", ntfs)] {
+    let boot =
+        |name: &[u8; 8]| with_mbr(Image::zeros(1 << 20)).put(0, &[0xEB, 0x76, 0x90]).put(3, name);
+    let exfat = boot(b"EXFAT   ").put(11, &[0; 53]).put(108, &[9]);
+    let fat = boot(b"mkfs.fat")
+        .le16(0xB, 512)
+        .put(0xD, &[4, 1, 0, 2])
+        .put(0x15, &[0xF8])
+        .put(0x36, b"FAT16   ");
+    for (outer, image) in [("gpt", gpt(512)), ("ntfs", ntfs), ("exfat", exfat), ("fat", fat)] {
         assert_eq!(relation(&image, outer, "mbr"), Some(RelationKind::SameBytes), "{outer}");
         assert_eq!(image.hint("mbr"), None, "{outer}");
     }
@@ -69,10 +77,13 @@ fn a_carrier_stands_and_what_it_carries_is_listed() {
     let hfs = Image::zeros(1 << 20).put(0x400, b"H+\0\x04").be32(0x428, 4096);
     for (outer, inner, image) in [
         ("vhd-fixed", "mbr", fixed(with_mbr(Image::zeros(1 << 20)))),
+        ("vhd-fixed", "gpt", fixed(gpt(512))),
         ("vhd-fixed", "ext", fixed(ext)),
         ("vhd-fixed", "iso9660", fixed(iso())),
         ("dmg", "apm", udif(apm.clone())),
         ("dmg", "hfs+", udif(hfs)),
+        ("iso9660", "gpt", iso_with_gpt()),
+        ("iso9660", "hfs+", iso().put(0x400, b"H+\0\x04").be32(0x428, 4096)),
         ("iso9660", "mbr", with_mbr(iso())),
         ("iso9660", "apm", iso().put(0, b"ER\x02\x00").put(512, b"PM")),
         ("udf", "iso9660", with_udf(iso(), 0x9000)),
@@ -81,6 +92,21 @@ fn a_carrier_stands_and_what_it_carries_is_listed() {
         assert_eq!(report.selected.as_deref(), Some(outer), "{}", report.explain());
         assert_eq!(relation(&image, outer, inner), Some(RelationKind::Carrier), "{outer} {inner}");
     }
+}
+
+/// A disc that firmware may take for a disk with a GPT.
+fn iso_with_gpt() -> Image {
+    let disc = iso();
+    gpt(512).put(0x8000, &disc.0[0x8000..0x9000])
+}
+
+#[test]
+fn the_first_bytes_of_a_packed_disk_are_no_stream() {
+    // Two bytes of zlib are what a packed disk begins with as a rule; they claim nothing.
+    let report = dmg().report();
+    assert_eq!(report.selected.as_deref(), Some("dmg"));
+    assert_eq!(report.candidate("zlib").map(|zlib| zlib.score.value), Some(20));
+    assert_eq!(report.relations, []);
 }
 
 #[test]
@@ -92,6 +118,8 @@ fn several_hints_of_a_raw_disk_are_no_conflict() {
     assert_eq!(report.raw_hints.len(), 2);
     let member = boot.put_end(8 << 10, &[0xFC, 0x4E, 0x2B, 0xA9, 1]);
     assert_eq!(member.report().raw_hints.len(), 3);
+    let old = member.clone().put_end(64 << 10, &[0xFC, 0x4E, 0x2B, 0xA9, 0]);
+    assert_eq!(old.report().decision, Decision::Raw);
     assert_eq!(member.report().decision, Decision::Raw);
 }
 

@@ -3,7 +3,9 @@
 use crate::inspect::code::{Code, Severity};
 use crate::inspect::examination::Examination;
 use crate::probe::ProbeReport;
-use crate::probe::recognisers::hints::partition::{PROTECTIVE, gpt_headers, mbr_entries};
+use crate::probe::recognisers::hints::partition::{
+    GptHeader, PROTECTIVE, gpt_headers, mbr_entries,
+};
 use crate::probe::recognisers::optical::iso_descriptors;
 
 /// Examines what the hints of a raw disk, a fixed VHD or a disc point at.
@@ -42,7 +44,7 @@ fn mbr(cx: &mut Examination<'_>, with_gpt: bool, disc: bool) {
             format!("a partition ends at sector {end} of {sectors}"),
         );
     }
-    let protective = used.iter().position(|entry| entry.kind == PROTECTIVE);
+    let protective = entries.iter().position(|entry| entry.kind == PROTECTIVE);
     if with_gpt && !disc {
         match protective {
             None => {
@@ -66,9 +68,14 @@ fn mbr(cx: &mut Examination<'_>, with_gpt: bool, disc: bool) {
 
 fn gpt(cx: &mut Examination<'_>) {
     let (primary, backup) = gpt_headers(&cx.input);
+    let sound = [primary, backup].iter().flatten().any(GptHeader::sound);
+    // While one copy is sound there is one disk to see, and programs repair the other; two that contradict
+    // each other are two disks, and no sound one is none.
+    let severity = if sound { Severity::Medium } else { Severity::High };
     for header in [primary, backup].into_iter().flatten() {
-        let sum = !header.checksum || header.table == Some(false);
-        cx.find_if(sum, Code::Checksum, (header.at, 92), "a checksum of the GPT is wrong");
+        if !header.checksum || header.table == Some(false) {
+            cx.find_as(Code::Checksum, severity, (header.at, 92), "a checksum of the GPT is wrong");
+        }
         cx.find_if(
             !header.own_place,
             Code::PtBad,
@@ -82,19 +89,21 @@ fn gpt(cx: &mut Examination<'_>) {
                 |at: u64, offset: u64, len: usize| cx.input.bytes(at.saturating_add(offset), len);
             let same = part(first.at, 40, 32) == part(last.at, 40, 32)
                 && part(first.at, 80, 12) == part(last.at, 80, 12);
-            cx.find_if(
-                !same,
-                Code::CopyMismatch,
-                (last.at, 92),
-                "the two GPT headers describe different disks",
-            );
+            if !same {
+                let both = first.sound() && last.sound();
+                let severity = if both { Severity::High } else { severity };
+                let message = "the two GPT headers describe different disks";
+                cx.find_as(Code::CopyMismatch, severity, (last.at, 92), message);
+            }
         }
         (Some(_), None) => {
             let end = cx.input.len().saturating_sub(512);
-            cx.find(Code::CopyMismatch, (end, 512), "the backup of the GPT is missing");
+            let message = "the backup of the GPT is missing";
+            cx.find_as(Code::CopyMismatch, severity, (end, 512), message);
         }
-        (None, Some(last)) => cx.find(
+        (None, Some(last)) => cx.find_as(
             Code::CopyMismatch,
+            severity,
             (512, 92),
             format!("only the backup of the GPT is there, at {:#x}", last.at),
         ),

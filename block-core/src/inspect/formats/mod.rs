@@ -1,13 +1,19 @@
 //! What can do harm in each format: one file for each family.
 
+mod apple;
+mod base64;
 mod disk;
+mod forensic;
 mod luks;
 mod other;
 mod qcow2;
 mod qemu;
+mod snapshots;
+mod stream;
 mod vdi;
 mod vhd;
 mod vhdx;
+mod vhdx_log;
 mod vmdk;
 
 use super::examination::Examination;
@@ -46,18 +52,24 @@ async fn one(cx: &mut Examination<'_>, id: &str) -> Result<()> {
         "vmdk-descriptor" => vmdk::text(cx).await?,
         "parallels" => other::parallels(cx),
         "parallels-bundle" => other::parallels_bundle(cx).await?,
-        "dmg" => other::dmg(cx).await?,
+        "dmg" => apple::dmg(cx).await?,
         "dmg-encrypted" => other::encrypted(cx),
-        "asif" => other::asif(cx),
+        "asif" => apple::asif(cx).await?,
         "bochs" => other::bochs(cx),
-        "cloop" => other::cloop(cx),
+        "cloop" => other::cloop(cx).await?,
         "luks1" => luks::version_1(cx),
         "luks2" => luks::version_2(cx).await?,
-        "ewf" | "ewf-logical" => other::ewf(cx).await?,
+        "ewf" | "ewf-logical" => forensic::ewf(cx).await?,
+        "ewf2" | "ewf2-logical" => forensic::ewf2(cx).await?,
         "zip" | "aff4" => other::zip(cx).await?,
         "android-sparse" => other::android(cx),
         "viso" => other::viso(cx),
         "ovf" | "sparsebundle" | "cue" | "import-manifest" => other::pointer(cx),
+        "gzip" | "gcp-tarball" => stream::gzip(cx),
+        "xz" => stream::xz(cx).await?,
+        "zstd" => stream::zstd(cx),
+        "lz4" => stream::lz4(cx),
+        "lzip" => stream::lzip(cx),
         "iso9660" => disk::iso(cx),
         _ => {}
     }

@@ -1,11 +1,10 @@
-//! Formats with few risks each: Parallels, DMG, Bochs, cloop, ASIF, EWF, zip, Android, VISO.
+//! Formats with few risks each: Parallels, Bochs, cloop, zip, Android, VISO.
 
 use crate::Result;
 use crate::inspect::code::Code;
 use crate::inspect::examination::Examination;
 use crate::probe::At;
 use crate::probe::recognisers::android::CHUNKS;
-use crate::probe::recognisers::apple::koly;
 use crate::probe::recognisers::bochs::is_overlay;
 use crate::probe::recognisers::parallels::{EXTENDED, IN_USE};
 
@@ -70,39 +69,8 @@ fn elements<'t>(text: &'t [u8], name: &[u8]) -> Vec<(u64, &'t [u8])> {
     found
 }
 
-fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+pub(super) fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
     crate::probe::recognisers::fields::find(hay, needle)
-}
-
-pub(super) async fn dmg(cx: &mut Examination<'_>) -> Result<()> {
-    let Some(at) = koly(&cx.input) else {
-        return Ok(());
-    };
-    let field = |offset: u64, len: u32| At::start(at.saturating_add(offset), len);
-    let segments = cx.input.u32_be(at.saturating_add(0x3C)).unwrap_or(0);
-    cx.find_if(
-        segments > 1,
-        Code::ExtExtent,
-        field(0x3C, 4),
-        format!("the disk is in {segments} files"),
-    );
-    let sectors = cx.input.u64_be(at.saturating_add(0x1EC));
-    let size = sectors.and_then(|sectors| sectors.checked_mul(512));
-    cx.disk_size(field(0x1EC, 8), size);
-    let packed = cx.input.u64_be(at.saturating_add(0x20)).unwrap_or(0);
-    let most = packed.max(1).saturating_mul(cx.limits.ratio).max(64 << 20);
-    cx.find_if(
-        size.is_none_or(|size| size > most),
-        Code::Bomb,
-        field(0x1EC, 8),
-        format!("{packed} bytes become more than {most}"),
-    );
-    let text = cx.input.u64_be(at.saturating_add(0xD8));
-    let len = cx.input.u64_be(at.saturating_add(0xE0));
-    if len != Some(0) {
-        cx.table("property list", field(0xE0, 8), (text, len), 16 << 20, 0);
-    }
-    Ok(())
 }
 
 pub(super) fn bochs(cx: &mut Examination<'_>) {
@@ -120,7 +88,7 @@ pub(super) fn bochs(cx: &mut Examination<'_>) {
     cx.disk_size((at, 8), size);
 }
 
-pub(super) fn cloop(cx: &mut Examination<'_>) {
+pub(super) async fn cloop(cx: &mut Examination<'_>) -> Result<()> {
     let blocks = u64::from(cx.input.u32_be(132).unwrap_or(0));
     let block = u64::from(cx.input.u32_be(128).unwrap_or(0));
     let table = blocks.saturating_add(1).saturating_mul(8);
@@ -128,9 +96,32 @@ pub(super) fn cloop(cx: &mut Examination<'_>) {
     let size = blocks.checked_mul(block);
     cx.disk_size((128, 8), size);
     ratio(cx, At::start(128, 8), size);
+    if table > cx.limits.text_bytes {
+        cx.limit("cloop offsets");
+    }
+    let taken = cx.need_some(136, table.min(cx.limits.text_bytes)).await?;
+    let places = (0..taken.checked_div(8).unwrap_or(0)).map(|index| index.saturating_mul(8));
+    let mut before = None;
+    for at in places.map(|offset| offset.saturating_add(136)) {
+        let Some(place) = cx.input.u64_be(at) else { break };
+        let len = before.map_or(Some(0), |before| place.checked_sub(before));
+        let wrong = len.is_none_or(|len| len > block.saturating_mul(2));
+        // The first that is wrong says enough.
+        if wrong {
+            let (code, message) = match len {
+                None => (Code::Structure, "a block begins before the one in front of it ends"),
+                Some(_) => (Code::Bomb, "a packed block is more than twice as long as unpacked"),
+            };
+            cx.find(code, (at, 8), message);
+            break;
+        }
+        before = Some(place);
+    }
+    Ok(())
 }
 
-fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
+/// Finds a bomb if what is unpacked is out of proportion to the file.
+pub(super) fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
     let most = cx.input.len().saturating_mul(cx.limits.ratio);
     cx.find_if(
         size.is_none_or(|size| size > most),
@@ -138,45 +129,6 @@ fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
         at,
         format!("{} bytes become more than {most}", cx.input.len()),
     );
-}
-
-pub(super) fn asif(cx: &mut Examination<'_>) {
-    let block = u64::from(cx.input.u16_be(68).unwrap_or(512));
-    let size = cx.input.u64_be(48).and_then(|sectors| sectors.checked_mul(block));
-    cx.disk_size((48, 8), size);
-}
-
-pub(super) async fn ewf(cx: &mut Examination<'_>) -> Result<()> {
-    let segment = cx.input.u16_le(9).unwrap_or(0);
-    cx.find_if(
-        segment > 1,
-        Code::ExtExtent,
-        (9, 2),
-        format!("this is segment {segment} of several"),
-    );
-    let mut at = 13u64;
-    for _ in 0..64 {
-        if !cx.need(at, 76).await? {
-            cx.find(Code::OutOfBounds, (at, 76), "a section lies past the end of the file");
-            return Ok(());
-        }
-        if cx.input.has(at, b"next\0") {
-            cx.find(Code::ExtExtent, (at, 16), "the evidence goes on in another file");
-        }
-        if cx.input.has(at, b"next\0") || cx.input.has(at, b"done\0") {
-            return Ok(());
-        }
-        let next = cx.input.u64_le(at.saturating_add(16)).unwrap_or(0);
-        if next <= at {
-            let message =
-                format!("the section after {at:#x} is at {next:#x}, wanted a later place");
-            cx.find(Code::Loop, (at.saturating_add(16), 8), message);
-            return Ok(());
-        }
-        at = next;
-    }
-    cx.limit("EWF sections");
-    Ok(())
 }
 
 /// Names and sizes in the central directory of an archive.
@@ -191,6 +143,21 @@ pub(super) async fn zip(cx: &mut Examination<'_>) -> Result<()> {
     let end = from.saturating_add(u64::try_from(found).unwrap_or(0));
     let start = u64::from(cx.input.u32_le(end.saturating_add(16)).unwrap_or(0));
     let len = u64::from(cx.input.u32_le(end.saturating_add(12)).unwrap_or(0));
+    let entries = cx.input.u16_le(end.saturating_add(10)).unwrap_or(0);
+    // All bits set say that the true number is in a larger record; programs differ on whether they believe it.
+    let large = entries == u16::MAX || [start, len].contains(&u64::from(u32::MAX));
+    cx.find_if(
+        large,
+        Code::Feature,
+        (end, 22),
+        "the archive is in the form for large ones (zip64)",
+    );
+    cx.find_if(
+        u64::from(entries).saturating_mul(46) > len,
+        Code::TableExcessive,
+        (end.saturating_add(10), 2),
+        format!("the archive says it has {entries} members in a directory of {len} bytes"),
+    );
     let taken = cx.need_some(start, len.min(cx.limits.text_bytes)).await?;
     let stop = start.saturating_add(taken);
     let mut at = start;

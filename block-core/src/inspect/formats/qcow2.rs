@@ -1,5 +1,6 @@
 //! qcow2: backing and data files, features, tables, snapshots, encryption.
 
+use super::snapshots;
 use crate::Result;
 use crate::inspect::code::Code;
 use crate::inspect::examination::Examination;
@@ -30,6 +31,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
     }
     encryption(cx);
     tables(cx, cluster);
+    snapshots::examine(cx, cluster).await?;
     let size = cx.input.u64_be(24);
     cx.disk_size((24, 8), size);
     if extensions(&cx.input).overrun {

@@ -8,6 +8,15 @@ const LARGEST_MAP: u64 = 256 << 20;
 
 pub(super) fn examine(cx: &mut Examination<'_>) {
     if cx.input.u32_le(0x44) != Some(0x0001_0001) {
+        // Version 0 has its type where later ones have the length of their header.
+        let kind = cx.input.u32_le(0x48).unwrap_or(0);
+        let old = cx.input.u16_le(0x46) == Some(0);
+        cx.find_if(
+            old && matches!(kind, 3 | 4),
+            Code::Parent,
+            (0x48, 4),
+            format!("the image is of type {kind}: a difference to a parent"),
+        );
         return;
     }
     let kind = cx.input.u32_le(0x4C).unwrap_or(0);

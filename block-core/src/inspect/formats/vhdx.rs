@@ -1,6 +1,7 @@
 //! VHDX: the log, parents, required regions and metadata, copies, overlaps.
 
 use super::vhd::utf16;
+use super::vhdx_log;
 use crate::Result;
 use crate::inspect::code::Code;
 use crate::inspect::examination::Examination;
@@ -13,7 +14,9 @@ use crate::probe::recognisers::vhdx::{
 /// Metadata items of the specification that a reader must know: page 83 data and the two sector sizes, beside those
 /// that are read here, by the first four bytes of their GUID on disk.
 const KNOWN_ITEMS: [[u8; 4]; 3] =
-    [[0xAB, 0x12, 0xCA, 0xBE], [0x1D, 0xBF, 0x41, 0x81], [0xC7, 0x48, 0xA3, 0xCD]];
+    [[0xAB, 0x12, 0xCA, 0xBE], LOGICAL_SECTOR, [0xC7, 0x48, 0xA3, 0xCD]];
+/// The size of a sector as the guest sees it.
+const LOGICAL_SECTOR: [u8; 4] = [0x1D, 0xBF, 0x41, 0x81];
 
 pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
     let [first, second] = HEADERS;
@@ -33,6 +36,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
         _ => second,
     };
     header(cx, active);
+    vhdx_log::examine(cx, active).await?;
     required(cx);
     if has_parent(&cx.input) || item(&cx.input, &PARENT_LOCATOR).is_some() {
         parent(cx).await?;
@@ -52,6 +56,17 @@ pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
             format!("the block size is {block}, wanted a power of two from 1 MiB to 256 MiB"),
         );
     }
+    let sector = items(&cx.input).into_iter().find(|item| item.id.starts_with(&LOGICAL_SECTOR));
+    if let Some(item) = sector {
+        cx.need(item.offset, 4).await?;
+        let size = cx.input.u32_le(item.offset).unwrap_or(0);
+        cx.find_if(
+            size != 512 && size != 4096,
+            Code::Structure,
+            (item.offset, 4),
+            format!("the sector size is {size}, wanted 512 or 4096"),
+        );
+    }
     Ok(())
 }
 
@@ -64,9 +79,6 @@ fn header(cx: &mut Examination<'_>, at: u64) {
         field(0x42, 2),
         format!("the version is {version}, wanted 1"),
     );
-    let log = cx.input.bytes(at.saturating_add(0x30), 16).unwrap_or_default();
-    let pending = log.iter().any(|byte| *byte != 0);
-    cx.find_if(pending, Code::LogReplay, field(0x30, 16), "a log waits to be replayed");
     let log_len = u64::from(cx.input.u32_le(at.saturating_add(0x44)).unwrap_or(0));
     let log_at = cx.input.u64_le(at.saturating_add(0x48)).unwrap_or(0);
     let mut parts = vec![("headers", 0, 1 << 20), ("log", log_at, log_len)];

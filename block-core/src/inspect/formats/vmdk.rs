@@ -44,6 +44,13 @@ pub(super) async fn sparse(cx: &mut Examination<'_>) -> Result<()> {
         (8, 4),
         format!("the flags are {flags:#x}, wanted only those of {KNOWN_FLAGS:#x}"),
     );
+    let version = cx.input.u32_le(4).unwrap_or(0);
+    cx.find_if(
+        version > 3,
+        Code::FeatureUnknown,
+        (4, 4),
+        format!("the version is {version}, wanted 1 to 3"),
+    );
     if cx.input.u64_le(0x38) == Some(AT_END) {
         footer(cx);
     }
