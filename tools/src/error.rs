@@ -5,6 +5,7 @@ use std::io;
 
 use block_core::{Error, ErrorKind};
 
+use crate::args::NoImage;
 use crate::host_path::display_name;
 
 /// A command's end without success.
@@ -102,6 +103,16 @@ impl From<&Error> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<NoImage> for Failure {
+    fn from(no_image: NoImage) -> Self {
+        let failure = Self::new(no_image.message);
+        match no_image.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //!     block_img::run(registry, std::env::args_os())
 //! }
 //! ```
+#![forbid(unsafe_code)]
 
 mod args;
 mod cli;

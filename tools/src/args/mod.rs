@@ -8,7 +8,7 @@ mod spec;
 pub(crate) use cache::Cache;
 pub(crate) use output::OutputFormat;
 pub(crate) use size::{size, size_or_failure};
-pub(crate) use spec::ImageSpec;
+pub(crate) use spec::{ImageSpec, NoImage};
 
 use crate::error::{Failure, Result};
 use block_core::Sharing;
@@ -53,7 +53,7 @@ impl SourceArgs {
         if self.naming.image_opts && self.format.is_some() {
             return Err(Failure::new("--image-opts and --format are mutually exclusive"));
         }
-        ImageSpec::parse(name, self.naming.image_opts, self.format.as_deref())
+        Ok(ImageSpec::parse(name, self.naming.image_opts, self.format.as_deref())?)
     }
 }
 

@@ -1,9 +1,28 @@
 //! How an image is named: a path, a URI, `json:{…}`, or `driver=…,file.filename=…`.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
 
 use block_core::options::split_list;
 use serde_json::Value;
 
-use crate::error::{Failure, Result};
+/// Why a text names no image.
+#[derive(Debug)]
+pub(crate) struct NoImage {
+    pub message: String,
+    /// What the user can do.
+    pub hint: Option<&'static str>,
+}
+
+type Result<T> = std::result::Result<T, NoImage>;
 
 /// One image as the user named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +62,11 @@ impl ImageSpec {
             return Self::from_pairs(text, pairs.collect());
         }
         if let Some(json) = text.strip_prefix("json:") {
-            let value: Value = serde_json::from_str(json).map_err(|error| {
-                Failure::new(format!(
+            let value: Value = serde_json::from_str(json).map_err(|error| NoImage {
+                message: format!(
                     "Could not open '{text}': Could not parse the JSON options: {error}"
-                ))
+                ),
+                hint: None,
             })?;
             let mut pairs = Vec::new();
             flatten("", &value, &mut pairs);
@@ -89,10 +109,12 @@ impl ImageSpec {
             }
         }
         let Some(filename) = filename else {
-            return Err(Failure::new(format!(
-                "Could not open '{text}': A block device must be specified for \"file\""
-            ))
-            .hint("name the file with file.filename=PATH"));
+            return Err(NoImage {
+                message: format!(
+                    "Could not open '{text}': A block device must be specified for \"file\""
+                ),
+                hint: Some("name the file with file.filename=PATH"),
+            });
         };
         // A protocol named as the driver is a raw image in it.
         match driver.as_deref() {

@@ -10,19 +10,38 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image;
 
+/// A named policy.
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum Origin {
+    Untrusted,
+    Trusted,
+}
+
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Exit code: 0 accept, 1 warn, 2 refuse (also when the file could not be inspected)."
+)]
 pub(crate) struct InspectArgs {
     /// The format the file is said to have
     #[arg(short = 'f', long, value_name = "FMT")]
     format: Option<String>,
     #[command(flatten)]
     share: ShareArgs,
-    /// The file's maker may name other files and ask for large disks
+    /// Where the file comes from: anyone (untrusted), or somebody who may name other files and ask for large disks (trusted)
+    #[arg(long, value_name = "POLICY", default_value = "untrusted", conflicts_with = "trusted")]
+    policy: Origin,
+    /// The same as --policy trusted
     #[arg(long)]
     trusted: bool,
     /// Do not hold a finding of this code against the file
     #[arg(long, value_name = "CODE")]
     accept: Vec<String>,
+    /// Warn of a finding of this code, whatever the policy makes of it
+    #[arg(long, value_name = "CODE")]
+    warn: Vec<String>,
+    /// Refuse the file for a finding of this code
+    #[arg(long, value_name = "CODE")]
+    refuse: Vec<String>,
     /// Inspect the guest's disk inside too
     #[arg(long)]
     deep: bool,
@@ -34,18 +53,40 @@ pub(crate) struct InspectArgs {
     file: String,
 }
 
+/// There are findings to read before the file is used.
+const WARNED: u8 = 1;
 /// The file is not to be used.
 const REFUSED: u8 = 2;
 
 impl InspectArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
-        let mut policy = match self.trusted {
-            true => Policy::trusted(),
-            false => Policy::untrusted(),
+        // What could not be looked at is not to be used: a script that goes by the exit code stays on the safe side.
+        self.judge(cx).map_err(|failure| match failure.status {
+            0 => failure,
+            _ => failure.status(REFUSED),
+        })
+    }
+
+    fn policy(&self) -> Result<Policy> {
+        let mut policy = match (self.policy, self.trusted) {
+            (Origin::Untrusted, false) => Policy::untrusted(),
+            _ => Policy::trusted(),
         };
-        for code in &self.accept {
-            policy = policy.with(code.parse::<Code>().map_err(Failure::from)?, Verdict::Accept);
+        let overrides = [
+            (&self.accept, Verdict::Accept),
+            (&self.warn, Verdict::Warn),
+            (&self.refuse, Verdict::Refuse),
+        ];
+        for (codes, verdict) in overrides {
+            for code in codes {
+                policy = policy.with(code.parse::<Code>().map_err(Failure::from)?, verdict);
+            }
         }
+        Ok(policy)
+    }
+
+    fn judge(self, cx: &Context) -> Result<u8> {
+        let policy = self.policy()?;
         let mut options = InspectOptions::new(policy);
         options.declared.clone_from(&self.format);
         let spec = ImageSpec::plain(&self.file, None);
@@ -65,7 +106,8 @@ impl InspectArgs {
             }
             Ok(match report.verdict {
                 Verdict::Refuse => REFUSED,
-                _ => 0,
+                Verdict::Warn => WARNED,
+                Verdict::Accept => 0,
             })
         })
     }
