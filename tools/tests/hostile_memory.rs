@@ -1,5 +1,8 @@
 //! A file that claims much and holds little costs little, whatever is asked of it.
 
+#[path = "common/amplifiers.rs"]
+mod amplifiers;
+
 use std::process::Command;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -47,4 +50,38 @@ fn t3_a_1_kib_file_that_claims_2_29_blocks_is_refused_in_little_memory() {
     let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
     // A debug build is larger than the release build; its code is most of this.
     assert!(peak < 10 << 10, "{peak} KiB");
+}
+
+/// Every file that is known to make other programs take much is named and judged in less than 16 MiB.
+#[test]
+fn files_that_claim_much_are_inspected_in_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in amplifiers::all() {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let run = |words: &[&str]| {
+            let program = env!("CARGO_BIN_EXE_block-img");
+            Command::new(program).args(words).arg(&path).output().unwrap()
+        };
+        let output = run(&["inspect", "--output=json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {report:#}");
+        let codes: Vec<&str> = report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|f| f["code"].as_str())
+            .collect();
+        let excess = ["TABLE_EXCESSIVE", "SIZE_EXCESSIVE", "OUT_OF_BOUNDS", "STRUCTURE"];
+        assert!(codes.iter().any(|code| excess.contains(code)), "{name}: {codes:?}");
+        // Where there is a driver it refuses too, and where there is none nothing is opened as raw.
+        for words in [&["probe"][..], &["info"], &["inspect", "--deep"]] {
+            let output = run(words);
+            assert!(output.status.code().is_some(), "{words:?} {name} was killed");
+            assert!(words == ["probe"] || !output.status.success(), "{words:?} {name}");
+        }
+    }
+    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
+    assert!(peak > 1 << 10, "{peak} KiB: nothing was measured");
+    assert!(peak < 16 << 10, "{peak} KiB");
 }

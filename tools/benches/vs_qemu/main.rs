@@ -7,6 +7,7 @@
 //! JSON and as a picture.
 
 mod data;
+mod hostile;
 mod measure;
 mod plain;
 mod report;
@@ -87,8 +88,13 @@ fn run(args: &Args) -> Result<(), String> {
         }
     }
     println!("{}", table.summary());
+    let wanted =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|text| name.contains(text));
+    let hostile = hostile::compare(&args.dir, args.rounds, wanted)?;
+    println!("{}", hostile::summary(&hostile));
     if let Some(out) = &args.out {
         table.keep(out).map_err(|e| format!("{}: {e}", out.display()))?;
+        hostile::keep(&hostile, out).map_err(|e| format!("{}: {e}", out.display()))?;
     }
     match failed {
         0 => Ok(()),

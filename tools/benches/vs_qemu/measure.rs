@@ -20,13 +20,23 @@ pub struct Sample {
 pub struct Outcome {
     pub sample: Sample,
     pub stdout: String,
+    pub stderr: String,
 }
 
 /// A command line: program and arguments.
 pub type Words = Vec<String>;
 
-/// Runs a command in a process of its own that measures it: what a parent of several children cannot.
+/// Runs a command that has to succeed.
 pub fn run(words: &Words) -> Result<Outcome, String> {
+    match attempt(words)? {
+        (outcome, true) => Ok(outcome),
+        (outcome, false) => Err(format!("{} failed: {}", words.join(" "), outcome.stderr)),
+    }
+}
+
+/// Runs a command in a process of its own that measures it: what a parent of several children cannot. Says whether it
+/// succeeded, too.
+pub fn attempt(words: &Words) -> Result<(Outcome, bool), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let output = Command::new(exe)
         .arg("--measure")
@@ -42,11 +52,15 @@ pub fn run(words: &Words) -> Result<Outcome, String> {
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
-    match (output.status.success(), numbers.as_slice()) {
-        (true, [wall, cpu, rss]) => Ok(Outcome {
-            sample: Sample { wall: *wall, cpu: *cpu, rss: *rss },
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        }),
+    match numbers.as_slice() {
+        [wall, cpu, rss] => {
+            let outcome = Outcome {
+                sample: Sample { wall: *wall, cpu: *cpu, rss: *rss },
+                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                stderr: stderr.into_owned(),
+            };
+            Ok((outcome, output.status.success()))
+        }
         _ => Err(format!("{} failed: {stderr}", words.join(" "))),
     }
 }

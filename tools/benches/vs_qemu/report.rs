@@ -95,7 +95,8 @@ fn tidy(words: &[String]) -> String {
     words.iter().map(short).collect::<Vec<_>>().join(" ")
 }
 
-fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
+/// The value at this part of the way from the smallest to the largest.
+pub fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
         clippy::cast_precision_loss,
