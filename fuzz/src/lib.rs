@@ -16,6 +16,7 @@ mod create_mutate;
 pub mod differential;
 mod drivers;
 mod image;
+mod image_spec;
 mod inspect;
 mod open_read;
 mod options;

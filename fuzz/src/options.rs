@@ -23,6 +23,7 @@ pub(crate) fn body(data: &[u8]) {
         }
     }
     a_uri(&text);
+    crate::image_spec::body(&text);
 }
 
 /// A size means a number of bytes, whatever the case of its unit and what stands before it.
