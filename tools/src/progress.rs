@@ -193,15 +193,22 @@ impl Progress {
         let rate = if seconds > 0.0 { (moved as f64 / seconds) as u64 } else { 0 };
         let head = format!("{} {percent:6.2}%", self.what);
         let mut line =
-            format!(" {} of {}, {}/s", size::human(done), size::human(total), size::human(rate),);
+            format!(" {} of {}, {}/s", size::human(done), size::human(total), size::human(rate));
+        let room = columns.saturating_sub(1);
+        let mut add = |forms: &[String]| {
+            let left = room.saturating_sub(head.len() + line.len());
+            if let Some(form) = forms.iter().find(|form| form.len() <= left) {
+                line.push_str(form);
+            }
+        };
         if done > 0 && seconds > 1.0 {
             let left = seconds * total.saturating_sub(done) as f64 / done as f64;
-            line.push_str(&format!(", {} left", duration(left)));
+            add(&[format!(", {} left", duration(left))]);
         }
         if skipped > 0 {
-            line.push_str(&format!(", {} of zeros skipped", size::human(skipped)));
+            let zeros = size::human(skipped);
+            add(&[format!(", {zeros} of zeros skipped"), format!(", {zeros} zeros")]);
         }
-        let room = columns.saturating_sub(1);
         let cells = room.saturating_sub(head.len() + line.len() + " []".len()).min(20);
         let graph = match cells {
             0..5 => String::new(),
@@ -242,6 +249,7 @@ mod tests {
         assert_eq!(progress.bar(200), format!("convert  25.00% [#####---------------] {text}"));
         assert_eq!(progress.bar(95), format!("convert  25.00% [##-------] {text}"));
         assert_eq!(progress.bar(84), format!("convert  25.00% {text}"));
+        assert!(progress.bar(80).ends_with(" left, 3 GiB zeros"), "{}", progress.bar(80));
         for columns in 1..100 {
             assert!(progress.bar(columns).len() < columns, "{columns}");
         }
