@@ -30,12 +30,16 @@ set_seeds_aside() {
 
 # Fuzzes for $limit CPU seconds, on a busy machine for at most four times as long: $took says how many it took.
 search() {
-    local binary=$1 seeds=$2 log=$3 status
+    local binary=$1 seeds=$2 log=$3 new
+    new=$(mktemp -d -p "$scratch")
     TIMEFORMAT='%U %S'
-    took=$({ time (ulimit -t "$limit"; exec "$binary" "$(mktemp -d -p "$scratch")" "$seeds" \
-        -max_total_time=$((limit * 4)) -max_len=16384 -timeout=5 -rss_limit_mb=512 \
-        -artifact_prefix="$scratch/" -print_final_stats=1 >"$log" 2>&1); } 2>&1 | tail -n 1 |
-        awk '{ printf "%.1f", $1 + $2 }')
+    {
+        # shellcheck disable=SC2016
+        time bash -c 'ulimit -t "$1"; shift; exec "$@"' bash "$limit" "$binary" "$new" "$seeds" \
+            -max_total_time=$((limit * 4)) -max_len=16384 -timeout=5 -rss_limit_mb=512 \
+            -artifact_prefix="$scratch/" -print_final_stats=1 >"$log" 2>&1
+    } 2>"$scratch/took"
+    took=$(tail -n 1 "$scratch/took" | awk '{ printf "%.1f", $1 + $2 }')
     grep -q "panicked at" "$log"
 }
 
