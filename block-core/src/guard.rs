@@ -8,10 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::RwLock;
 
 use crate::probe::{ProbeInput, ReadPlan};
-use crate::{
-    Error, ErrorKind, Registry, Result, Storage, StorageCaps, StorageExtent, StorageId,
-    StorageLimits, ZeroMode,
-};
+use crate::storage::forward_storage;
+use crate::{Error, ErrorKind, Registry, Result, Storage, ZeroMode};
 
 /// A storage whose format was found out by looking, not declared.
 ///
@@ -180,29 +178,8 @@ macro_rules! guarded {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for GuardedStorage {
-    fn uri(&self) -> &str {
-        self.inner.uri()
-    }
-
-    fn caps(&self) -> StorageCaps {
-        self.inner.caps()
-    }
-
-    fn limits(&self) -> StorageLimits {
-        self.inner.limits()
-    }
-
-    async fn len(&self) -> Result<u64> {
-        self.inner.len().await
-    }
-
-    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.inner.read_at(offset, buf).await
-    }
-
-    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
-        self.inner.try_read_at(offset, buf)
-    }
+    forward_storage!(inner: uri caps limits len read_at try_read_at allocate flush extents
+        allocated_bytes id);
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         guarded!(self, Change::Write { offset, bytes: buf }, self.inner.write_at(offset, buf))
@@ -212,24 +189,8 @@ impl Storage for GuardedStorage {
         guarded!(self, Change::Zero { offset, len }, self.inner.write_zeroes(offset, len, mode))
     }
 
-    async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.inner.allocate(offset, len).await
-    }
-
     async fn set_len(&self, len: u64) -> Result<()> {
         guarded!(self, Change::Length(len), self.inner.set_len(len))
-    }
-
-    async fn flush(&self) -> Result<()> {
-        self.inner.flush().await
-    }
-
-    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
-        self.inner.extents(range, out).await
-    }
-
-    async fn allocated_bytes(&self) -> Result<Option<u64>> {
-        self.inner.allocated_bytes().await
     }
 
     async fn copy_from(
@@ -245,10 +206,6 @@ impl Storage for GuardedStorage {
             return Ok(false);
         }
         self.inner.copy_from(offset, source, source_offset, len).await
-    }
-
-    fn id(&self) -> Option<StorageId> {
-        self.inner.id()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -78,7 +78,8 @@ pub struct StorageId(pub u64, pub u64);
 /// them, its guard belongs to the running operation and not to the future.
 ///
 /// **Failures.** A failed write may have landed in part. A failed flush promises nothing about any
-/// write since the last good one.
+/// write since the last good one: what it was to save may be gone for good while reads still show it. So
+/// a storage that cannot tell that nothing was lost fails every later flush too, until it is opened again.
 #[async_trait]
 #[expect(clippy::len_without_is_empty, reason = "a length is asked for, emptiness never")]
 pub trait Storage: Send + Sync + fmt::Debug {
@@ -139,3 +140,96 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// For [`copy_from`](Self::copy_from) between two storages of one kind.
     fn as_any(&self) -> &dyn Any;
 }
+
+/// Writes methods of [`Storage`] that hand the request to the storage in a field as it is:
+/// `forward_storage!(below: uri caps flush)` in the `impl` block of a wrapper.
+///
+/// The asynchronous ones are in the shape that `async_trait` gives them, and hand on the future below
+/// without another box around it.
+macro_rules! forward_storage {
+    ($field:ident: $($method:ident)*) => {
+        $($crate::storage::forward_storage!(@ $method $field);)*
+    };
+    (@ uri $field:ident) => {
+        fn uri(&self) -> &str {
+            self.$field.uri()
+        }
+    };
+    (@ caps $field:ident) => {
+        fn caps(&self) -> $crate::StorageCaps {
+            self.$field.caps()
+        }
+    };
+    (@ limits $field:ident) => {
+        fn limits(&self) -> $crate::StorageLimits {
+            self.$field.limits()
+        }
+    };
+    (@ id $field:ident) => {
+        fn id(&self) -> Option<$crate::StorageId> {
+            self.$field.id()
+        }
+    };
+    (@ try_read_at $field:ident) => {
+        fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<$crate::Result<()>> {
+            self.$field.try_read_at(offset, buf)
+        }
+    };
+    (@ len $field:ident) => {
+        $crate::storage::forward_storage!(@async $field, len() -> u64);
+    };
+    (@ allocated_bytes $field:ident) => {
+        $crate::storage::forward_storage!(@async $field, allocated_bytes() -> Option<u64>);
+    };
+    (@ flush $field:ident) => {
+        $crate::storage::forward_storage!(@async $field, flush() -> ());
+    };
+    (@ set_len $field:ident) => {
+        $crate::storage::forward_storage!(@async $field, set_len(len: u64) -> ());
+    };
+    (@ allocate $field:ident) => {
+        $crate::storage::forward_storage!(@async $field, allocate(offset: u64, len: u64) -> ());
+    };
+    (@ read_at $field:ident) => {
+        fn read_at<'a, 'b, 'c>(
+            &'a self,
+            offset: u64,
+            buf: &'b mut [u8],
+        ) -> ::std::pin::Pin<Box<dyn Future<Output = $crate::Result<()>> + Send + 'c>>
+        where
+            'a: 'c,
+            'b: 'c,
+            Self: 'c,
+        {
+            self.$field.read_at(offset, buf)
+        }
+    };
+    (@ extents $field:ident) => {
+        fn extents<'a, 'b, 'c>(
+            &'a self,
+            range: ::std::ops::Range<u64>,
+            out: &'b mut Vec<$crate::StorageExtent>,
+        ) -> ::std::pin::Pin<Box<dyn Future<Output = $crate::Result<()>> + Send + 'c>>
+        where
+            'a: 'c,
+            'b: 'c,
+            Self: 'c,
+        {
+            self.$field.extents(range, out)
+        }
+    };
+    (@async $field:ident, $method:ident($($name:ident: $kind:ty),*) -> $answer:ty) => {
+        fn $method<'a, 'b>(
+            &'a self,
+            $($name: $kind),*
+        ) -> ::std::pin::Pin<Box<dyn Future<Output = $crate::Result<$answer>> + Send + 'b>>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            self.$field.$method($($name),*)
+        }
+    };
+}
+
+pub(crate) use forward_storage;

@@ -1,12 +1,12 @@
 //! Tells each request, and keeps those that change something, to be played again.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::{Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode};
+use super::{FilteredStorage, Hook, Request};
+use crate::{Error, Result, Storage, ZeroMode};
 
 /// A request that changed the storage, or made changes durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,27 +36,44 @@ impl Record {
             Self::Flush => storage.flush().await,
         }
     }
+
+    /// What to play again of a request that was done.
+    fn of(request: &Request<'_>) -> Option<Self> {
+        match *request {
+            Request::Write { offset, bytes } => Some(Self::Write(offset, bytes.to_vec())),
+            Request::Zeroes { offset, len, mode } => {
+                Some(Self::Zeroes(offset..offset.saturating_add(len), mode))
+            }
+            Request::SetLen(len) => Some(Self::SetLen(len)),
+            Request::Flush => Some(Self::Flush),
+            _ => None,
+        }
+    }
 }
 
-/// A storage that tells its requests as they come, and keeps those that succeed as [`Record`]s if told to.
-#[derive(Debug)]
-pub struct LogStorage {
-    below: Arc<dyn Storage>,
+/// Tells requests as they come, and keeps those that succeed as [`Record`]s if told to.
+#[derive(Debug, Default)]
+pub struct LogHook {
     /// `None`: nothing is kept.
     records: Mutex<Option<Vec<Record>>>,
 }
 
+/// A storage that tells its requests.
+pub type LogStorage = FilteredStorage<LogHook>;
+
 impl LogStorage {
     /// Over `below`, keeping nothing.
     pub fn new(below: Arc<dyn Storage>) -> Arc<Self> {
-        Arc::new(Self { below, records: Mutex::default() })
+        Self::with(below, LogHook::default())
     }
 
     /// Over `below`, keeping every change in memory.
     pub fn keeping(below: Arc<dyn Storage>) -> Arc<Self> {
-        Arc::new(Self { below, records: Mutex::new(Some(Vec::new())) })
+        Self::with(below, LogHook { records: Mutex::new(Some(Vec::new())) })
     }
+}
 
+impl LogHook {
     /// What was kept so far, in the order in which it was done.
     pub fn records(&self) -> Vec<Record> {
         self.kept().clone().unwrap_or_default()
@@ -65,127 +82,35 @@ impl LogStorage {
     fn kept(&self) -> MutexGuard<'_, Option<Vec<Record>>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn keep(&self, record: impl FnOnce() -> Record) {
-        if let Some(records) = self.kept().as_mut() {
-            records.push(record());
-        }
-    }
-
-    fn tell(&self, what: &str, offset: u64, len: u64, result: &Result<()>) {
-        match result {
-            Ok(()) => tracing::info!("{}: {what} {len} bytes at {offset:#x}", self.below.uri()),
-            Err(error) => {
-                tracing::info!("{}: {what} {len} bytes at {offset:#x}: {error}", self.below.uri());
-            }
-        }
-    }
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Storage for LogStorage {
-    fn uri(&self) -> &str {
-        self.below.uri()
+impl Hook for LogHook {
+    async fn before(&self, _: &Request<'_>) -> Result<()> {
+        Ok(())
     }
 
-    fn caps(&self) -> StorageCaps {
-        self.below.caps()
+    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
+        Some(Ok(()))
     }
 
-    fn limits(&self) -> StorageLimits {
-        self.below.limits()
-    }
-
-    async fn len(&self) -> Result<u64> {
-        self.below.len().await
-    }
-
-    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let result = self.below.read_at(offset, buf).await;
-        self.tell("read", offset, buf.len() as u64, &result);
-        result
-    }
-
-    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
-        let result = self.below.try_read_at(offset, buf)?;
-        self.tell("read", offset, buf.len() as u64, &result);
-        Some(result)
-    }
-
-    async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
-        let result = self.below.write_at(offset, buf).await;
-        self.tell("write", offset, buf.len() as u64, &result);
-        if result.is_ok() {
-            self.keep(|| Record::Write(offset, buf.to_vec()));
+    fn after(&self, uri: &str, request: &Request<'_>, error: Option<&Error>) {
+        let (name, (offset, len)) = (request.name(), request.range());
+        match error {
+            None => tracing::info!("{uri}: {name} {len} bytes at {offset:#x}"),
+            Some(error) => tracing::info!("{uri}: {name} {len} bytes at {offset:#x}: {error}"),
         }
-        result
-    }
-
-    async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
-        let result = self.below.write_zeroes(offset, len, mode).await;
-        self.tell("zero", offset, len, &result);
-        if result.is_ok() {
-            self.keep(|| Record::Zeroes(offset..offset.saturating_add(len), mode));
+        if let (Some(records), None) = (self.kept().as_mut(), error) {
+            records.extend(Record::of(request));
         }
-        result
     }
 
-    async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        let result = self.below.allocate(offset, len).await;
-        self.tell("allocate", offset, len, &result);
-        result
-    }
-
-    async fn set_len(&self, len: u64) -> Result<()> {
-        let result = self.below.set_len(len).await;
-        self.tell("set the length to", 0, len, &result);
-        if result.is_ok() {
-            self.keep(|| Record::SetLen(len));
-        }
-        result
-    }
-
-    async fn flush(&self) -> Result<()> {
-        let result = self.below.flush().await;
-        self.tell("flush", 0, 0, &result);
-        if result.is_ok() {
-            self.keep(|| Record::Flush);
-        }
-        result
-    }
-
-    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
-        self.below.extents(range, out).await
-    }
-
-    async fn allocated_bytes(&self) -> Result<Option<u64>> {
-        self.below.allocated_bytes().await
-    }
-
-    async fn copy_from(
-        &self,
-        offset: u64,
-        source: &dyn Storage,
-        source_offset: u64,
-        len: u64,
-    ) -> Result<bool> {
+    fn lets_copy(&self) -> bool {
         // What is copied below cannot be kept, so a storage that keeps has it written instead.
-        if self.kept().is_some() {
-            return Ok(false);
-        }
-        let copied = self.below.copy_from(offset, source, source_offset, len).await?;
-        tracing::info!("{}: copy {len} bytes to {offset:#x}: {copied}", self.below.uri());
-        Ok(copied)
+        self.kept().is_none()
     }
 
-    fn id(&self) -> Option<StorageId> {
-        self.below.id()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
+    fn done(&self, _: &str) {}
 }
 
 #[cfg(test)]

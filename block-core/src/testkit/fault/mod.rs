@@ -10,11 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::crash::CrashStorage;
 use super::exec::give_way;
-use crate::{
-    Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
-    ZeroMode,
-};
+use crate::storage::forward_storage;
+use crate::{Error, ErrorKind, Result, Storage, StorageExtent, ZeroMode};
 pub use orphan::Fate;
 use orphan::{Flight, Request};
 pub use rule::{Fault, Half, OpKind, Rule};
@@ -38,6 +37,8 @@ struct State {
     yields: u32,
     fate: Fate,
     orphans: Vec<Request>,
+    /// A flush lost what it was to save.
+    lost: Option<ErrorKind>,
 }
 
 impl FaultStorage {
@@ -131,7 +132,9 @@ impl FaultStorage {
         match fault {
             Some(Fault::Delay(times)) => give_way(times).await,
             Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Fail(kind)) => return Err(self.error(kind, op, range)),
+            Some(Fault::Fail(kind) | Fault::Forgotten(kind)) => {
+                return Err(self.error(kind, op, range));
+            }
             _ => {}
         }
         Ok(())
@@ -177,17 +180,7 @@ impl FaultStorage {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for FaultStorage {
-    fn uri(&self) -> &str {
-        self.inner.uri()
-    }
-
-    fn caps(&self) -> StorageCaps {
-        self.inner.caps()
-    }
-
-    fn limits(&self) -> StorageLimits {
-        self.inner.limits()
-    }
+    forward_storage!(inner: uri caps limits allocated_bytes id);
 
     async fn len(&self) -> Result<u64> {
         // A dropped change of the length takes effect before the question for it.
@@ -253,6 +246,16 @@ impl Storage for FaultStorage {
         let all = 0..u64::MAX;
         let (fault, yields) = self.strike(OpKind::Flush, &all);
         give_way(yields).await;
+        if let Some(Fault::Forgotten(kind)) = fault {
+            self.state().lost.get_or_insert(kind);
+            if let Some(disk) = self.inner.as_any().downcast_ref::<CrashStorage>() {
+                disk.fail_flush();
+            }
+        }
+        let lost = self.state().lost;
+        if let Some(kind) = lost {
+            return Err(self.error(kind, OpKind::Flush, &all));
+        }
         self.before(OpKind::Flush, fault, &all).await?;
         match fault {
             Some(Fault::Lost) => return Ok(()),
@@ -271,10 +274,6 @@ impl Storage for FaultStorage {
         self.inner.extents(range, out).await
     }
 
-    async fn allocated_bytes(&self) -> Result<Option<u64>> {
-        self.inner.allocated_bytes().await
-    }
-
     async fn copy_from(
         &self,
         offset: u64,
@@ -284,10 +283,6 @@ impl Storage for FaultStorage {
     ) -> Result<bool> {
         self.land(&(offset..offset.saturating_add(len))).await?;
         self.inner.copy_from(offset, source, source_offset, len).await
-    }
-
-    fn id(&self) -> Option<StorageId> {
-        self.inner.id()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -53,6 +53,10 @@ pub enum Fault {
     Landed(ErrorKind),
     /// It reports success and never lands.
     Lost,
+    /// A flush fails, and what it was to save may be gone for good although reads still show it: what the
+    /// kernel does when a disk refuses a write. Every later flush fails too, as [`Storage`](crate::Storage)
+    /// promises, until the storage is opened again. Other requests just fail.
+    Forgotten(ErrorKind),
     /// It gives way this many times before it begins.
     Delay(u32),
     /// It never ends.

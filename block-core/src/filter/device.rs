@@ -1,0 +1,160 @@
+//! A disk with a hook in front.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Hook, Request};
+use crate::{
+    Allocation, BlockDevice, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo, MappedRuns,
+    Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage, WriteFlags, ZeroFlags,
+    ZeroMode,
+};
+
+/// Hands every request to a [`Hook`] first, then to the disk below.
+///
+/// It gives no places in a storage ([`BlockDevice::map`]), so that no byte passes it by.
+#[derive(Debug)]
+pub struct FilteredDevice<H: Hook> {
+    below: Arc<dyn BlockDevice>,
+    uri: String,
+    hook: H,
+}
+
+impl<H: Hook> FilteredDevice<H> {
+    /// With `hook` before `below`.
+    pub fn with(below: Arc<dyn BlockDevice>, hook: H) -> Arc<Self> {
+        let uri = below.storage().uri().to_owned();
+        Arc::new(Self { below, uri, hook })
+    }
+
+    async fn pass(
+        &self,
+        request: Request<'_>,
+        go_on: impl Future<Output = Result<()>> + Send,
+    ) -> Result<()> {
+        let result = match self.hook.before(&request).await {
+            Ok(()) => go_on.await,
+            Err(refused) => Err(refused.in_image(&self.uri)),
+        };
+        self.hook.after(&self.uri, &request, result.as_ref().err());
+        result
+    }
+}
+
+impl<H: Hook> Deref for FilteredDevice<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.hook
+    }
+}
+
+impl<H: Hook> Drop for FilteredDevice<H> {
+    fn drop(&mut self) {
+        self.hook.done(&self.uri);
+    }
+}
+
+/// Bytes of so many sectors; requests lie on the disk, or the device below refuses them.
+fn bytes(sectors: u64) -> u64 {
+    sectors.saturating_mul(SECTOR_SIZE)
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<H: Hook> BlockDevice for FilteredDevice<H> {
+    fn info(&self) -> ImageInfo {
+        let mut info = self.below.info();
+        info.caps -= DeviceCaps::MAP;
+        info
+    }
+
+    fn sector_count(&self) -> u64 {
+        self.below.sector_count()
+    }
+
+    async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
+        let request = Request::Read { offset: bytes(sector), len: buf.len() as u64 };
+        self.pass(request, self.below.read_sectors(sector, buf)).await
+    }
+
+    fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {
+        let request = Request::Read { offset: bytes(sector), len: buf.len() as u64 };
+        let answer = match self.hook.before_at_once(&request)? {
+            Ok(()) => self.below.try_read_sectors(sector, buf)?,
+            Err(refused) => Err(refused.in_image(&self.uri)),
+        };
+        self.hook.after(&self.uri, &request, answer.as_ref().err());
+        Some(answer)
+    }
+
+    async fn write_sectors(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()> {
+        let request = Request::Write { offset: bytes(sector), bytes: buf };
+        self.pass(request, self.below.write_sectors(sector, buf, flags)).await
+    }
+
+    async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
+        let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {
+            true => ZeroMode::Deallocate,
+            false => ZeroMode::Allocate,
+        };
+        let request = Request::Zeroes { offset: bytes(sector), len: bytes(count), mode };
+        self.pass(request, self.below.write_zeroes(sector, count, flags)).await
+    }
+
+    async fn discard(&self, sector: u64, count: u64) -> Result<()> {
+        let request = Request::Discard { offset: bytes(sector), len: bytes(count) };
+        self.pass(request, self.below.discard(sector, count)).await
+    }
+
+    async fn is_allocated(&self, sector: u64, count: u64) -> Result<Allocation> {
+        self.below.is_allocated(sector, count).await
+    }
+
+    async fn extents(&self, range: Range<u64>, out: &mut ExtentList) -> Result<()> {
+        self.below.extents(range, out).await
+    }
+
+    async fn map(&self, range: Range<u64>) -> Result<MappedRuns> {
+        use crate::{Place, Run};
+        // Asked below for the errors that a range on no disk gives.
+        self.below.map(range.clone()).await?;
+        let len = range.end.saturating_sub(range.start);
+        let run = Run { start: range.start, len, place: Place::Opaque };
+        Ok(MappedRuns { runs: if len == 0 { Vec::new() } else { vec![run] }, pin: Box::new(()) })
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.pass(Request::Flush, self.below.flush()).await
+    }
+
+    async fn resize(&self, size: u64, preallocation: Preallocation) -> Result<()> {
+        self.pass(Request::SetLen(size), self.below.resize(size, preallocation)).await
+    }
+
+    async fn compact(&self, progress: &Progress<'_>) -> Result<CompactReport> {
+        self.below.compact(progress).await
+    }
+
+    async fn make_empty(&self) -> Result<()> {
+        self.below.make_empty().await
+    }
+
+    async fn amend(&self, options: &Options) -> Result<()> {
+        self.below.amend(options).await
+    }
+
+    fn parent(&self) -> Option<Disk> {
+        self.below.parent()
+    }
+
+    fn storage(&self) -> Arc<dyn Storage> {
+        self.below.storage()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.pass(Request::Flush, self.below.close()).await
+    }
+}

@@ -1,0 +1,91 @@
+//! Filters on the command line: before the file (`file.driver=`) and before the disk (`driver=`).
+
+mod common;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::{Folder, noise};
+
+fn folder() -> (Folder, Vec<u8>) {
+    let folder = Folder::new();
+    let mut bytes = vec![0; 4 << 20];
+    bytes[1 << 20..3 << 20].copy_from_slice(&noise(3, 2 << 20));
+    fs::write(folder.file("a.raw"), &bytes).unwrap();
+    folder.ours("convert -f raw -O vdi a.raw a.vdi").ok();
+    (folder, bytes)
+}
+
+#[test]
+fn every_filter_passes_the_same_bytes_on() {
+    let (folder, bytes) = folder();
+    for options in [
+        "driver=vdi,file.driver=stats,file.filename=a.vdi",
+        "driver=vdi,file.driver=log,file.filename=a.vdi",
+        "driver=vdi,file.driver=throttle,file.bps=1G,file.filename=a.vdi",
+        "driver=vdi,file.driver=fault,file.after=1000000,file.filename=a.vdi",
+        "driver=vdi,file.driver=overlay,file.filename=a.vdi",
+        "driver=stats,file.filename=a.vdi",
+        "driver=log,format=vdi,file.filename=a.vdi",
+        "driver=throttle,iops=100000,file.filename=a.vdi",
+        "driver=fault,op=flush,file.filename=a.vdi",
+        "driver=stats,format=vdi,file.driver=overlay,file.filename=a.vdi",
+    ] {
+        let ran = folder.ours(&format!("convert --image-opts -O raw {options} b.raw"));
+        assert_eq!(ran.status, 0, "{options}: {ran:?}");
+        assert!(fs::read(folder.file("b.raw")).unwrap() == bytes, "{options}");
+        fs::remove_file(folder.file("b.raw")).unwrap();
+    }
+    folder.ours("info overlay:stats:a.vdi").ok();
+    folder.ours("info --image-opts driver=stats,format=log,file.filename=a.vdi").fails(1);
+    folder
+        .ours("info --image-opts driver=vdi,file.driver=fault,file.op=x,file.filename=a.vdi")
+        .fails(1);
+}
+
+#[test]
+fn a_fault_surfaces_and_names_the_file() {
+    let (folder, _) = folder();
+    for options in [
+        "driver=vdi,file.driver=fault,file.op=read,file.after=3,file.filename=a.vdi",
+        "driver=fault,op=read,after=1,file.filename=a.vdi",
+    ] {
+        let ran = folder.ours(&format!("convert --image-opts -O raw {options} b.raw")).fails(1);
+        assert!(ran.err.contains("injected: read"), "{options}: {ran:?}");
+        assert!(!folder.file("b.raw").exists() && folder.leftovers().is_empty(), "{options}");
+    }
+    // Full while blocks are allocated: the request fails, the image stays sound.
+    folder.ours("create -q -f vdi c.vdi 64M").ok();
+    let options = "driver=vdi,file.driver=fault,file.op=write,file.after=9,file.error=enospc,file.filename=c.vdi";
+    let ran = folder
+        .ours(&format!("bench -w -q -d 1 -c 32 -s 1M --flush-interval 4 --image-opts {options}"))
+        .fails(1);
+    assert!(ran.err.contains("injected: write"), "{ran:?}");
+    let check = folder.ours("check c.vdi");
+    assert!(matches!(check.status, 0 | 3), "{check:?}");
+}
+
+#[test]
+fn an_overlay_keeps_what_is_written_to_itself() {
+    let (folder, _) = folder();
+    let before = fs::read(folder.file("a.vdi")).unwrap();
+    let options = "driver=vdi,file.driver=overlay,file.filename=a.vdi";
+    folder.ours(&format!("bench -w -q -c 40 -s 64k --pattern 9 --image-opts {options}")).ok();
+    assert!(fs::read(folder.file("a.vdi")).unwrap() == before);
+    folder.ours("bench -w -q -c 40 -s 64k --pattern 9 a.vdi").ok();
+    assert!(fs::read(folder.file("a.vdi")).unwrap() != before, "without it, the file changes");
+}
+
+#[test]
+fn a_throttle_slows_down_by_what_it_is_told() {
+    let (folder, _) = folder();
+    for options in [
+        "driver=vdi,file.driver=throttle,file.bps=8M,file.filename=a.vdi",
+        "driver=throttle,bps=8M,file.filename=a.vdi",
+    ] {
+        let start = Instant::now();
+        folder.ours(&format!("bench -q -c 32 -s 64k -d 1 -o 1M --image-opts {options}")).ok();
+        // 2 MiB at 8 MiB/s.
+        assert!(start.elapsed() >= Duration::from_millis(240), "{options}: {:?}", start.elapsed());
+    }
+}
