@@ -58,6 +58,7 @@ pub mod range_lock;
 mod registry;
 pub mod size;
 mod storage;
+mod sync;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod zeros;

@@ -46,12 +46,13 @@ pub use mapper::{BlockMapper, Change, EntryPlace, Layout, ResizePlan, Slot, Slot
 pub use table::PagedTable;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use self::pending::Pending;
 use self::slots::Slots;
 use crate::range_lock::RangeLock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{PoisonError, RwLock};
 use crate::{Access, Disk, Error, ErrorKind, Result, SECTOR_SIZE, Storage};
 
 /// An opened image of a format that is a [`BlockMapper`].

@@ -1,9 +1,9 @@
 //! Which slots of the file are in use, which can be had, and what they hold when they are handed out.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Layout;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{Error, ErrorKind, Result};
 
 /// The allocator of an image. Knows nothing until [`Slots::start`] has told it what the map uses.

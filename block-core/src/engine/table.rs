@@ -1,12 +1,13 @@
 //! A table of little-endian `u32` entries somewhere in a storage, read in pages and kept in bounded memory.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use tokio::sync::RwLock as AsyncRwLock;
 use zerocopy::IntoBytes;
 
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::{Error, ErrorKind, Result, Storage};
 
 /// A table of `u32` entries at any byte of a storage.
