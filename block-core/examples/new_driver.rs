@@ -24,8 +24,11 @@ const MAGIC: &[u8; 8] = b"TOYDISK\0";
 const TABLE: u64 = 4096;
 
 /// The format.
-#[derive(Debug)]
-struct Toy;
+#[derive(Debug, Default)]
+struct Toy {
+    /// The mistake that many drivers make: entries are written before the data they lead to is durable.
+    entries_first: bool,
+}
 
 /// The map of one opened image.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ struct ToyMap {
     layout: Layout,
     /// The file is at least this long: slots below it can be read.
     len: AtomicU64,
+    entries_first: bool,
 }
 
 static DESCRIPTOR: Descriptor = Descriptor {
@@ -85,7 +89,7 @@ fn layout(virtual_size: u64, block_size: u64) -> Result<Layout> {
 }
 
 impl ToyMap {
-    async fn open(storage: Arc<dyn Storage>) -> Result<Self> {
+    async fn open(storage: Arc<dyn Storage>, entries_first: bool) -> Result<Self> {
         let mut header = [0; 24];
         storage.read_at(0, &mut header).await?;
         if !header.starts_with(MAGIC) {
@@ -104,7 +108,7 @@ impl ToyMap {
             layout.slot_limit,
             PagedTable::DEFAULT_CACHE,
         );
-        Ok(Self { storage, table, layout, len: AtomicU64::new(len) })
+        Ok(Self { storage, table, layout, len: AtomicU64::new(len), entries_first })
     }
 
     /// What an entry means; `None` when it points where the file is not known to reach.
@@ -168,8 +172,12 @@ impl BlockMapper for ToyMap {
         Ok(())
     }
 
-    async fn prepare(&self, _changes: &[Change], _slots_end: u64) -> Result<()> {
-        Ok(())
+    async fn prepare(&self, changes: &[Change], _slots_end: u64) -> Result<()> {
+        // The engine flushes after this: what is written here does not wait for the data.
+        match self.entries_first {
+            true => self.publish(changes).await,
+            false => Ok(()),
+        }
     }
 
     async fn publish(&self, changes: &[Change]) -> Result<()> {
@@ -231,7 +239,8 @@ impl BlockDriver for Toy {
         access: Access,
         _cx: &OpenContext,
     ) -> Result<Arc<dyn BlockDevice>> {
-        Ok(Mapped::open(Arc::new(ToyMap::open(storage).await?), access, None)?)
+        let map = ToyMap::open(storage, self.entries_first).await?;
+        Ok(Mapped::open(Arc::new(map), access, None)?)
     }
 
     async fn create(
@@ -259,7 +268,7 @@ impl BlockDriver for Toy {
         _mode: CheckMode,
         _cx: &OpenContext,
     ) -> Result<CheckReport> {
-        let map = ToyMap::open(storage).await?;
+        let map = ToyMap::open(storage, false).await?;
         let mut report = CheckReport::default();
         let mut used = vec![false; map.layout.slot_limit as usize];
         for block in 0..map.layout.slot_limit {
@@ -296,11 +305,11 @@ async fn main() -> Result<()> {
     use block_core::{MemStorage, OpenRequest, Registry, WriteFlags};
 
     let mut registry = Registry::new();
-    registry.register(Arc::new(Toy));
+    registry.register(Arc::new(Toy::default()));
     let registry = Arc::new(registry);
     let storage: Arc<dyn Storage> = MemStorage::named("example.toy");
     let cx = OpenContext::new(Arc::clone(&registry));
-    Toy.create(Arc::clone(&storage), &CreateRequest::new(10 << 20), &cx).await?;
+    Toy::default().create(Arc::clone(&storage), &CreateRequest::new(10 << 20), &cx).await?;
 
     println!("{}", registry.probe(&*storage).await?.explain());
     let request = OpenRequest::new("example.toy", Access::ReadWrite);
@@ -318,12 +327,36 @@ async fn main() -> Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    block_core::testkit::conformance!(super::Toy);
+    block_core::testkit::conformance!(super::Toy::default());
+
+    /// What the author of a driver with that mistake reads.
+    #[test]
+    fn entries_before_their_data_are_found_and_the_report_says_what_to_do_about_it() {
+        use block_core::testkit::{Effort, Subject, ops::parse, promises::power_cuts};
+
+        let hasty = Subject::of(super::Toy { entries_first: true });
+        let report = power_cuts(&hasty, &Effort::default()).unwrap_err().to_string();
+        println!("{report}");
+        let lines: Vec<&str> = report.lines().collect();
+        let [title, what, seed, ops, when] = lines[..] else { panic!("{report}") };
+        assert_eq!(title, "toy: the promise 'power cuts' is broken");
+        let lost = what.contains("is stored behind the end of the file")
+            || what.contains("holds zeros, allowed: the data of write #")
+            || what.contains("holds the data of write #");
+        assert!(what.starts_with("  WHAT  after the power cut, ") && lost, "{report}");
+        assert!(seed.starts_with("  SEED  0x"), "{report}");
+        // Shortened to what it takes: something that needs an entry, and what writes the entry out.
+        let ops = parse(ops.strip_prefix("  OPS   ").unwrap()).unwrap();
+        assert!(ops.len() <= 2, "{report}");
+        assert!(ops.iter().any(|op| op.makes_durable()), "{report}");
+        assert!(when.starts_with("  WHEN  power cut at moment "), "{report}");
+        assert!(when.contains(", crash state "), "{report}");
+    }
 
     /// What a third party ships: the command line over the built-in drivers and its own.
     fn block_img(words: &[&str]) -> String {
         let mut registry = block_img::registry();
-        registry.register(Arc::new(super::Toy));
+        registry.register(Arc::new(super::Toy::default()));
         let args = std::iter::once("block-img").chain(words.iter().copied());
         format!("{:?}", block_img::run(registry, args.map(Into::into)))
     }

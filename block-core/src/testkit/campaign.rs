@@ -1,11 +1,13 @@
 //! A long search: many subjects, many seeds, on several threads, until enough has been seen.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::promises::{Effort, every_drop, every_fault, power_cuts, short_histories};
+use super::promises::{
+    Effort, every_drop, every_fault, failed_flushes, power_cuts, short_histories,
+};
 use super::report::{Tally, Verdict, Violation};
 use super::rig::Subject;
 
@@ -16,82 +18,145 @@ pub struct Campaign {
     pub seed: u64,
     /// Threads that search.
     pub threads: usize,
-    /// Crash states to examine, at least.
+    /// Crash states to examine, at least; every subject has the same share of them.
     pub crash_states: u64,
-    /// Faults to inject, at least.
+    /// Faults to inject, at least, in equal shares.
     pub faults: u64,
-    /// Futures to drop, at least.
+    /// Futures to drop, at least, in equal shares.
     pub drops: u64,
     /// Goes on at least this long.
     pub at_least: Duration,
 }
 
-/// One piece of work: a promise of a subject, with a seed of its own.
-type Job<'a> = (&'a str, &'a Subject, fn(&Subject, &Effort) -> Verdict);
+/// What a campaign saw.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// All of it.
+    pub total: Tally,
+    /// The part of each subject, by the subject's name.
+    pub subjects: Vec<(String, Tally)>,
+    /// How long each promise was searched, added up over the threads, by the promise's name.
+    pub promises: Vec<(&'static str, Duration)>,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, tally) in &self.subjects {
+            writeln!(f, "{name}: {tally}")?;
+        }
+        for (name, time) in &self.promises {
+            writeln!(f, "{name}: {:.1} s of one thread", time.as_secs_f64())?;
+        }
+        write!(f, "all: {}", self.total)
+    }
+}
+
+/// A promise, and the count that it is searched for.
+struct Search {
+    name: &'static str,
+    promise: fn(&Subject, &Effort) -> Verdict,
+    count: fn(&Tally) -> u64,
+    /// Of each subject.
+    wanted: u64,
+}
+
+/// What all threads know.
+struct State {
+    seen: Seen,
+    violation: Option<Box<Violation>>,
+    next: u64,
+}
 
 impl Campaign {
-    /// Searches until all numbers are reached and the time is over, or a promise is broken.
+    /// Searches until all numbers are reached and the time is over, or a promise is broken. A promise whose
+    /// number is reached gives its turns to the others, until only time is left.
     ///
     /// # Errors
     /// The first broken promise.
-    pub fn run(&self, subjects: &[Subject]) -> Verdict {
+    pub fn run(&self, subjects: &[Subject]) -> Result<Seen, Box<Violation>> {
         let start = Instant::now();
-        let jobs: Vec<Job<'_>> = subjects
-            .iter()
-            .flat_map(|subject| -> [Job<'_>; 4] {
-                [
-                    ("short histories", subject, short_histories),
-                    ("power cuts", subject, power_cuts),
-                    ("every fault", subject, every_fault),
-                    ("every drop", subject, every_drop),
-                ]
-            })
-            .collect();
-        let next = AtomicU64::new(0);
-        let total = Mutex::new((Tally::default(), None::<Box<Violation>>));
+        let share = |all: u64| all.div_ceil(subjects.len().max(1) as u64);
+        let states = |tally: &Tally| tally.crash_states;
+        let search =
+            |name, promise, count, all| Search { name, promise, count, wanted: share(all) };
+        let searches = [
+            search("short histories", short_histories, states, self.crash_states),
+            search("every fault", every_fault, |tally| tally.faults, self.faults),
+            search("power cuts", power_cuts, states, self.crash_states),
+            search("every drop", every_drop, |tally| tally.dropped, self.drops),
+            search("failed flushes", failed_flushes, |tally| tally.faults, self.faults),
+        ];
+        let mut seen = Seen::default();
+        seen.subjects.extend(subjects.iter().map(|s| (s.name.clone(), Tally::default())));
+        seen.promises.extend(searches.iter().map(|search| (search.name, Duration::ZERO)));
+        let state = Mutex::new(State { seen, violation: None, next: 0 });
         thread::scope(|scope| {
             for _ in 0..self.threads {
                 scope.spawn(|| {
-                    loop {
-                        let turn = next.fetch_add(1, Ordering::Relaxed);
-                        let (_, subject, promise) = jobs[turn as usize % jobs.len()];
-                        let round = turn / jobs.len() as u64;
+                    while let Some((turn, search, subject)) =
+                        self.turn(&mut lock(&state), &searches, subjects.len(), start)
+                    {
+                        let jobs = (searches.len() * subjects.len()) as u64;
                         let effort = Effort {
-                            seed: self.seed.wrapping_add(round),
-                            histories: 24,
+                            seed: self.seed.wrapping_add(turn / jobs),
+                            histories: 8,
                             requests: 16,
                             states: 40,
                         };
-                        let verdict = promise(subject, &effort);
-                        let mut total = total.lock().expect("no thread panics");
+                        let began = Instant::now();
+                        let verdict = (searches[search].promise)(&subjects[subject], &effort);
+                        let mut state = lock(&state);
                         match verdict {
-                            Ok(seen) => total.0.add(&seen),
-                            Err(violation) => total.1 = Some(violation),
-                        }
-                        // Whole rounds only: every subject gets its share.
-                        let last = turn as usize % jobs.len() == jobs.len() - 1;
-                        if total.1.is_some() || (last && self.is_enough(&total.0, start.elapsed()))
-                        {
-                            next.store(u64::MAX / 2, Ordering::Relaxed);
-                            return;
-                        }
-                        if next.load(Ordering::Relaxed) >= u64::MAX / 2 {
-                            return;
+                            Ok(seen) => {
+                                state.seen.total.add(&seen);
+                                state.seen.subjects[subject].1.add(&seen);
+                                state.seen.promises[search].1 += began.elapsed();
+                            }
+                            Err(violation) => state.violation = Some(violation),
                         }
                     }
                 });
             }
         });
-        match total.into_inner().expect("no thread panics") {
-            (_, Some(violation)) => Err(violation),
-            (tally, None) => Ok(tally),
+        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.violation {
+            Some(violation) => Err(violation),
+            None => Ok(state.seen),
         }
     }
 
-    fn is_enough(&self, seen: &Tally, elapsed: Duration) -> bool {
-        seen.crash_states >= self.crash_states
-            && seen.faults >= self.faults
-            && seen.dropped >= self.drops
-            && elapsed >= self.at_least
+    /// The next thing to search: its turn, the search and the subject by their indices.
+    fn turn(
+        &self,
+        state: &mut State,
+        searches: &[Search],
+        subjects: usize,
+        start: Instant,
+    ) -> Option<(u64, usize, usize)> {
+        if state.violation.is_some() {
+            return None;
+        }
+        let reached = |search: &Search, subject: usize| {
+            let (_, tally) = &state.seen.subjects[subject];
+            (search.count)(tally) >= search.wanted
+        };
+        let all = searches.iter().all(|search| (0..subjects).all(|at| reached(search, at)));
+        if all && start.elapsed() >= self.at_least {
+            return None;
+        }
+        loop {
+            let turn = state.next;
+            state.next += 1;
+            let search = turn as usize % searches.len();
+            let subject = turn as usize / searches.len() % subjects;
+            let first_round = turn < (searches.len() * subjects) as u64;
+            if all || first_round || !reached(&searches[search], subject) {
+                return Some((turn, search, subject));
+            }
+        }
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

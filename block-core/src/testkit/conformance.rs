@@ -26,6 +26,7 @@ macro_rules! __conformance {
         $crate::__conformance!(@test random_requests, $subject, |t| t.requests > 100);
         $crate::__conformance!(@test every_fault, $subject, |t| t.faults > 100);
         $crate::__conformance!(@test every_drop, $subject, |t| t.dropped > 50);
+        $crate::__conformance!(@test failed_flushes, $subject, |t| t.faults > 20);
         $crate::__conformance!(@test power_cuts, $subject, |t| t.crash_states > 100);
     };
     (@test $promise:ident, $subject:expr, |$tally:ident| $enough:expr) => {

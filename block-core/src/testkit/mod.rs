@@ -22,6 +22,7 @@
 //! | [`random_requests`](promises::random_requests) | a model, with reopening, the death of the process, compaction, resizing |
 //! | [`every_fault`](promises::every_fault) | each storage request fails in turn: not done, half done, done all the same; then retry, or go on |
 //! | [`every_drop`](promises::every_drop) | each future is dropped at each await; its I/O never happens, happens, or happens late |
+//! | [`failed_flushes`](promises::failed_flushes) | each flush fails the way a kernel does, which forgets what it could not save |
 //! | [`power_cuts`](promises::power_cuts), [`short_histories`](promises::short_histories) | every moment of a history, every sector old or any unflushed version, any length |
 //! | [`threads`](promises::threads) | each sector's history must be that of an atomic register |
 //!
@@ -50,28 +51,55 @@
 //! The report above reads: with the flush acknowledged by nobody yet, the map entry was on disk and the
 //! file was not longer. The barrier between data and entry is missing.
 //!
+//! The `OPS` line can be read back: [`ops::parse`] makes requests of it, and [`cut_everywhere`], [`fault_everywhere`]
+//! and [`drop_everywhere`] play them with every power cut, fault or drop. That is a regression test.
+//!
 //! # Beyond one driver's tests
 //!
 //! [`Campaign`] searches many subjects on several threads until a number of crash states, faults and
-//! dropped futures has been seen. [`FaultStorage`] and [`CrashStorage`] go under any code that takes a
-//! [`Storage`](crate::Storage), and [`World`] cuts the power of several of them at once.
+//! dropped futures has been seen, or for as long as told. [`FaultStorage`] and [`CrashStorage`] go under any
+//! code that takes a [`Storage`](crate::Storage), and [`World`] cuts the power of several of them at once.
+//! [`Subject::over`] puts every image into a storage of another kind, a file for instance.
+//! [`storage_requests`] holds a storage to the promises of its trait, and [`memory_bound`] looks at what an
+//! image costs.
 //!
 //! # The kit itself is tested
 //!
 //! `block-core/mutations/run.sh` makes these mistakes one after the other and demands that the named test
-//! fails:
+//! fails. "model" is `block-core-model`: the engine under a scheduler that chooses every interleaving.
 //!
-//! | mistake | caught by |
-//! |---|---|
-//! | no barrier between data and map | `power_cuts` of the example driver |
-//! | readers see an entry before its data is written | `every_fault` of the example driver |
-//! | a slot is reused before the entry that gave it up is durable | `power_cuts` of the example driver |
-//! | entries count as written before they are | `every_fault` of the example driver |
-//! | a slot that held data counts as fresh | `random_requests` of the example driver |
-//! | a flush that skips the map | `power_cuts` of the example driver |
-//! | zeros over a parent are not kept | `t4_…` of block-vdi |
-//! | a partial block is not filled from the parent | `random_requests` of a VDI child |
-//! | the header's counter follows the map instead of leading it | `power_cuts` of a VDI base |
+//! | | mistake | caught by |
+//! |---|---|---|
+//! | 01 | no barrier between data and map | `vdi_base::power_cuts` |
+//! | 02 | readers see an entry before its data is written, and nothing takes it back | `vdi_base::every_fault` |
+//! | 03 | a slot is reused before the entry that gave it up is durable | `vdi_base::power_cuts` |
+//! | 04 | entries count as written before they are | `vdi_base::every_fault` |
+//! | 05 | a slot that held data counts as one that never did | `vdi_base::random_requests` |
+//! | 06 | a flush leaves the map in memory | `vdi_base::power_cuts` |
+//! | 07 | a flush with no entries to write does nothing | `vdi_base::power_cuts` |
+//! | 08 | zeros over a parent are taken for nothing to do | block-vdi's `t4_zeros_over_a_parent…` |
+//! | 09 | a partial block of a child is not filled from the parent | `vdi_child::random_requests` |
+//! | 10 | the header's number of allocated blocks is written behind the map | `vdi_base::power_cuts` |
+//! | 11 | that number counts as written although the write failed | `vdi_base::every_fault` |
+//! | 12 | the header of a new image is written before its map | `vdi_base::creating` |
+//! | 13 | a zero entry reaches the disk as one that shows the parent | `vdi_child::random_requests` |
+//! | 14 | a write that the kernel cut short counts as done | block-file's `a_short_write_is_not_taken_for_a_whole_one` |
+//! | 15 | no lock is taken on a file | block-file's `we_exclude_ourselves_within_one_process_too` |
+//! | 16 | a flush that failed is not told to whoever flushes next | `vdi_base::failed_flushes` |
+//! | 17 | two writers are handed one slot | model's `two_writers_of_new_blocks_never_get_one_slot` |
+//! | 18 | a slot given up after the entries were collected is released with them | model's `a_slot_serves_again_only_after…` |
+//! | 19 | a mapped place is not kept from others | model's `a_pinned_place_stays_where_it_is…` |
+//! | 20 | a failed change of length is taken for one that did nothing | block-raw's `a_resize_that_lands_and_fails…` |
+//! | 21 | a resize that fails leaves the engine with the old size | block-vdi's `a_resize_that_fails_at_its_last_flush…` |
+//! | 22 | a dropped change of length takes effect after the question for it | block-raw's `a_dropped_resize_is_over…` |
+//!
+//! `vdi_…::` are the conformance tests of block-vdi.
+//!
+//! [`cut_everywhere`]: promises::cut_everywhere
+//! [`fault_everywhere`]: promises::fault_everywhere
+//! [`drop_everywhere`]: promises::drop_everywhere
+//! [`storage_requests`]: promises::storage_requests
+//! [`memory_bound`]: promises::memory_bound
 
 pub mod campaign;
 mod conformance;
@@ -88,11 +116,11 @@ pub mod rig;
 pub mod rng;
 pub mod stamp;
 
-pub use campaign::Campaign;
+pub use campaign::{Campaign, Seen};
 pub use conformance::conformance;
 pub use crash::{CrashStorage, Level, World};
 pub use fault::{Fate, Fault, FaultStorage, Half, OpKind, Rule};
 pub use image::{Image, ImageStorage};
 pub use promises::Effort;
 pub use report::{Tally, Verdict, Violation};
-pub use rig::{Golden, Rig, Subject};
+pub use rig::{Backing, Golden, Rig, Subject};

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use super::rng::Rng;
 use super::stamp::{Id, SECTOR, stamped};
-use crate::{BlockDevice, DeviceCaps, Preallocation, Result, SECTOR_SIZE, WriteFlags, ZeroFlags};
+use crate::{BlockDevice, DeviceCaps, Preallocation, SECTOR_SIZE, WriteFlags, ZeroFlags};
 
 /// One request. Numbers are sectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +129,7 @@ impl Op {
     ///
     /// # Errors
     /// What the device gives.
-    pub async fn send(&self, device: &dyn BlockDevice, id: Id) -> Result<Option<Vec<u8>>> {
+    pub async fn send(&self, device: &dyn BlockDevice, id: Id) -> crate::Result<Option<Vec<u8>>> {
         match *self {
             Self::Read { sector, count } => {
                 let mut bytes = vec![0xA5; count as usize * SECTOR];
@@ -182,6 +183,48 @@ impl fmt::Display for Op {
             Self::Resize(sectors) => write!(f, "resize {sectors}"),
         }
     }
+}
+
+impl FromStr for Op {
+    type Err = String;
+
+    /// Reads a request as a report prints it: `write 5+3 fua`, `resize 831`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let words: Vec<&str> = words.collect();
+        let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+        let range = || {
+            let text = words.first().copied().unwrap_or_default();
+            let (sector, count) = text.split_once('+').ok_or(format!("{text:?} is no range"))?;
+            Ok::<_, String>((number(sector)?, number(count)?))
+        };
+        let fua = words.contains(&"fua");
+        Ok(match name {
+            "read" => range().map(|(sector, count)| Self::Read { sector, count })?,
+            "write" => range().map(|(sector, count)| Self::Write { sector, count, fua })?,
+            "discard" => range().map(|(sector, count)| Self::Discard { sector, count })?,
+            "zeroes" => {
+                let (sector, count) = range()?;
+                Self::Zeroes { sector, count, unmap: words.contains(&"unmap"), fua }
+            }
+            "flush" => Self::Flush,
+            "reopen" => Self::Reopen,
+            "kill" => Self::Kill,
+            "compact" => Self::Compact,
+            "make-empty" => Self::MakeEmpty,
+            "resize" => Self::Resize(number(words.first().copied().unwrap_or_default())?),
+            _ => return Err(format!("{text:?} is no request")),
+        })
+    }
+}
+
+/// The requests of a report's `OPS` line.
+///
+/// # Errors
+/// The first that is none.
+pub fn parse(line: &str) -> Result<Vec<Op>, String> {
+    line.split('|').map(str::parse).collect()
 }
 
 /// Where random requests go: near the borders of blocks, where things go wrong.
@@ -306,6 +349,16 @@ mod tests {
         let has = |list: &[Op], n| list.contains(&Op::Read { sector: n, count: 1 });
         let short = shrink(&ops, |list| needed.iter().all(|n| has(list, *n)));
         assert_eq!(short.len(), 3);
+    }
+
+    #[test]
+    fn a_report_can_be_read_back() {
+        let caps = DeviceCaps::all();
+        let ground = Ground { sectors: 1000, unit: 256, caps, maintenance: true };
+        let ops = ground.ops(&mut Rng::new(3), 400);
+        let line: Vec<String> = ops.iter().map(Op::to_string).collect();
+        assert_eq!(parse(&line.join(" | ")), Ok(ops));
+        assert!(parse("write 5").is_err() && parse("burn 1+1").is_err());
     }
 
     #[test]

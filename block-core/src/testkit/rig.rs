@@ -24,7 +24,11 @@ pub struct Subject {
     layers: usize,
     size: Option<u64>,
     invariant: Option<Invariant>,
+    backing: Option<Backing>,
 }
+
+/// Makes a storage that holds these bytes, which serves in place of memory.
+pub type Backing = Arc<dyn Fn(&Image) -> Arc<dyn Storage> + Send + Sync>;
 
 /// Looks at the bytes of an image that lost power, for hazards only the format knows.
 pub type Invariant = fn(&Image) -> std::result::Result<(), String>;
@@ -46,6 +50,7 @@ impl Subject {
             layers: 1,
             size: None,
             invariant: None,
+            backing: None,
         }
     }
 
@@ -84,6 +89,18 @@ impl Subject {
         self
     }
 
+    /// With every image in a storage of this kind (a file, say) instead of memory.
+    #[must_use]
+    pub fn over(mut self, backing: Backing) -> Self {
+        self.backing = Some(backing);
+        self
+    }
+
+    /// What serves in place of memory for an image.
+    pub(super) fn backing(&self, image: &Image) -> Option<Arc<dyn Storage>> {
+        self.backing.as_ref().map(|backing| backing(image))
+    }
+
     /// The driver under test.
     pub fn driver(&self) -> &Arc<dyn BlockDriver> {
         &self.driver
@@ -102,6 +119,12 @@ impl Subject {
     /// The create options it was given.
     pub(super) fn options(&self) -> &[(String, String)] {
         &self.create
+    }
+
+    /// Without parents.
+    pub(super) fn alone(mut self) -> Self {
+        self.layers = 1;
+        self
     }
 
     fn create_options(&self) -> Result<Options> {
@@ -166,7 +189,7 @@ impl Subject {
 
     /// The format's block size in bytes, from an image made for the purpose.
     async fn block_size(&self) -> Result<Option<u64>> {
-        let alone = Self { layers: 1, ..self.clone() };
+        let alone = self.clone().alone();
         let rig = Rig::of_images(&alone, vec![Image::default()]);
         rig.create_layer(0, 1 << 20).await?;
         Ok(rig.open(Access::Read).await?.info().block_size)
@@ -306,6 +329,11 @@ impl Rig {
         self.subject.driver.create(storage, &request, &self.context()).await
     }
 
+    /// Whether the driver checks images.
+    pub fn can_check(&self) -> bool {
+        self.subject.driver.descriptor().can_check
+    }
+
     /// Checks the top layer.
     ///
     /// # Errors
@@ -319,7 +347,7 @@ impl Rig {
     /// # Errors
     /// The findings, or what kept the check from running.
     pub async fn sound(&self) -> std::result::Result<CheckReport, String> {
-        if !self.subject.driver.descriptor().can_check {
+        if !self.can_check() {
             return Ok(CheckReport::default());
         }
         let report = self.check(CheckMode::Report).await.map_err(|e| format!("check: {e:?}"))?;
@@ -342,9 +370,18 @@ impl Rig {
 /// # Errors
 /// What the device gives.
 pub async fn read_all(device: &dyn BlockDevice) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; device.sector_count() as usize * SECTOR];
-    device.read_sectors(0, &mut bytes).await?;
+    let mut bytes = Vec::new();
+    read_all_into(device, &mut bytes).await?;
     Ok(bytes)
+}
+
+/// As [`read_all`], into a buffer that is made to fit.
+///
+/// # Errors
+/// What the device gives.
+pub async fn read_all_into(device: &dyn BlockDevice, bytes: &mut Vec<u8>) -> Result<()> {
+    bytes.resize(device.sector_count() as usize * SECTOR, 0xA5);
+    device.read_sectors(0, bytes).await
 }
 
 /// Opens `sim:<layer>`.

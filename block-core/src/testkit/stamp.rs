@@ -45,10 +45,21 @@ impl fmt::Display for Content {
     }
 }
 
-fn word(id: Id, sector: u64, index: usize) -> u64 {
-    let base = u64::from(id) << 32 | (sector & 0xFFFF_FFFF);
-    base ^ (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+/// The first word of a sector.
+fn base(id: Id, sector: u64) -> u64 {
+    u64::from(id) << 32 | (sector & 0xFFFF_FFFF)
 }
+
+/// What the words of a sector differ in from the first one.
+const WORDS: [u64; SECTOR / 8] = {
+    let mut words = [0; SECTOR / 8];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        index += 1;
+    }
+    words
+};
 
 /// Fills `buf` (whole sectors) with what write `id` puts from `sector` on.
 pub fn fill(buf: &mut [u8], id: Id, sector: u64) {
@@ -57,8 +68,8 @@ pub fn fill(buf: &mut [u8], id: Id, sector: u64) {
         return;
     }
     for (at, chunk) in (sector..).zip(buf.chunks_exact_mut(SECTOR)) {
-        for (index, bytes) in chunk.chunks_exact_mut(8).enumerate() {
-            bytes.copy_from_slice(&word(id, at, index).to_le_bytes());
+        for (bytes, word) in chunk.chunks_exact_mut(8).zip(WORDS) {
+            bytes.copy_from_slice(&(base(id, at) ^ word).to_le_bytes());
         }
     }
 }
@@ -79,10 +90,13 @@ pub fn identify(bytes: &[u8], sector: u64) -> Content {
     }
     let id = (first >> 32) as Id;
     let at = first & 0xFFFF_FFFF;
-    let whole = bytes.chunks_exact(8).enumerate().all(|(index, bytes)| {
-        bytes.first_chunk::<8>().is_some_and(|w| u64::from_le_bytes(*w) == word(id, at, index))
-    });
-    match whole {
+    // No early way out, so that the compiler may compare many words at once.
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut difference = u64::from(words.len() != WORDS.len());
+    for (bytes, word) in words.iter().zip(WORDS) {
+        difference |= u64::from_le_bytes(*bytes) ^ first ^ word;
+    }
+    match difference == 0 {
         false => Content::Mixed,
         true if at == sector & 0xFFFF_FFFF => Content::Written(id),
         true => Content::Elsewhere { id, sector: at },

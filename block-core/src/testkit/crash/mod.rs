@@ -44,10 +44,21 @@ struct Event {
 
 #[derive(Debug, Clone)]
 enum What {
-    Write { offset: u64, data: Arc<[u8]> },
+    Write {
+        offset: u64,
+        data: Arc<[u8]>,
+    },
     Zero(Range<u64>),
     SetLen(u64),
     Flush,
+    /// A flush that failed: what it was to save counts as clean from then on, saved or not.
+    FailedFlush,
+}
+
+impl What {
+    fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush | Self::FailedFlush)
+    }
 }
 
 impl World {
@@ -58,6 +69,17 @@ impl World {
 
     /// Adds a disk that durably holds `image`.
     pub fn disk(self: &Arc<Self>, uri: &str, image: Image) -> Arc<CrashStorage> {
+        self.disk_over(uri, image, None)
+    }
+
+    /// As [`disk`](Self::disk), with a storage below that holds the same bytes as `image`: it serves every
+    /// request, and what it is asked to change is recorded.
+    pub fn disk_over(
+        self: &Arc<Self>,
+        uri: &str,
+        image: Image,
+        below: Option<Arc<dyn Storage>>,
+    ) -> Arc<CrashStorage> {
         let mut inner = self.inner();
         let index = inner.disks.len();
         inner.disks.push(Disk { uri: uri.into(), initial: image.clone(), events: Vec::new() });
@@ -65,6 +87,7 @@ impl World {
             world: Arc::clone(self),
             index,
             live: ImageStorage::new(uri, image),
+            below,
         })
     }
 
@@ -79,7 +102,7 @@ impl World {
     pub fn written(&self, disks: usize) -> usize {
         let inner = self.inner();
         let events = inner.disks.iter().take(disks).flat_map(|disk| &disk.events);
-        events.filter(|event| !matches!(event.what, What::Flush)).count()
+        events.filter(|event| !event.what.is_flush()).count()
     }
 
     /// What happened so far, to be played again with the power cut at any moment.
@@ -116,12 +139,32 @@ pub struct CrashStorage {
     world: Arc<World>,
     index: usize,
     live: Arc<ImageStorage>,
+    /// Serves the requests in place of `live`, which then only remembers.
+    below: Option<Arc<dyn Storage>>,
 }
 
 impl CrashStorage {
     /// Its bytes as they would be if everything written were durable.
     pub fn snapshot(&self) -> Image {
         self.live.snapshot()
+    }
+
+    /// A flush fails, as it does below when a disk refuses a write: of what was written since the last good
+    /// flush, some is saved and the rest never will be, by no later flush either. Reads still show all of it.
+    pub fn fail_flush(&self) {
+        let event = self.world.issue(self.index, What::FailedFlush);
+        self.world.done(self.index, event);
+    }
+
+    /// Does to `live` what was done below; without a storage below it was done there.
+    fn remember(&self, change: impl FnOnce(&mut Image)) {
+        if self.below.is_some() {
+            self.live.change(change);
+        }
+    }
+
+    fn server(&self) -> &dyn Storage {
+        self.below.as_deref().unwrap_or(&*self.live)
     }
 }
 
@@ -133,63 +176,69 @@ impl Storage for CrashStorage {
     }
 
     fn caps(&self) -> StorageCaps {
-        self.live.caps()
+        self.server().caps()
     }
 
     fn limits(&self) -> StorageLimits {
-        self.live.limits()
+        self.server().limits()
     }
 
     async fn len(&self) -> Result<u64> {
-        self.live.len().await
+        self.server().len().await
     }
 
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.live.read_at(offset, buf).await
+        self.server().read_at(offset, buf).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
-        self.live.try_read_at(offset, buf)
+        self.server().try_read_at(offset, buf)
     }
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         let event = self.world.issue(self.index, What::Write { offset, data: buf.into() });
-        self.live.write_at(offset, buf).await?;
+        self.server().write_at(offset, buf).await?;
+        self.remember(|image| image.write(offset, buf));
         self.world.done(self.index, event);
         Ok(())
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
         let range = offset..offset.saturating_add(len);
-        let event = self.world.issue(self.index, What::Zero(range));
-        self.live.write_zeroes(offset, len, mode).await?;
+        let event = self.world.issue(self.index, What::Zero(range.clone()));
+        self.server().write_zeroes(offset, len, mode).await?;
+        self.remember(|image| image.zero(range));
         self.world.done(self.index, event);
         Ok(())
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.live.allocate(offset, len).await
+        self.server().allocate(offset, len).await
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
         let event = self.world.issue(self.index, What::SetLen(len));
-        self.live.set_len(len).await?;
+        self.server().set_len(len).await?;
+        self.remember(|image| image.set_len(len));
         self.world.done(self.index, event);
         Ok(())
     }
 
     async fn flush(&self) -> Result<()> {
         let event = self.world.issue(self.index, What::Flush);
+        if let Some(below) = &self.below {
+            below.flush().await?;
+        }
         self.world.done(self.index, event);
         Ok(())
     }
 
     async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
-        self.live.extents(range, out).await
+        self.server().extents(range, out).await
     }
 
     async fn allocated_bytes(&self) -> Result<Option<u64>> {
-        self.live.allocated_bytes().await
+        self.server().allocated_bytes().await
     }
 
     async fn copy_from(&self, _: u64, _: &dyn Storage, _: u64, _: u64) -> Result<bool> {

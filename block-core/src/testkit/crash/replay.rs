@@ -3,6 +3,7 @@
 use super::states::{DiskAtCut, Enumeration, Level, Segment};
 use super::{Disk, Event, What};
 use crate::testkit::image::Image;
+use crate::testkit::rng::mix;
 
 /// A recorded history. Moments are visited in order: each visit continues from the one before.
 #[derive(Debug)]
@@ -41,10 +42,7 @@ impl Replay {
             .disks
             .iter()
             .flat_map(|progress| &progress.disk.events)
-            .filter_map(|event| match event.what {
-                What::Flush => event.done,
-                _ => Some(event.issued),
-            })
+            .filter_map(|event| if event.what.is_flush() { event.done } else { Some(event.issued) })
             .collect();
         moments.sort_unstable();
         moments
@@ -71,13 +69,21 @@ impl Replay {
 impl Progress {
     fn advance(&mut self, moment: u64, level: Level) -> DiskAtCut {
         while let Some(event) = self.disk.events.get(self.next).filter(|e| e.issued <= moment) {
-            match event.what {
-                What::Flush => {}
-                _ => self.pending.push(self.next),
+            if matches!(event.what, What::FailedFlush) {
+                let issued = event.issued;
+                self.save_flushed(issued);
+                self.forget(issued);
+            } else if !event.what.is_flush() {
+                self.pending.push(self.next);
             }
             self.next += 1;
         }
-        // A flush that is done makes durable what had been acknowledged before it was issued.
+        self.save_flushed(moment);
+        self.at_cut(level)
+    }
+
+    /// A flush that was done by `moment` made durable what had been acknowledged before it was issued.
+    fn save_flushed(&mut self, moment: u64) {
         let flushed = self
             .disk
             .events
@@ -97,7 +103,27 @@ impl Progress {
             }
             !covered
         });
-        self.at_cut(level)
+    }
+
+    /// A flush issued at `issued` failed: each request acknowledged before it is durable or gone for good.
+    /// Every third time all are gone, every third all are there.
+    fn forget(&mut self, issued: u64) {
+        let luck = mix(issued);
+        let events = &self.disk.events;
+        let durable = &mut self.durable;
+        self.pending.retain(|index| {
+            let event = &events[*index];
+            let decided = event.done.is_some_and(|done| done < issued);
+            let saved = match luck % 3 {
+                0 => false,
+                1 => true,
+                _ => mix(luck ^ *index as u64) % 2 == 0,
+            };
+            if decided && saved {
+                apply(durable, event);
+            }
+            !decided
+        });
     }
 
     fn at_cut(&self, level: Level) -> DiskAtCut {
@@ -157,7 +183,7 @@ fn touched(event: &Event, len_before: u64) -> std::ops::Range<u64> {
         What::Zero(range) => range.clone(),
         // Cutting the file short zeroes what it cuts off; a longer file has zeros there already.
         What::SetLen(len) => *len.min(&len_before)..len_before,
-        What::Flush => 0..0,
+        What::Flush | What::FailedFlush => 0..0,
     }
 }
 
@@ -166,6 +192,6 @@ fn apply(image: &mut Image, event: &Event) {
         What::Write { offset, data } => image.write(*offset, data),
         What::Zero(range) => image.zero(range.clone()),
         What::SetLen(len) => image.set_len(*len),
-        What::Flush => {}
+        What::Flush | What::FailedFlush => {}
     }
 }

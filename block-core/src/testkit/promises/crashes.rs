@@ -1,6 +1,8 @@
 //! Promise: a power cut, whenever it comes and whatever it leaves, loses nothing that was flushed and
 //! invents nothing.
 
+use std::cell::Cell;
+
 use super::stage::Stage;
 use super::{Effort, broken};
 use crate::testkit::crash::{CrashState, Level};
@@ -9,7 +11,7 @@ use crate::testkit::image::Image;
 use crate::testkit::model::Model;
 use crate::testkit::ops::{Op, shrink};
 use crate::testkit::report::{Tally, Verdict};
-use crate::testkit::rig::{Golden, Rig, Subject, read_all};
+use crate::testkit::rig::{Golden, Rig, Subject, read_all, read_all_into};
 use crate::testkit::rng::{Rng, mix};
 use crate::testkit::stamp::{ANY, Id};
 use crate::{Access, CheckMode};
@@ -134,6 +136,11 @@ pub(super) fn explore(
 /// Numbers for the writes after a power cut, far from those before it.
 const AFTERWARDS: Id = 1 << 24;
 
+thread_local! {
+    /// What is read of a disk goes here: most of a state's time would be spent on new memory.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 async fn examine(
     subject: &Subject,
     golden: &Golden,
@@ -150,7 +157,8 @@ async fn examine(
     rig.sound().await.map_err(|what| format!("after the power cut, {what}"))?;
     let fails = |doing: &'static str| move |error| format!("{doing} after the cut: {error:?}");
     let device = rig.open(Access::ReadWrite).await.map_err(fails("opening"))?;
-    let bytes = read_all(&*device).await.map_err(fails("reading"))?;
+    let mut bytes = BUFFER.take();
+    read_all_into(&*device, &mut bytes).await.map_err(fails("reading"))?;
     model.settle(&bytes).map_err(|what| format!("after the power cut, {what}"))?;
     if how.depth == 0 && rng.one_in(64) {
         drop(device);
@@ -168,8 +176,9 @@ async fn examine(
         model.exact(&op, id, &golden.content);
     }
     device.flush().await.map_err(fails("flushing"))?;
-    let bytes = read_all(&*device).await.map_err(fails("reading back"))?;
+    read_all_into(&*device, &mut bytes).await.map_err(fails("reading back"))?;
     model.settle(&bytes).map_err(|what| format!("after writing to every block, {what}"))?;
+    BUFFER.set(bytes);
     drop(device);
     rig.sound().await.map_err(|what| format!("after writing to every block, {what}"))?;
     if rng.one_in(8) {

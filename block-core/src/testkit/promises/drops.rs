@@ -46,6 +46,32 @@ pub fn every_drop(subject: &Subject, effort: &Effort) -> Verdict {
     Ok(tally)
 }
 
+/// Plays a list of requests and drops each of them at every await, with every fate of the I/O under way, and
+/// both with and without sending it again.
+///
+/// # Errors
+/// What is wrong, and after which drop.
+pub fn drop_everywhere(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+) -> Result<Tally, (String, String)> {
+    let mut tally = Tally::default();
+    for (at, fate) in (0..ops.len()).flat_map(|at| Fate::ALL.map(|fate| (at, fate))) {
+        for retry in [false, true] {
+            for polls in 1.. {
+                let cut = Cut { at, polls, fate, retry };
+                match play(subject, golden, ops, cut) {
+                    Ok(None) => break,
+                    Ok(Some(seen)) => tally.add(&seen),
+                    Err(what) => return Err((what, format!("{cut:?}"))),
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
 /// Shortens the list around the request that is dropped.
 fn report(
     subject: &Subject,

@@ -100,6 +100,33 @@ fn find(
     None
 }
 
+/// Plays a list of requests with every fault at every storage request, and both with and without sending
+/// again what failed.
+///
+/// # Errors
+/// What is wrong, and with which fault.
+pub fn fault_everywhere(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+) -> Result<Tally, (String, String)> {
+    let mut tally = Tally::default();
+    for rule in rules() {
+        for manner in [Manner::Retry, Manner::GoOn] {
+            for skip in 0.. {
+                let rule = rule.clone().after(skip);
+                let seen = play(subject, golden, ops, &rule, manner, 2)
+                    .map_err(|what| (what, format!("{rule:?}, then {manner:?}")))?;
+                tally.add(&seen);
+                if seen.faults == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
 fn play(
     subject: &Subject,
     golden: &Golden,

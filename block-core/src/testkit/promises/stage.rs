@@ -53,7 +53,9 @@ impl Stage {
             .images
             .iter()
             .enumerate()
-            .map(|(layer, image)| world.disk(&layer_uri(layer), image.clone()))
+            .map(|(layer, image)| {
+                world.disk_over(&layer_uri(layer), image.clone(), subject.backing(image))
+            })
             .collect();
         let mut storages: Vec<Arc<dyn Storage>> =
             disks.iter().map(|disk| Arc::clone(disk) as Arc<dyn Storage>).collect();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use super::{Effort, broken};
+use crate::testkit::crash::World;
 use crate::testkit::exec::block_on;
 use crate::testkit::fault::FaultStorage;
 use crate::testkit::image::ImageStorage;
@@ -34,14 +35,17 @@ pub fn threads(subject: &Subject, effort: &Effort) -> Verdict {
 }
 
 fn together(subject: &Subject, golden: &Golden, seed: u64, requests: u64) -> Result<Tally, String> {
-    let storages: Vec<Arc<ImageStorage>> = golden
+    let mut layers: Vec<Arc<dyn Storage>> = golden
         .images
         .iter()
         .enumerate()
-        .map(|(layer, image)| ImageStorage::new(layer_uri(layer), image.clone()))
+        .map(|(layer, image)| match subject.backing(image) {
+            // The world gives it the name that the layer above looks for.
+            Some(below) => World::new().disk_over(&layer_uri(layer), image.clone(), Some(below))
+                as Arc<dyn Storage>,
+            None => ImageStorage::new(layer_uri(layer), image.clone()),
+        })
         .collect();
-    let mut layers: Vec<Arc<dyn Storage>> =
-        storages.iter().map(|storage| Arc::clone(storage) as Arc<dyn Storage>).collect();
     let slow = FaultStorage::new(layers.pop().ok_or("a subject has a layer")?);
     slow.give_way((seed % 3) as u32);
     layers.push(Arc::clone(&slow) as Arc<dyn Storage>);
@@ -107,12 +111,27 @@ fn work(
             true => (golden.sectors - sector).min(unit + 3),
             false => rng.within(1..6).min(golden.sectors - sector),
         };
-        let op = match rng.within(0..16) {
+        // Whole blocks are given up, and the places of those before them become free: the next two writers
+        // that need one are handed them at the same moment.
+        let blocks = golden.sectors.div_ceil(unit);
+        let first = rng.within(0..blocks) * unit;
+        let whole = (rng.within(1..3) * unit).min(golden.sectors - first);
+        let op = match rng.within(0..20) {
             0..=5 => Op::Read { sector, count },
             6..=11 => Op::Write { sector, count, fua: rng.one_in(8) },
             12 | 13 => Op::Zeroes { sector, count, unmap: rng.one_in(2), fua: false },
             14 => Op::Discard { sector, count },
+            15 => Op::Discard { sector: first, count: whole },
+            16 => Op::Zeroes { sector: first, count: whole, unmap: true, fua: rng.one_in(2) },
+            17 => Op::Write { sector: first, count: 1, fua: false },
             _ => Op::Flush,
+        };
+        let (sector, count) = match op {
+            Op::Read { sector, count }
+            | Op::Write { sector, count, .. }
+            | Op::Zeroes { sector, count, .. }
+            | Op::Discard { sector, count } => (sector, count),
+            _ => (sector, count),
         };
         let id = next_id.fetch_add(1, Ordering::Relaxed);
         let start = clock.fetch_add(1, Ordering::SeqCst);
