@@ -100,7 +100,12 @@ impl BenchArgs {
             if self.write {
                 image::warn_if_guessed_raw(cx, &spec, &disk);
             }
-            self.measure(cx, disk).await
+            let done = self.measure(cx, disk.clone()).await;
+            // What was acknowledged is kept, also when a later request failed. The time is not measured.
+            let closed = disk.close().await;
+            let done = done?;
+            closed.map_err(|error| Failure::because("Failed to close", &error))?;
+            Ok(done)
         })
     }
 
