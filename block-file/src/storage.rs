@@ -318,6 +318,10 @@ impl Storage for FileStorage {
         match got {
             Ok(got) if got == wanted => Ok(()),
             Ok(_) => Err(self.ends_early(offset, len)),
+            // So near to the greatest offset that a whole block does not fit is past every end.
+            Err(Errno::INVAL) if self.length().is_ok_and(|size| size <= offset) => {
+                Err(self.ends_early(offset, len))
+            }
             Err(errno) => Err(self.read_failed(offset, len, errno)),
         }
     }

@@ -345,3 +345,31 @@ fn it_works_on_both_kinds_of_runtime_and_on_none() {
     let polled = future.as_mut().poll(&mut std::task::Context::from_waker(waker));
     assert!(polled.is_ready(), "no call of the page cache waits for a runtime");
 }
+
+/// Where the next test's child finds its file; no file, no child.
+const SHORT: &str = "BLOCK_FILE_TEST_SHORT";
+
+/// Not a test by itself: the process that may not make files longer than 4 KiB.
+#[tokio::test]
+async fn limited() {
+    let Ok(path) = std::env::var(SHORT) else { return };
+    let file = create(std::path::Path::new(&path)).await;
+    let answer = file.write_at(0, &pattern(7, 8192)).await;
+    println!("{answer:?}, {:?} bytes", file.len().await);
+}
+
+#[test]
+fn a_short_write_is_not_taken_for_a_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    // The kernel writes what it may and says how much that was; the rest fails.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" --exact limited --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .env(SHORT, dir.path().join("a"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.lines().find(|line| line.contains(" bytes")).unwrap_or_default();
+    assert!(line.contains("Ok(4096) bytes"), "the write was not short: {said}");
+    assert!(line.contains("Err(") && !line.contains("Ok(())"), "{said}");
+}

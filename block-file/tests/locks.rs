@@ -288,17 +288,89 @@ async fn the_lock_option_turns_locks_off() {
     }
 }
 
-/// Where the holder of the next test finds the image; no image, no holder.
+/// Where the holder of the next tests finds the image, after `r ` or `w `; no image, no holder.
 const HOLD: &str = "BLOCK_FILE_TEST_HOLD";
 
-/// Not a test by itself: the process that the next test kills.
+/// Not a test by itself: the process that the next tests kill.
 #[tokio::test]
 async fn holder() {
-    let Some(path) = std::env::var_os(HOLD) else { return };
-    let _held = ours(Path::new(&path), WRITE).await.unwrap();
+    let Ok(what) = std::env::var(HOLD) else { return };
+    let (access, path) = what.split_once(' ').unwrap();
+    let access = if access == "w" { WRITE } else { READ };
+    let _held = ours(Path::new(path), access).await.unwrap();
     println!("held");
     std::io::stdout().flush().unwrap();
     std::thread::sleep(Duration::from_secs(60));
+}
+
+/// A process of ours that holds an image open.
+fn hold(path: &Path, access: StorageAccess) -> Child {
+    let word = if access == WRITE { "w" } else { "r" };
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "holder", "--nocapture"])
+        .env(HOLD, format!("{word} {}", path.display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let held = lines.map_while(Result::ok).any(|line| line.ends_with("held"));
+    assert!(held, "the holder never held it");
+    child
+}
+
+/// The eight live combinations: one of us or the stock tool, reading or writing, holds the image, and the
+/// other one, reading or writing, comes. Readers share, everything else is refused. After the holder was
+/// killed with SIGKILL, who was refused gets in.
+#[tokio::test]
+async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eight_combinations() {
+    if !have("qemu-io") {
+        return skip("qemu-io is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), "vdi");
+    let word = |access| if access == WRITE { "writer" } else { "reader" };
+    let flags = |access| if access == WRITE { &[][..] } else { &["-r"][..] };
+    let refusal = |newcomer| match newcomer == WRITE {
+        true => "Failed to get \"write\" lock",
+        false => "Failed to get shared \"write\" lock",
+    };
+    let mut combinations = 0;
+    for we_hold in [true, false] {
+        for (held, newcomer) in [(READ, READ), (READ, WRITE), (WRITE, READ), (WRITE, WRITE)] {
+            let (mut child, mut stock) = (None, None);
+            match we_hold {
+                true => child = Some(hold(&path, held)),
+                false => stock = Some(QemuIo::open(&path, "vdi", flags(held))),
+            }
+            let answer = match we_hold {
+                true => qemu_opens(&path, "vdi", flags(newcomer)),
+                false => ours(&path, newcomer).await.map(drop),
+            };
+            let (holder, comes) = if we_hold { ("we", "QEMU") } else { ("QEMU", "we") };
+            let name =
+                format!("{holder} hold as {}, {comes} come as {}", word(held), word(newcomer));
+            println!("{name}: {answer:?}");
+            match (held == READ && newcomer == READ, &answer) {
+                (true, Ok(())) => {}
+                (false, Err(why)) => assert!(why.contains(refusal(newcomer)), "{name}: {why}"),
+                _ => panic!("{name}: {answer:?}"),
+            }
+            // SIGKILL: no holder has a chance to clean up.
+            if let Some(mut child) = child {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            drop(stock.take());
+            drop(soon(&path).await);
+            let after = match we_hold {
+                true => qemu_opens(&path, "vdi", flags(newcomer)),
+                false => ours(&path, newcomer).await.map(drop),
+            };
+            assert_eq!(after, Ok(()), "{name}, and after the holder was killed");
+            combinations += 1;
+        }
+    }
+    assert_eq!(combinations, 8);
 }
 
 #[tokio::test]
@@ -306,15 +378,7 @@ async fn a_killed_process_leaves_no_lock_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     std::fs::write(&path, b"").unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holder", "--nocapture"])
-        .env(HOLD, &path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let held = lines.map_while(Result::ok).any(|line| line.ends_with("held"));
-    assert!(held, "the holder never held it");
+    let mut child = hold(&path, WRITE);
     assert_eq!(ours(&path, WRITE).await.unwrap_err(), "Failed to get \"write\" lock");
     if have("qemu-io") {
         assert!(qemu_opens(&path, "raw", &[]).unwrap_err().contains("lock"));

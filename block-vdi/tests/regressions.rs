@@ -1,0 +1,22 @@
+//! What was found once is looked for again: the shortened requests of reports, with every fault.
+
+use block_core::testkit::Subject;
+use block_core::testkit::ops::parse;
+use block_core::testkit::promises::fault_everywhere;
+use block_vdi::VdiDriver;
+
+/// Seed 0x6366bda89b58ddb5: the last flush of a resize failed, and the engine and the map went by two sizes.
+#[test]
+fn a_resize_that_fails_at_its_last_flush_leaves_one_size() {
+    let base = Subject::of(VdiDriver).option("block_size", "128k").size((384 << 10) + 512);
+    let base = base.named("VDI base");
+    for subject in [base.clone(), base.named("VDI child").with_parents(1)] {
+        let golden = subject.golden();
+        for ops in ["resize 831", "resize 831 | write 760+8 | flush", "resize 831 | resize 769"] {
+            let seen = fault_everywhere(&subject, &golden, &parse(ops).unwrap());
+            let name = &subject.name;
+            let seen = seen.unwrap_or_else(|(what, when)| panic!("{name}: {ops}: {what}\n{when}"));
+            assert!(seen.faults > 10, "{seen}");
+        }
+    }
+}
