@@ -25,7 +25,7 @@ for patch in "$here"/*.patch; do
     $cargo test $test >"$log" 2>&1
     undo
     if grep -q '^test result: FAILED' "$log"; then
-        echo "caught    $name"; caught=$((caught + 1))
+        echo "caught    $name by $(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | tr '\n' ' ')"; caught=$((caught + 1))
     elif grep -q '^test result: ok' "$log"; then
         echo "SURVIVED  $name: '$test' passes"; missed=$((missed + 1))
     else

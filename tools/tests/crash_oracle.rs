@@ -117,7 +117,7 @@ fn examine(image: &Image, ledger: &Ledger, moment: u64, place: &str) -> bool {
         requests.push(format!("write -s {name} {} 512", sector * 512));
         model.exact(&Op::Write { sector, count, fua: false }, id, &[]);
     }
-    if moment % 2 == 0 {
+    if moment.is_multiple_of(2) {
         requests.reverse();
     }
     let requests: Vec<&str> = requests.iter().map(String::as_str).collect();

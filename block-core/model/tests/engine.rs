@@ -232,6 +232,8 @@ fn a_pinned_place_stays_where_it_is_and_is_given_to_nobody() {
     every_interleaving(&[
         |disk| {
             let mapped = block_on(disk.map(0..2 * BLOCK)).unwrap();
+            // A slow reader: everybody else has time for a lot.
+            (0..40).for_each(|_| thread::yield_now());
             for run in &mapped.runs {
                 let Place::Stored { storage, offset } = &run.place else { continue };
                 for block in run.start / BLOCK..(run.start + run.len) / BLOCK {

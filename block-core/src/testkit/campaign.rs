@@ -93,9 +93,10 @@ impl Campaign {
         thread::scope(|scope| {
             for _ in 0..self.threads {
                 scope.spawn(|| {
-                    while let Some((turn, search, subject)) =
-                        self.turn(&mut lock(&state), &searches, subjects.len(), start)
-                    {
+                    loop {
+                        // Taken and given back at once: a guard in a `while let` would live on.
+                        let next = self.turn(&mut lock(&state), &searches, subjects.len(), start);
+                        let Some((turn, search, subject)) = next else { break };
                         let jobs = (searches.len() * subjects.len()) as u64;
                         let effort = Effort {
                             seed: self.seed.wrapping_add(turn / jobs),

@@ -111,16 +111,29 @@ impl Progress {
         let luck = mix(issued);
         let events = &self.disk.events;
         let durable = &mut self.durable;
+        // How long the file was for those who wrote to it.
+        let mut live = durable.len();
         self.pending.retain(|index| {
             let event = &events[*index];
+            let before = live;
+            live = match &event.what {
+                What::SetLen(len) => *len,
+                _ => live.max(touched(event, live).end),
+            };
             let decided = event.done.is_some_and(|done| done < issued);
             let saved = match luck % 3 {
                 0 => false,
                 1 => true,
-                _ => mix(luck ^ *index as u64) % 2 == 0,
+                _ => mix(luck ^ *index as u64).is_multiple_of(2),
             };
             if decided && saved {
+                let len = durable.len();
                 apply(durable, event);
+                // What did not make the file longer then does not make it longer here, where the change of
+                // length before it may be lost.
+                if live == before && durable.len() > len {
+                    durable.set_len(len);
+                }
             }
             !decided
         });
