@@ -43,8 +43,10 @@ struct Bench {
     device: Arc<dyn BlockDevice>,
     caps: DeviceCaps,
     model: Model,
-    /// What lies below a child.
+    /// What lies below a child, as far as the child reaches.
     below: Vec<Id>,
+    /// All that the parent holds.
+    parent: Vec<Id>,
     unit: u64,
     /// What has been asked, for the report.
     history: Vec<Op>,
@@ -64,14 +66,13 @@ impl Bench {
             format: Some("vdi".to_owned()),
         }]);
         let cx = OpenContext::new(registry(&memory)).gate(Arc::new(gate));
-        let mut below = vec![ZERO; size as usize];
+        let mut content = Vec::new();
         let mut parent = None;
         if is_child {
             let storage = MemStorage::named("memory:parent");
             memory.put("parent", storage.clone());
             let sectors = if u.ratio(1, 4)? { u.int_in_range(1..=size + 300)? } else { size };
-            below = make_parent(u, &storage, sectors, &cx).await?;
-            below.resize(size as usize, ZERO);
+            content = make_parent(u, &storage, sectors, &cx).await?;
             let device = open(storage, Access::Read, &cx).await;
             parent = Some(NewParent { device, reference: "parent".to_owned() });
         }
@@ -92,8 +93,10 @@ impl Bench {
         created.expect("an image of any small size can be made");
         let device = open(storage.clone(), Access::ReadWrite, &cx).await;
         let caps = device.info().caps;
+        let below = reaching(&content, size);
         let model = Model::new(below.clone());
-        Ok(Self { storage, cx, device, caps, model, below, unit, history: Vec::new() })
+        let (parent, history) = (content, Vec::new());
+        Ok(Self { storage, cx, device, caps, model, below, parent, unit, history })
     }
 
     /// The next request, possibly one that does not lie on the disk.
@@ -154,8 +157,8 @@ impl Bench {
                 verdict.unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.story()));
             }
             (Op::Resize(sectors), _) => {
-                // What a child had beyond its new end shows through nowhere.
-                self.below.resize(*sectors as usize, ZERO);
+                // What a child gains is zeros, until it is emptied: then it shows its parent again.
+                self.below = reaching(&self.parent, *sectors);
             }
             (Op::Reopen, _) => {
                 self.is_sound(true).await;
@@ -209,6 +212,13 @@ impl Bench {
         let ops: Vec<String> = self.history.iter().map(ToString::to_string).collect();
         format!("blocks of {} sectors; {}", self.unit, ops.join("; "))
     }
+}
+
+/// The first `sectors` of a parent, with zeros behind its end.
+fn reaching(parent: &[Id], sectors: u64) -> Vec<Id> {
+    let mut below = parent.to_vec();
+    below.resize(sectors as usize, ZERO);
+    below
 }
 
 async fn open(storage: Arc<MemStorage>, access: Access, cx: &OpenContext) -> Arc<dyn BlockDevice> {
