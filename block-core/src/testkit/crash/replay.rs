@@ -106,34 +106,23 @@ impl Progress {
     }
 
     /// A flush issued at `issued` failed: each request acknowledged before it is durable or gone for good.
-    /// Every third time all are gone, every third all are there.
+    /// Every third time all are gone, every third all are there. Changes of length stay: they are the file
+    /// system's own record, not data that a disk refused.
     fn forget(&mut self, issued: u64) {
         let luck = mix(issued);
         let events = &self.disk.events;
         let durable = &mut self.durable;
-        // How long the file was for those who wrote to it.
-        let mut live = durable.len();
         self.pending.retain(|index| {
             let event = &events[*index];
-            let before = live;
-            live = match &event.what {
-                What::SetLen(len) => *len,
-                _ => live.max(touched(event, live).end),
-            };
             let decided = event.done.is_some_and(|done| done < issued);
             let saved = match luck % 3 {
+                _ if matches!(event.what, What::SetLen(_)) => true,
                 0 => false,
                 1 => true,
                 _ => mix(luck ^ *index as u64).is_multiple_of(2),
             };
             if decided && saved {
-                let len = durable.len();
                 apply(durable, event);
-                // What did not make the file longer then does not make it longer here, where the change of
-                // length before it may be lost.
-                if live == before && durable.len() > len {
-                    durable.set_len(len);
-                }
             }
             !decided
         });

@@ -197,10 +197,12 @@ mod tests {
     use crate::testkit::fault::FaultStorage;
     use crate::testkit::image::{Image, ImageStorage};
 
+    type Make = Box<dyn Fn() -> Arc<dyn Storage>>;
+
     #[test]
     fn storages_in_memory_and_filters_over_them_hold_what_was_written() {
         let memory = || MemStorage::new() as Arc<dyn Storage>;
-        let kinds: [(&str, Box<dyn Fn() -> Arc<dyn Storage>>); 6] = [
+        let kinds: [(&str, Make); 6] = [
             ("memory", Box::new(memory)),
             ("image", Box::new(|| ImageStorage::new("sim:x", Image::default()))),
             ("stats", Box::new(move || StatsStorage::new(memory()))),
