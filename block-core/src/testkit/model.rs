@@ -127,7 +127,8 @@ impl Model {
         if !self.allows_size(sectors) {
             return Err(format!("the disk has {sectors} sectors, wanted {}", self.sectors()));
         }
-        self.cells.resize(sectors as usize, ZERO);
+        // Behind a size that was believed and proves too small there is what had been there, or zeros.
+        self.cells.resize(sectors as usize, ANY);
         self.others.retain(|sector, _| *sector < sectors);
         // A size that was in doubt is what the disk says it is; a failed attempt to make it larger may
         // still come to light when it is opened again.
