@@ -16,12 +16,14 @@ pub struct Model {
     others: BTreeMap<u64, Vec<Id>>,
     /// Other sizes (in sectors) the disk may have.
     other_sizes: Vec<u64>,
+    /// How far old data may lie behind the end of the disk, sectors.
+    stale_end: u64,
 }
 
 impl Model {
     /// Exactly this content.
     pub fn new(cells: Vec<Id>) -> Self {
-        Self { cells, others: BTreeMap::new(), other_sizes: Vec::new() }
+        Self { cells, others: BTreeMap::new(), other_sizes: Vec::new(), stale_end: 0 }
     }
 
     /// Size of the disk, sectors.
@@ -46,6 +48,7 @@ impl Model {
                 self.others.retain(|sector, _| *sector < sectors);
                 self.cells.resize(sectors as usize, ZERO);
                 self.other_sizes.clear();
+                self.stale_end = 0;
             }
         }
     }
@@ -63,6 +66,9 @@ impl Model {
             Change::Size(sectors) => {
                 let before = self.sectors();
                 self.other_sizes.extend([before, sectors]);
+                if sectors < before {
+                    self.stale_end = self.stale_end.max(before);
+                }
                 self.allow(sectors.min(before)..before, |_| ANY);
                 self.cells.resize(sectors.max(before) as usize, ZERO);
             }
@@ -127,14 +133,19 @@ impl Model {
         if !self.allows_size(sectors) {
             return Err(format!("the disk has {sectors} sectors, wanted {}", self.sectors()));
         }
-        // Behind a size that was believed and proves too small there is what had been there, or zeros.
-        self.cells.resize(sectors as usize, ANY);
+        // Behind a size that was believed and proves too small there are zeros, or what was there before
+        // the disk was made smaller, if it was.
+        let (known, stale) = (self.sectors(), self.stale_end.min(sectors));
+        if stale > known {
+            self.cells.resize(stale as usize, ANY);
+        }
+        self.cells.resize(sectors as usize, ZERO);
         self.others.retain(|sector, _| *sector < sectors);
         // A size that was in doubt is what the disk says it is; a failed attempt to make it larger may
         // still come to light when it is opened again.
         self.other_sizes.retain(|other| *other > sectors);
         self.verify(0, bytes)?;
-        for sector in std::mem::take(&mut self.others).into_keys() {
+        for sector in std::mem::take(&mut self.others).into_keys().chain(known..stale) {
             let at = sector as usize * SECTOR;
             self.cells[sector as usize] = match identify(&bytes[at..at + SECTOR], sector) {
                 Content::Written(id) => id,
@@ -147,6 +158,7 @@ impl Model {
     /// The disk was opened again: its size is no longer in doubt.
     pub fn size_is_known(&mut self) {
         self.other_sizes.clear();
+        self.stale_end = 0;
     }
 
     fn verify_one(&self, sector: u64, bytes: &[u8]) -> Result<(), String> {
