@@ -7,9 +7,11 @@ use std::task::Poll;
 
 use serde::Serialize;
 
+use uuid::Uuid;
+
 use crate::{
-    DeviceCaps, Disk, Error, ErrorKind, Extent, ExtentFlags, Preallocation, Progress, Result,
-    WriteFlags, ZeroFlags, is_zero,
+    DeviceCaps, Disk, Error, ErrorKind, Extent, ExtentFlags, InfoValue, OptionSpec, Options,
+    Preallocation, Progress, Result, WriteFlags, ZeroFlags, is_zero,
 };
 
 /// Bytes handled at once.
@@ -37,7 +39,8 @@ pub struct Moved {
 }
 
 /// Writes everything that `child` holds into its parent, which was opened for writing, and flushes the
-/// parent. The child is not changed: emptying it or putting it away is the caller's next step.
+/// parent. The child is not changed: emptying it or putting it away is the caller's next step, and so is
+/// [`acknowledge`] after the parent was closed.
 ///
 /// At every moment the child reads as before, and so does an interrupted commit that is begun again:
 /// the parent receives only what the child shows anyway.
@@ -74,6 +77,7 @@ pub async fn commit_counted(
                 ),
             ));
         }
+        hide_grandparent(child, &parent).await?;
         parent.device().resize(size, Preallocation::Off).await?;
     }
     let mut moved = Moved::default();
@@ -95,9 +99,28 @@ pub async fn commit_counted(
     Ok(moved)
 }
 
+/// A parent that grows shows there what its own parent holds. The child showed zeros: it keeps them for its
+/// own, durably, where it has nothing else.
+async fn hide_grandparent(child: &Disk, parent: &Disk) -> Result<()> {
+    let end = child.size().min(parent.parent().map_or(0, |below| below.size()));
+    if end <= parent.size() {
+        return Ok(());
+    }
+    for window in chunks(parent.size()..end, WINDOW) {
+        for extent in child.extents(window).await?.into_vec() {
+            if extent.depth > 0 || !extent.flags.contains(ExtentFlags::PRESENT) {
+                for chunk in chunks(extent.start..extent.end(), CHUNK) {
+                    hold_zeros(child, &chunk).await?;
+                }
+            }
+        }
+    }
+    child.flush().await
+}
+
 /// Makes `child` independent of what its present parent holds and `parent` does not: wherever the two
 /// differ and the child shows its parent, the child gets the content for its own. Flushes the child;
-/// the caller then names the new parent in it. `None` stands for a parent of zeros.
+/// the caller then names the new parent in it ([`adopt`]). `None` stands for a parent of zeros.
 ///
 /// At every moment the child reads as before.
 ///
@@ -112,7 +135,16 @@ pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>
         for chunk in chunks(extent.start..extent.end(), CHUNK) {
             if shown && differs(child, parent, &extent, chunk.clone(), &mut buffers).await? {
                 let zero = extent.is_zero();
-                pass(child, child, chunk.clone(), zero, &mut buffers.0, &mut moved).await?;
+                match zero || is_zero(&buffers.0) {
+                    true => {
+                        hold_zeros(child, &chunk).await?;
+                        moved.zeros = moved.zeros.saturating_add(chunk.end - chunk.start);
+                    }
+                    false => {
+                        pass(child, child, chunk.clone(), false, &mut buffers.0, &mut moved)
+                            .await?;
+                    }
+                }
             }
             go_on(progress, chunk.end, size).await?;
         }
@@ -121,6 +153,59 @@ pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>
     .await?;
     child.flush().await?;
     Ok(moved)
+}
+
+/// What begins the names of the amend options that record facts of the parent: `parent_uuid` is what the
+/// parent shows as its detail `uuid`.
+const OF_PARENT: &str = "parent_";
+
+/// Whether a format with these amend options records who the parent of an image is.
+pub fn records_parent(specs: &[OptionSpec]) -> bool {
+    specs.iter().any(|spec| spec.name.starts_with(OF_PARENT))
+}
+
+/// Makes `child` name `parent` as its parent, or nobody, durably. `specs` are the amend options of the
+/// child's format. A parent of a format without identity gets a random one, which nothing can be
+/// compared with.
+///
+/// # Errors
+/// What the amendment gives.
+pub async fn adopt(child: &Disk, specs: &[OptionSpec], parent: Option<&Disk>) -> Result<()> {
+    let mut facts = Options::new();
+    for (spec, fact) in facts_of_parent(specs) {
+        let value = match parent {
+            None => Uuid::nil(),
+            Some(parent) => identity(parent, fact).unwrap_or_else(Uuid::new_v4),
+        };
+        facts.set(specs, spec.name, &value.to_string())?;
+    }
+    child.device().amend(&facts).await
+}
+
+/// Makes `child` record that what its parent holds is what it is meant to hold, durably: after a
+/// [`commit`], and after the parent was closed, which may change its identity a last time. A parent without
+/// identity needs no acknowledgement.
+///
+/// # Errors
+/// What the amendment gives.
+pub async fn acknowledge(child: &Disk, specs: &[OptionSpec]) -> Result<()> {
+    let Some(parent) = child.parent() else { return Ok(()) };
+    match facts_of_parent(specs).all(|(_, fact)| identity(&parent, fact).is_some()) {
+        true => adopt(child, specs, Some(&parent)).await,
+        false => Ok(()),
+    }
+}
+
+fn facts_of_parent(specs: &[OptionSpec]) -> impl Iterator<Item = (&OptionSpec, &str)> {
+    specs.iter().filter_map(|spec| Some((spec, spec.name.strip_prefix(OF_PARENT)?)))
+}
+
+/// The UUID among an image's details that an option calls `fact`.
+fn identity(disk: &Disk, fact: &str) -> Option<Uuid> {
+    disk.info().details.into_iter().find_map(|(name, value)| match value {
+        InfoValue::Uuid(uuid) if name.replace('-', "_") == fact => Some(uuid),
+        _ => None,
+    })
 }
 
 async fn for_extents(
@@ -161,6 +246,26 @@ fn chunks(range: Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> {
         at = (start - start % step).saturating_add(step).min(range.end);
         (start < range.end).then_some(start..at)
     })
+}
+
+/// Makes zeros that an image shows, at most a chunk of them, its own: they stay when its parent is another.
+/// Zeros for a part of a block would change nothing while the present parent shows zeros there, so a part
+/// is written as data.
+async fn hold_zeros(disk: &Disk, range: &Range<u64>) -> Result<()> {
+    let block = disk.info().block_size.unwrap_or(u64::MAX).max(1);
+    let start = range.start.checked_next_multiple_of(block).unwrap_or(range.end).min(range.end);
+    let end = (range.end - range.end % block).max(start);
+    for part in [range.start..start, end..range.end] {
+        let len = part.end - part.start;
+        if len > 0 {
+            let zeros = vec![0; usize::try_from(len).unwrap_or(0)];
+            disk.write_at(part.start, &zeros, WriteFlags::empty()).await?;
+        }
+    }
+    match end - start {
+        0 => Ok(()),
+        len => disk.write_zeroes(start, len, ZeroFlags::MAY_UNMAP).await,
+    }
 }
 
 /// Writes what `from` shows in a range to `to`.

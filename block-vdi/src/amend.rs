@@ -86,7 +86,11 @@ pub(crate) async fn amend(map: &VdiMap, options: &Options) -> Result<()> {
             }
         }
         if let Some(uuid) = options.uuid("parent_modification_uuid") {
-            head.set_parent_modification_uuid(v1_only("parent modification UUID")?, uuid);
+            match v1 {
+                // Who names a parent says all there is to say of it, and version 0.2 keeps what it can.
+                None if options.uuid("parent_uuid").is_some() => {}
+                _ => head.set_parent_modification_uuid(v1_only("parent modification UUID")?, uuid),
+            }
         }
         if let Some(comment) = options.text("comment") {
             v1_only("comment")?;

@@ -46,14 +46,16 @@ pub(crate) async fn open(
             "the UUID of another image",
         ));
     }
-    let candidates = cx.candidates(storage, ReferenceBy::Uuid(link)).await?;
+    let mut candidates = cx.candidates(storage, ReferenceBy::Uuid(link)).await?;
+    // What can be verified comes before what has to be believed.
+    candidates.sort_by_key(|candidate| !is_ours(candidate));
     let strict = options.bool("strict").unwrap_or(false);
     let verify = options.bool("verify_parent").unwrap_or(true);
     let count = candidates.len();
     let mut refused = None;
     for candidate in candidates {
-        let found = match candidate.format.as_deref() {
-            None | Some(NAME) => match peek(&candidate, cx).await {
+        let found = match is_ours(&candidate) {
+            true => match peek(&candidate, cx).await {
                 Ok(found) => Some(found),
                 Err(error) => {
                     refused = Some(error.in_image(candidate.uri));
@@ -61,7 +63,7 @@ pub(crate) async fn open(
                 }
             },
             // Another format has no identity to compare; the caller vouches for it.
-            Some(_) => None,
+            false => None,
         };
         if let Some(found) = found.as_ref().filter(|found| verify && found.uuid != link) {
             refused = Some(mismatch(link_at, link, found.uuid).in_image(candidate.uri));
@@ -83,6 +85,11 @@ pub(crate) async fn open(
         let message = format!("none of {count} places holds the parent, UUID {link}");
         Error::new(ErrorKind::NotFound, message).at(link_at)
     }))
+}
+
+/// Whether a candidate is said, or taken, to be in this format.
+fn is_ours(candidate: &Candidate) -> bool {
+    candidate.format.as_deref().is_none_or(|format| format == NAME)
 }
 
 async fn open_candidate(

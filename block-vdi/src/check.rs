@@ -2,7 +2,6 @@
 
 mod repair;
 mod scan;
-mod slots;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The built-in drivers: the one place that names them.
 
-use block_core::Registry;
+use block_core::{Registry, Result};
 
 /// The scheme of host files, which bare paths name too.
 pub(crate) const FILE_SCHEME: &str = "file";
@@ -15,4 +15,15 @@ pub fn registry() -> Registry {
     let filters = block_core::filter::register(&mut registry);
     debug_assert!(filters.is_ok(), "{filters:?}");
     registry
+}
+
+/// Bytes of a machine file that are looked at.
+pub(crate) const MACHINE_FILE_BYTES: usize = block_vdi::vbox::MAX_BYTES;
+
+/// Where the disks lie that a machine file of VirtualBox registers, as it is written there. Only those in
+/// VirtualBox's own format: a disk of another format has no identity to verify it by.
+pub(crate) fn registered_disks(machine: &[u8]) -> Result<Vec<String>> {
+    let media = block_vdi::vbox::parse(machine)?;
+    let own = media.into_iter().filter(|medium| medium.format.eq_ignore_ascii_case("vdi"));
+    Ok(own.map(|medium| medium.location).collect())
 }

@@ -1,18 +1,19 @@
 //! Opening the images that a command line names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use block_core::options::nearest;
 use block_core::{
-    Access, CacheMode, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing, StorageAccess,
+    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, StorageAccess,
     StorageOptions,
 };
 
-use crate::args::ImageSpec;
+use crate::args::{AllowArgs, ImageSpec};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::file_path;
+use crate::machine;
 
 /// How an image is to be opened.
 #[derive(Debug, Clone)]
@@ -23,8 +24,10 @@ pub(crate) struct How {
     pub sharing: Sharing,
     /// How writes reach the disk.
     pub cache: CacheMode,
-    /// Folders, besides the image's own, whose files it may name.
-    pub allowed: Vec<PathBuf>,
+    /// Where its parents may lie, besides its own folder.
+    pub allowed: AllowArgs,
+    /// Images that may be parents, tried before all others.
+    pub parents: Vec<ImageSpec>,
     /// What the direct parent is opened for.
     pub parent_access: Access,
 }
@@ -36,7 +39,8 @@ impl How {
             access: Access::Read,
             sharing,
             cache: CacheMode::Writeback,
-            allowed: Vec::new(),
+            allowed: AllowArgs::default(),
+            parents: Vec::new(),
             parent_access: Access::Read,
         }
     }
@@ -52,37 +56,70 @@ impl How {
         self
     }
 
-    /// With folders whose files may be named.
-    pub fn allow(mut self, allowed: &[PathBuf]) -> Self {
-        self.allowed = allowed.to_vec();
+    /// With places where parents may lie.
+    pub fn allow(mut self, allowed: &AllowArgs) -> Self {
+        self.allowed = allowed.clone();
+        self
+    }
+
+    /// With an image that may be a parent.
+    pub fn parent(mut self, parent: ImageSpec) -> Self {
+        self.parents.push(parent);
         self
     }
 
     /// The gate for what the image names.
-    pub fn gate(&self, registry: &Registry) -> Arc<dyn Gate> {
-        let drivers = registry.drivers();
+    pub async fn gate(&self, cx: &Context) -> Result<Arc<dyn Gate>> {
+        let drivers = cx.registry.drivers();
         let extensions = drivers.iter().flat_map(|driver| driver.descriptor().extensions).copied();
-        let gate = block_file::DirectoryGate::new().extensions(extensions);
-        Arc::new(self.allowed.iter().fold(gate, |gate, folder| gate.directory(folder)))
+        let mut gate = block_file::DirectoryGate::new().extensions(extensions);
+        for spec in &self.parents {
+            gate = gate.candidate(candidate(cx, spec).await?);
+        }
+        for name in &self.allowed.parent_files {
+            let spec = ImageSpec::parse(name, false, None)?;
+            gate = gate.candidate(candidate(cx, &spec).await?);
+        }
+        for machine in &self.allowed.machine_files {
+            gate = gate.candidates_from(machine::registered_disks(machine)?);
+        }
+        let folders = &self.allowed.allowed_folders;
+        Ok(Arc::new(folders.iter().fold(gate, |gate, folder| gate.directory(folder))))
     }
 
     /// What to ask the registry for.
-    pub fn request(&self, registry: &Registry, spec: &ImageSpec) -> OpenRequest {
-        let mut request = OpenRequest::new(&spec.uri, self.access).gate(self.gate(registry));
+    pub async fn request(&self, cx: &Context, spec: &ImageSpec) -> Result<OpenRequest> {
+        let gate = self.gate(cx).await?;
+        let mut request = OpenRequest::new(&spec.uri, self.access).gate(gate);
         request.format.clone_from(&spec.format);
         request.options.clone_from(&spec.options);
         request.storage_options.clone_from(&spec.storage_options);
         request.sharing = self.sharing;
         request.cache = self.cache;
         request.parent_access = self.parent_access;
-        request
+        Ok(request)
     }
+}
+
+/// A file that the caller names as a parent, with the format it has: a driver that has an identity to
+/// compare compares it, and for the others the caller vouches.
+async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
+    let failed = |error| Failure::open(&spec.shown, &error);
+    let format = match &spec.format {
+        Some(format) => cx.registry.driver(format).map_err(failed)?.descriptor().name.to_owned(),
+        None => {
+            let request = StorageOptions::new(StorageAccess::Read).sharing(Sharing::Unlocked);
+            let storage = cx.registry.open_storage(&spec.uri, &request).await.map_err(failed)?;
+            driver(cx, spec, &*storage).await?.descriptor().name.to_owned()
+        }
+    };
+    Ok(Candidate { uri: spec.uri.clone(), format: Some(format) })
 }
 
 /// Opens an image.
 pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
-    let request = how.request(&cx.registry, spec);
+    let request = how.request(cx, spec).await?;
     let disk = cx.registry.open(&request).await;
     let disk = disk.map_err(|error| {
         let failure = Failure::open(&spec.shown, &error);

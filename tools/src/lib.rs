@@ -24,6 +24,7 @@ mod error;
 mod explanations;
 mod host_path;
 mod image;
+mod machine;
 mod picture;
 mod progress;
 mod screen;

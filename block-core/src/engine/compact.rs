@@ -56,6 +56,7 @@ impl<M: BlockMapper> Mapped<M> {
             at = next;
         }
         self.publish().await?;
+        self.slots.own_tail();
         self.trim().await?;
         self.mapper.settle(self.slots.end()).await?;
         self.storage.flush().await?;

@@ -35,6 +35,7 @@ mod mapper;
 mod pending;
 mod read;
 mod resize;
+mod slot_set;
 mod slots;
 mod table;
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod write;
 mod zero;
 
 pub use mapper::{BlockMapper, Change, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
+pub use slot_set::SlotSet;
 pub use table::PagedTable;
 
 use std::ops::Range;

@@ -66,7 +66,12 @@ impl<M: BlockMapper> Mapped<M> {
         let switch = Switch(self);
         self.mapper.resize(size, plan, self.slots.end(), preallocation).await?;
         drop(switch);
-        self.publish().await
+        self.publish().await?;
+        match size < old {
+            // What was cut off a block that stays is gone for every other reader of the file, too.
+            true => self.zero_behind_end().await,
+            false => Ok(()),
+        }
     }
 
     /// Whether the parent has blocks behind the last one of the disk, which is to have `size` bytes: what

@@ -1,8 +1,7 @@
 //! Which slots of the file are in use, which can be had, and what they hold when they are handed out.
 
-use std::ops::Range;
-
 use super::Layout;
+pub(super) use super::slot_set::SlotSet;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{Error, ErrorKind, Result};
 
@@ -200,6 +199,11 @@ impl Slots {
         })
     }
 
+    /// The end of the file may be cut, whoever left it there.
+    pub(super) fn own_tail(&self) {
+        self.state().may_trim = true;
+    }
+
     /// How many slots are in use.
     pub(super) fn used(&self) -> u64 {
         let state = self.state();
@@ -215,111 +219,6 @@ impl State {
             self.free.remove(self.end);
         }
         self.end < before
-    }
-}
-
-/// A set of slot numbers, one bit each. Its memory is in proportion to the highest number.
-#[derive(Debug, Default)]
-pub(super) struct SlotSet {
-    words: Vec<u64>,
-    len: u64,
-    /// No member is in a word before this one.
-    first_word: usize,
-}
-
-fn place(slot: u64) -> (usize, u64) {
-    // A slot lies in the file, so its number is far below what a usize holds on 64 bits; elsewhere
-    // the vector's growth fails first.
-    (usize::try_from(slot / 64).unwrap_or(usize::MAX), 1 << (slot % 64))
-}
-
-impl SlotSet {
-    pub(super) fn contains(&self, slot: u64) -> bool {
-        let (word, bit) = place(slot);
-        self.words.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    pub(super) fn insert(&mut self, slot: u64) {
-        let (word, bit) = place(slot);
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
-        }
-        if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit == 0) {
-            *bits |= bit;
-            self.len += 1;
-            self.first_word = self.first_word.min(word);
-        }
-    }
-
-    /// Adds `slots`; the first that was in the set already is returned.
-    pub(super) fn insert_new(&mut self, slots: Range<u64>) -> Option<u64> {
-        for slot in slots {
-            let before = self.len;
-            self.insert(slot);
-            if self.len == before {
-                return Some(slot);
-            }
-        }
-        None
-    }
-
-    pub(super) fn remove(&mut self, slot: u64) {
-        let (word, bit) = place(slot);
-        if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit != 0) {
-            *bits &= !bit;
-            self.len -= 1;
-        }
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-
-    pub(super) fn first(&mut self) -> Option<u64> {
-        let word = self.words.iter().skip(self.first_word).position(|bits| *bits != 0);
-        self.first_word = self.first_word.saturating_add(word?);
-        let bits = self.words.get(self.first_word)?;
-        Some(self.first_word as u64 * 64 + u64::from(bits.trailing_zeros()))
-    }
-
-    /// Removes and returns the lowest member that is not below `lowest`.
-    fn take_first(&mut self, lowest: u64) -> Option<u64> {
-        if self.len == 0 {
-            return None;
-        }
-        let mut found = self.first()?;
-        if found < lowest {
-            let end = self.words.len() as u64 * 64;
-            found = (lowest..end).find(|slot| self.contains(*slot))?;
-        }
-        self.remove(found);
-        Some(found)
-    }
-
-    /// Behind the highest member.
-    fn end(&self) -> u64 {
-        match self.words.iter().rposition(|bits| *bits != 0) {
-            Some(word) => {
-                let bits = self.words.get(word).copied().unwrap_or(0);
-                (word as u64 + 1) * 64 - u64::from(bits.leading_zeros())
-            }
-            None => 0,
-        }
-    }
-
-    /// What lies below the highest member and is not in the set.
-    fn complement(mut self) -> Self {
-        let end = self.end();
-        let (last, bit) = place(end);
-        self.words.truncate(last + 1);
-        for word in &mut self.words {
-            *word = !*word;
-        }
-        if let Some(word) = self.words.get_mut(last) {
-            *word &= bit - 1;
-        }
-        let len = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
-        Self { words: self.words, len, first_word: 0 }
     }
 }
 

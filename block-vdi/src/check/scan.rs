@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use block_core::engine::PagedTable;
+use block_core::engine::{PagedTable, SlotSet};
 use block_core::{CheckReport, Result, Severity, Storage};
 
 use super::finding;
-use super::slots::SlotBits;
 use crate::entry::run_len;
 use crate::format::ENTRY_ZERO;
 use crate::head::Head;
@@ -35,7 +34,7 @@ pub(crate) struct Scan {
     pub file_len: u64,
     pub table: PagedTable,
     /// Slots that sound entries name.
-    pub used: SlotBits,
+    pub used: SlotSet,
     /// Blocks with a faulty entry of the kinds that were asked for: the first
     /// [`CheckReport::MAX_FINDINGS`] of them.
     pub faults: Vec<(u64, u32, Fault)>,
@@ -52,14 +51,12 @@ impl Scan {
         let head = Head::read(&**storage, file_len).await?;
         let header = Header::parse(head.bytes(), file_len)?;
         let table = PagedTable::new(Arc::clone(storage), header.map_offset, header.blocks, 0);
-        let in_file = file_len.saturating_sub(header.data_offset).div_ceil(header.block_size);
-        let used = SlotBits::new(header.blocks.min(in_file));
         let mut scan = Self {
             head,
             header,
             file_len,
             table,
-            used,
+            used: SlotSet::default(),
             faults: Vec::new(),
             report: CheckReport::default(),
             which,
@@ -145,7 +142,12 @@ impl Scan {
         }
         let fault = self.fault(block, entry);
         let is_new = match fault {
-            None | Some(Fault::CutShort) => self.used.insert(u64::from(entry)),
+            // Inside the file, so the set is no larger than the file allows.
+            None | Some(Fault::CutShort) => {
+                let is_new = !self.used.contains(u64::from(entry));
+                self.used.insert(u64::from(entry));
+                is_new
+            }
             Some(_) => true,
         };
         let fault = if is_new { fault } else { Some(Fault::Shared) };

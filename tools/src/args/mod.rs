@@ -1,10 +1,12 @@
 //! The values that several commands take.
 
+mod allow;
 mod cache;
 mod output;
 mod size;
 mod spec;
 
+pub(crate) use allow::AllowArgs;
 pub(crate) use cache::Cache;
 pub(crate) use output::OutputFormat;
 pub(crate) use size::{size, size_or_failure};

@@ -1,11 +1,9 @@
 //! `amend`: facts of an image, such as its identity, changed in place.
 
-use std::path::PathBuf;
-
 use block_core::DeviceCaps;
 
 use super::options;
-use crate::args::{Cache, SourceArgs};
+use crate::args::{AllowArgs, Cache, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -29,9 +27,8 @@ pub(crate) struct AmendArgs {
     /// Allow what may not be undone
     #[arg(long)]
     force: bool,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE", required_unless_present = "options")]
     file: Option<String>,

@@ -1,6 +1,5 @@
 //! `bench`: the speed of requests to an image.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
-use crate::args::{Cache, OutputFormat, ShareArgs, SourceArgs, size};
+use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -68,9 +67,8 @@ pub(crate) struct BenchArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

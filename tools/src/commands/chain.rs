@@ -1,11 +1,9 @@
 //! `chain`: an image and its parents, each with what it stores itself.
 
-use std::path::PathBuf;
-
 use block_core::{ExtentFlags, chain, size};
 use serde_json::json;
 
-use crate::args::{OutputFormat, ShareArgs, SourceArgs};
+use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::copy::ExtentStream;
 use crate::error::{Failure, Result};
@@ -21,9 +19,8 @@ pub(crate) struct ChainArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

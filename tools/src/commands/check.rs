@@ -1,13 +1,11 @@
 //! `check`: whether an image is consistent, and its repair.
 
-use std::path::PathBuf;
-
 use block_core::{
     CheckMode, CheckReport, OpenContext, Severity, Sharing, StorageAccess, StorageOptions,
 };
 use serde_json::{Map, Value, json};
 
-use crate::args::{Cache, ImageSpec, OutputFormat, ShareArgs, SourceArgs};
+use crate::args::{AllowArgs, Cache, ImageSpec, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -30,9 +28,8 @@ pub(crate) struct CheckArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,
@@ -81,7 +78,7 @@ impl CheckArgs {
         }
         let how = How::reading(sharing).cache(self.cache.0).allow(&self.allow);
         let open = OpenContext::new(cx.registry.clone())
-            .gate(how.gate(&cx.registry))
+            .gate(how.gate(cx).await?)
             .files(sharing, self.cache.0);
         let report = driver.check(storage, mode, &open).await;
         let report = report.map_err(|error| {

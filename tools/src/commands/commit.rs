@@ -1,11 +1,10 @@
 //! `commit`: the data of a child written into its parent, or into a parent further down.
 
-use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 
 use block_core::{Access, DeviceCaps, Disk, Sharing, chain};
 
-use crate::args::{Cache, ImageSpec, SourceArgs, size};
+use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::{display_name, file_path};
@@ -32,9 +31,8 @@ pub(crate) struct CommitArgs {
     drop: bool,
     #[command(flatten)]
     progress: ProgressArgs,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The child
     #[arg(value_name = "FILE")]
     file: String,
@@ -55,7 +53,7 @@ impl CommitArgs {
                 let total = child.size().saturating_mul(steps);
                 let progress = progress.get_or_insert_with(|| self.progress.start("commit", total));
                 let begun = child.size().saturating_mul(step);
-                let work = self.commit(&child, &parent, progress, begun..total);
+                let work = self.commit(cx, &child, &parent, progress, begun..total);
                 interruptible(&cx.console, progress, work).await?;
             }
             if let Some(progress) = progress {
@@ -118,6 +116,7 @@ impl CommitArgs {
 
     async fn commit(
         &self,
+        cx: &Context,
         child: &Disk,
         parent: &Disk,
         progress: &Progress,
@@ -128,16 +127,20 @@ impl CommitArgs {
             progress.set(of_all.start.saturating_add(done), of_all.end);
             true
         };
-        // The parent has everything, durably, before the child forgets it.
+        // The parent has everything, durably, before the child forgets it; and it is closed, so that what
+        // identifies its content changes no more, before the child records that.
         let written = AtomicU64::new(0);
         let work = chain::commit_counted(child, &report, &written);
         at_rate(self.rate, &written, work).await.map_err(failed)?;
+        parent.close().await.map_err(failed)?;
         let keeps = self.drop || self.base.is_some();
         if !keeps && child.info().caps.contains(DeviceCaps::MAKE_EMPTY) {
             child.device().make_empty().await.map_err(failed)?;
         }
+        let driver = cx.registry.driver(child.info().format).map_err(Failure::from)?;
+        let facts = driver.descriptor().amend_options;
+        chain::acknowledge(child, facts).await.map_err(failed)?;
         child.flush().await.map_err(failed)?;
-        child.close().await.map_err(failed)?;
-        parent.close().await.map_err(failed)
+        child.close().await.map_err(failed)
     }
 }

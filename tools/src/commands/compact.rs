@@ -1,10 +1,8 @@
 //! `compact`: a file as small as its content allows.
 
-use std::path::PathBuf;
-
 use block_core::{DeviceCaps, size};
 
-use crate::args::{OutputFormat, SourceArgs};
+use crate::args::{AllowArgs, OutputFormat, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -20,9 +18,8 @@ pub(crate) struct CompactArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

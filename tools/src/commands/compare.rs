@@ -1,13 +1,12 @@
 //! `compare`: whether two images hold the same.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use block_core::{Disk, Extent, ExtentFlags};
 
-use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs};
+use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
 use crate::copy::{
     Buffers, Job, PIECE, Pair, PairStream, Plan, first_difference, first_nonzero, run,
@@ -37,9 +36,8 @@ pub(crate) struct CompareArgs {
     cache: Cache,
     #[command(flatten)]
     progress: ProgressArgs,
-    /// Folder, besides an image's own, whose files the images may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The first image
     #[arg(value_name = "FILE1")]
     a: String,

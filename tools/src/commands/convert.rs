@@ -1,6 +1,5 @@
 //! `convert`: images copied into one of another format.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use block_core::{CacheMode, CreateRequest, Disk, NewParent, Sharing};
@@ -8,7 +7,7 @@ use block_core::{CacheMode, CreateRequest, Disk, NewParent, Sharing};
 use super::options::{self, CreateOptions};
 use super::output::Output;
 use super::stream;
-use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs, size};
+use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
 use crate::copy::{Conversion, Fingerprint, Source, convert, cut, read_data};
 use crate::error::{Failure, Result};
@@ -87,9 +86,8 @@ pub(crate) struct ConvertArgs {
     /// Read the result back and compare it with what was copied
     #[arg(long)]
     verify: bool,
-    /// Folder, besides the image's own, whose files an image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The images to copy, one behind the other, and the image to make
     #[arg(value_name = "SRC… DST")]
     files: Vec<String>,
@@ -268,7 +266,7 @@ impl ConvertArgs {
                 "the target would be smaller ({wanted} bytes) than the sources ({size} bytes)"
             )));
         }
-        let how = How::reading(Sharing::Exclusive).allow(&self.allow);
+        let mut how = How::reading(Sharing::Exclusive).allow(&self.allow);
         let mut request = CreateRequest::new(wanted).options(given);
         if let Some(reference) = self.backing.clone().or(backing_file) {
             if !driver.descriptor().has_parents {
@@ -281,6 +279,7 @@ impl ConvertArgs {
             let spec = ImageSpec::parse(&reference, false, format.as_deref())?;
             let parent = image::open(cx, &spec, &how).await?;
             request = request.parent(NewParent { device: parent.device().clone(), reference });
+            how = how.parent(spec);
         }
         Output::create(cx, target, driver, &request, self.target_cache.0, &how).await
     }

@@ -1,11 +1,9 @@
 //! `create`: a new image.
 
-use std::path::PathBuf;
-
 use block_core::{CacheMode, CreateRequest, NewParent, OpenContext, Sharing};
 
 use super::options::{self, CreateOptions};
-use crate::args::{ImageSpec, size_or_failure};
+use crate::args::{AllowArgs, ImageSpec, size_or_failure};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -34,9 +32,8 @@ pub(crate) struct CreateArgs {
     /// QEMU objects such as secrets (not supported)
     #[arg(long, value_name = "OBJDEF", hide = true)]
     object: Vec<String>,
-    /// Folder, besides the parent's own, whose files the parent may name
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image to create
     #[arg(value_name = "FILE", required_unless_present = "options")]
     file: Option<String>,
@@ -88,7 +85,7 @@ impl CreateArgs {
             let target = Target::begin(&cx.registry, file, CacheMode::Writeback);
             let target = target.await.map_err(|failure| about(file, failure))?;
             let how = How::reading(Sharing::Exclusive).allow(&self.allow);
-            let open = OpenContext::new(cx.registry.clone()).gate(how.gate(&cx.registry));
+            let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);
             driver
                 .create(target.storage(), &request, &open)
                 .await

@@ -1,13 +1,12 @@
 //! `dd`: some blocks of an image in a new one.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use block_core::{CacheMode, CreateRequest};
 
 use super::options;
 use super::output::Output;
-use crate::args::{Cache, ImageSpec, NamingArgs, ShareArgs};
+use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
 use crate::copy::{Conversion, Source, convert, cut};
 use crate::error::{Failure, Result};
@@ -27,9 +26,8 @@ pub(crate) struct DdArgs {
     naming: NamingArgs,
     #[command(flatten)]
     share: ShareArgs,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// if=FILE of=FILE, and bs=SIZE (512), skip=BLOCKS (0), count=BLOCKS (all; those skipped count)
     #[arg(value_name = "NAME=VALUE")]
     operands: Vec<String>,

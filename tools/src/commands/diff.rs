@@ -1,11 +1,9 @@
 //! `diff`: the ranges in which two images differ.
 
-use std::path::PathBuf;
-
 use block_core::{Disk, Extent, SECTOR_SIZE};
 use serde_json::{Value, json};
 
-use crate::args::{ImageSpec, NamingArgs, ShareArgs, size};
+use crate::args::{AllowArgs, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
 use crate::copy::{Buffers, PIECE, Pair, PairStream};
 use crate::error::{Failure, Result};
@@ -32,9 +30,8 @@ pub(crate) struct DiffArgs {
     /// Print nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// Folder, besides an image's own, whose files the images may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The first image
     #[arg(value_name = "FILE1")]
     a: String,

@@ -1,14 +1,13 @@
 //! `digest`: a hash of a disk's content, whatever format it is stored in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use block_core::{Disk, is_zero};
 use serde_json::json;
 
-use crate::args::{OutputFormat, ShareArgs, SourceArgs};
+use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::copy::{Buffers, ExtentStream, Job, LEAF, Merkle, PIECE, Plan, leaf, run};
 use crate::error::{Failure, Result};
@@ -27,9 +26,8 @@ pub(crate) struct DigestArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
-    /// Folder, besides an image's own, whose files the images may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The images
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,

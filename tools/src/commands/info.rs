@@ -1,12 +1,11 @@
 //! `info`: what an image is, its sizes and its parents.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use block_core::{Disk, ImageInfo, InfoValue, Storage, size};
 use serde_json::{Map, Value, json};
 
-use crate::args::{OutputFormat, ShareArgs, SourceArgs};
+use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, Result};
@@ -27,9 +26,8 @@ pub(crate) struct InfoArgs {
     /// For people (human) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     output: OutputFormat,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

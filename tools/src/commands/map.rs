@@ -1,11 +1,9 @@
 //! `map`: which ranges of a disk are stored, and where.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
-
 use block_core::{Disk, Extent, ExtentFlags};
+use std::fmt::Write as _;
 
-use crate::args::{OutputFormat, ShareArgs, SourceArgs, size};
+use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs, size};
 use crate::context::Context;
 use crate::copy::ExtentStream;
 use crate::error::{Failure, Result};
@@ -31,9 +29,8 @@ pub(crate) struct MapArgs {
     output: OutputFormat,
     #[command(flatten)]
     picture: PictureArgs,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

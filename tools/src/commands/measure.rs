@@ -1,11 +1,9 @@
 //! `measure`: how large an image would be.
 
-use std::path::PathBuf;
-
 use block_core::{Disk, Measure};
 
 use super::options;
-use crate::args::{ImageSpec, NamingArgs, OutputFormat, ShareArgs, size};
+use crate::args::{AllowArgs, ImageSpec, NamingArgs, OutputFormat, ShareArgs, size};
 use crate::context::Context;
 use crate::copy::ExtentStream;
 use crate::error::{Failure, Result};
@@ -35,9 +33,8 @@ pub(crate) struct MeasureArgs {
     output: OutputFormat,
     #[command(flatten)]
     share: ShareArgs,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image whose content would be stored
     #[arg(value_name = "FILE")]
     file: Option<String>,

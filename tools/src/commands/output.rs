@@ -35,14 +35,14 @@ impl Output {
             ..failure
         };
         let target = Target::begin(&cx.registry, name, cache).await.map_err(failed)?;
-        let open = OpenContext::new(cx.registry.clone()).gate(how.gate(&cx.registry));
+        let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);
         driver
             .create(target.storage(), request, &open)
             .await
             .map_err(|error| failed(Failure::from(error)))?;
         let mut opening = OpenRequest::new(name, block_core::Access::ReadWrite)
             .format(format)
-            .gate(how.gate(&cx.registry));
+            .gate(how.gate(cx).await?);
         opening.cache = cache;
         let disk = cx.registry.open_on(target.storage(), &opening).await;
         let disk = disk.map_err(|error| Failure::open(name, &error))?;

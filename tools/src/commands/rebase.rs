@@ -1,11 +1,8 @@
 //! `rebase`: another parent for a child, or none.
 
-use std::path::PathBuf;
+use block_core::{DeviceCaps, Disk, OptionSpec, Sharing, chain};
 
-use block_core::{DeviceCaps, Disk, InfoValue, OptionSpec, Options, Sharing, chain};
-use uuid::Uuid;
-
-use crate::args::{Cache, ImageSpec, SourceArgs};
+use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -39,16 +36,12 @@ pub(crate) struct RebaseArgs {
     compress: bool,
     #[command(flatten)]
     progress: ProgressArgs,
-    /// Folder, besides the image's own, whose files the images may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The child
     #[arg(value_name = "FILE")]
     file: String,
 }
-
-/// What begins the names of amend options that record facts of the parent.
-const OF_PARENT: &str = "parent_";
 
 impl RebaseArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
@@ -73,7 +66,7 @@ impl RebaseArgs {
             let info = child.info();
             let specs = cx.registry.driver(info.format).map_err(Failure::from)?.descriptor();
             let specs = specs.amend_options;
-            let able = specs.iter().any(|spec| spec.name.starts_with(OF_PARENT));
+            let able = chain::records_parent(specs);
             if !able || !info.caps.contains(DeviceCaps::AMEND) {
                 return Err(Failure::new(format!(
                     "Could not change the backing file to '{name}': Operation not supported"
@@ -89,11 +82,8 @@ impl RebaseArgs {
                     Some(image::open(cx, &spec, &how).await?)
                 }
             };
-            let facts = facts_of_parent(specs, parent.as_ref()).map_err(|why| {
-                Failure::new(format!("Could not change the backing file to '{name}': {why}"))
-            })?;
             let progress = self.progress.start("rebase", child.size());
-            let work = self.rebase(&child, parent.as_ref(), &facts, &progress);
+            let work = self.rebase(&child, parent.as_ref(), specs, &progress);
             interruptible(&cx.console, &progress, work).await?;
             progress.finish();
             Ok(0)
@@ -104,7 +94,7 @@ impl RebaseArgs {
         &self,
         child: &Disk,
         parent: Option<&Disk>,
-        facts: &Options,
+        specs: &[OptionSpec],
         progress: &Progress,
     ) -> Result<()> {
         let failed = |error| Failure::because(format!("Could not rebase {}", self.file), &error);
@@ -116,29 +106,8 @@ impl RebaseArgs {
             // The child has, durably, whatever the new parent does not show, before it names it.
             chain::rebase(child, parent, &report).await.map_err(failed)?;
         }
-        child.device().amend(facts).await.map_err(failed)?;
+        chain::adopt(child, specs, parent).await.map_err(failed)?;
         child.flush().await.map_err(failed)?;
         child.close().await.map_err(failed)
     }
-}
-
-/// Values for the options that record facts of the parent: `parent_uuid` is the parent's `uuid`.
-fn facts_of_parent(specs: &[OptionSpec], parent: Option<&Disk>) -> Result<Options, String> {
-    let details = parent.map(|parent| parent.info().details);
-    let mut facts = Options::new();
-    for spec in specs {
-        let Some(fact) = spec.name.strip_prefix(OF_PARENT) else { continue };
-        let value = match &details {
-            None => Uuid::nil(),
-            Some(details) => {
-                let known = details.iter().find(|(name, _)| name.replace('-', "_") == fact);
-                match known {
-                    Some((_, InfoValue::Uuid(uuid))) => *uuid,
-                    _ => return Err(format!("the new parent has no {}", fact.replace('_', " "))),
-                }
-            }
-        };
-        facts.set(specs, spec.name, &value.to_string()).map_err(|error| error.to_string())?;
-    }
-    Ok(facts)
 }

@@ -1,10 +1,8 @@
 //! `resize`: another size for a disk.
 
-use std::path::PathBuf;
-
 use block_core::{DeviceCaps, Preallocation};
 
-use crate::args::{SourceArgs, size_or_failure};
+use crate::args::{AllowArgs, SourceArgs, size_or_failure};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -22,9 +20,8 @@ pub(crate) struct ResizeArgs {
     /// Print nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

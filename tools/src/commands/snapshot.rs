@@ -1,8 +1,6 @@
 //! `snapshot`: for formats that have none, which is all there are.
 
-use std::path::PathBuf;
-
-use crate::args::{ShareArgs, SourceArgs};
+use crate::args::{AllowArgs, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -28,9 +26,8 @@ pub(crate) struct SnapshotArgs {
     /// Print nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// Folder, besides the image's own, whose files the image may name as parents
-    #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,

@@ -1,0 +1,167 @@
+//! Sets of slot numbers.
+
+use std::ops::Range;
+
+/// A set of slot numbers, one bit each. Its memory is in proportion to the highest number.
+#[derive(Debug, Default)]
+pub struct SlotSet {
+    words: Vec<u64>,
+    len: u64,
+    /// No member is in a word before this one.
+    first_word: usize,
+}
+
+fn place(slot: u64) -> (usize, u64) {
+    // A slot lies in the file, so its number is far below what a usize holds on 64 bits; elsewhere
+    // the vector's growth fails first.
+    (usize::try_from(slot / 64).unwrap_or(usize::MAX), 1 << (slot % 64))
+}
+
+impl SlotSet {
+    /// Whether a slot is a member.
+    pub fn contains(&self, slot: u64) -> bool {
+        let (word, bit) = place(slot);
+        self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// Adds a slot, which lies in the file: memory is taken up to its number.
+    pub fn insert(&mut self, slot: u64) {
+        let (word, bit) = place(slot);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit == 0) {
+            *bits |= bit;
+            self.len += 1;
+            self.first_word = self.first_word.min(word);
+        }
+    }
+
+    /// Adds `slots`; the first that was in the set already is returned.
+    pub fn insert_new(&mut self, slots: Range<u64>) -> Option<u64> {
+        for slot in slots {
+            let before = self.len;
+            self.insert(slot);
+            if self.len == before {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Takes a slot out.
+    pub fn remove(&mut self, slot: u64) {
+        let (word, bit) = place(slot);
+        if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit != 0) {
+            *bits &= !bit;
+            self.len -= 1;
+        }
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The lowest member.
+    pub fn first(&mut self) -> Option<u64> {
+        let word = self.words.iter().skip(self.first_word).position(|bits| *bits != 0);
+        self.first_word = self.first_word.saturating_add(word?);
+        let bits = self.words.get(self.first_word)?;
+        Some(self.first_word as u64 * 64 + u64::from(bits.trailing_zeros()))
+    }
+
+    /// Removes and returns the lowest member that is not below `lowest`.
+    pub fn take_first(&mut self, lowest: u64) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut found = self.first()?;
+        if found < lowest {
+            let end = self.words.len() as u64 * 64;
+            found = (lowest..end).find(|slot| self.contains(*slot))?;
+        }
+        self.remove(found);
+        Some(found)
+    }
+
+    /// Behind the highest member.
+    pub fn end(&self) -> u64 {
+        match self.words.iter().rposition(|bits| *bits != 0) {
+            Some(word) => {
+                let bits = self.words.get(word).copied().unwrap_or(0);
+                (word as u64 + 1) * 64 - u64::from(bits.leading_zeros())
+            }
+            None => 0,
+        }
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The lowest slot from `from` on that is no member.
+    pub fn first_unused(&self, from: u64) -> u64 {
+        let mut slot = from;
+        loop {
+            match self.bits_from(slot) {
+                // Past the highest word there are no members.
+                None => return slot,
+                Some(bits) if bits == u64::MAX >> (slot % 64) => {
+                    slot = (slot / 64).saturating_add(1).saturating_mul(64);
+                }
+                Some(bits) => return slot.saturating_add(u64::from(bits.trailing_ones())),
+            }
+        }
+    }
+
+    /// The lowest member from `from` on.
+    pub fn first_used(&self, from: u64) -> Option<u64> {
+        let mut slot = from;
+        loop {
+            match self.bits_from(slot)? {
+                0 => slot = (slot / 64).saturating_add(1).saturating_mul(64),
+                bits => return Some(slot.saturating_add(u64::from(bits.trailing_zeros()))),
+            }
+        }
+    }
+
+    /// The bits of one word from a slot on, lowest first.
+    fn bits_from(&self, slot: u64) -> Option<u64> {
+        self.words.get(place(slot).0).map(|bits| bits >> (slot % 64))
+    }
+
+    /// What lies below the highest member and is not in the set.
+    pub(super) fn complement(mut self) -> Self {
+        let end = self.end();
+        let (last, bit) = place(end);
+        self.words.truncate(last + 1);
+        for word in &mut self.words {
+            *word = !*word;
+        }
+        if let Some(word) = self.words.get_mut(last) {
+            *word &= bit - 1;
+        }
+        let len = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { words: self.words, len, first_word: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_and_gaps_are_found() {
+        let mut set = SlotSet::default();
+        (0..130).chain(200..201).for_each(|slot| set.insert(slot));
+        set.insert(7);
+        assert_eq!((set.len(), set.end()), (131, 201));
+        assert_eq!((set.first_unused(0), set.first_used(130)), (130, Some(200)));
+        assert_eq!((set.first_unused(200), set.first_used(201)), (201, None));
+        assert_eq!((set.first_used(63), set.first_unused(1000)), (Some(63), 1000));
+        set.insert(255);
+        assert_eq!((set.first_unused(255), set.first_used(201)), (256, Some(255)));
+    }
+}

@@ -1,0 +1,50 @@
+//! The disks that a machine file of VirtualBox registers, as places where parents may lie.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use block_core::Candidate;
+
+use crate::drivers;
+use crate::error::{Failure, Result, os_text};
+use crate::host_path::path_uri;
+
+/// Disks that one machine file may add.
+const MAX_DISKS: usize = 4096;
+
+/// The registered disks that are regular files, in the order of the file. Whether one of them is the
+/// parent that an image means is for the image's driver to verify.
+pub(crate) fn registered_disks(machine: &Path) -> Result<Vec<Candidate>> {
+    let failed = |why: String| {
+        Failure::new(format!("Could not read the machine file '{}': {why}", machine.display()))
+    };
+    let locations = drivers::registered_disks(&read(machine).map_err(|e| failed(os_text(&e)))?)
+        .map_err(|error| {
+            Failure::because(
+                format!("Could not read the machine file '{}'", machine.display()),
+                &error,
+            )
+        })?;
+    if locations.len() > MAX_DISKS {
+        let message = format!("it registers {} disks, at most {MAX_DISKS}", locations.len());
+        return Err(failed(message));
+    }
+    let folder = machine.parent().unwrap_or(Path::new(""));
+    let files = locations.into_iter().map(|location| folder.join(location));
+    // Anything else, a pipe for one, could keep whoever opens it waiting.
+    let files = files.filter(|path| fs::metadata(path).is_ok_and(|metadata| metadata.is_file()));
+    Ok(files.map(candidate).collect())
+}
+
+fn candidate(path: PathBuf) -> Candidate {
+    Candidate { uri: path_uri(&path), format: None }
+}
+
+/// The file, or as much of it as shows that it is too large.
+fn read(machine: &Path) -> std::io::Result<Vec<u8>> {
+    let limit = drivers::MACHINE_FILE_BYTES.saturating_add(1) as u64;
+    let mut bytes = Vec::new();
+    File::open(machine)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
