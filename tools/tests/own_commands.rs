@@ -87,6 +87,51 @@ fn a_commit_moves_the_child_into_its_parent() {
     folder.ours("compare child.vdi want.raw").ok();
     folder.ours("check base.vdi").ok();
     folder.ours("commit base.vdi").fails(1);
+    // The child knows its parent as it is since the commit, so nothing has to be warned of.
+    let info = folder.ours("info child.vdi").ok();
+    assert!(!format!("{info:?}").contains("warning"), "{info:?}");
+    folder.ours("info --image-opts driver=vdi,strict=on,file.filename=child.vdi").ok();
+    // A parent that somebody else wrote to is warned of, and refused where that is asked for.
+    folder.ours("bench -q -w -c 4 -f vdi base.vdi").ok();
+    let info = folder.ours("info child.vdi").ok();
+    assert!(format!("{info:?}").contains("parent"), "{info:?}");
+    folder.ours("info --image-opts driver=vdi,strict=on,file.filename=child.vdi").fails(1);
+}
+
+#[test]
+fn a_machine_file_says_where_the_parents_lie() {
+    let folder = Folder::new();
+    chain(&folder);
+    for (from, to) in [("disks", "base.vdi"), ("snapshots", "child.vdi")] {
+        std::fs::create_dir(folder.file(from)).unwrap();
+        std::fs::rename(folder.file(to), folder.file(&format!("{from}/{to}"))).unwrap();
+    }
+    let machine = |registered: &str| {
+        let text = format!(
+            "<VirtualBox><Machine><MediaRegistry><HardDisks>{registered}</HardDisks>\
+             </MediaRegistry></Machine></VirtualBox>"
+        );
+        std::fs::write(folder.file("machine.vbox"), text).unwrap();
+    };
+    let disk = |location: &str| {
+        let info = folder.ours("info --output=json disks/base.vdi").ok().json();
+        let uuid = info["format-specific"]["data"]["uuid"].as_str().unwrap().to_owned();
+        format!("<HardDisk uuid=\"{{{uuid}}}\" location=\"{location}\" format=\"VDI\"/>")
+    };
+    folder.ours("compare snapshots/child.vdi want.raw").fails(2);
+    machine(&disk("disks/base.vdi"));
+    folder.ours("compare --vbox machine.vbox snapshots/child.vdi want.raw").ok();
+    let nodes = folder.ours("chain --vbox machine.vbox --output=json snapshots/child.vdi").ok();
+    assert_eq!(nodes.json().as_array().map(Vec::len), Some(2), "{nodes:?}");
+    // A file that is not the parent, a missing one and a text that bites change nothing.
+    for registered in [disk("want.raw"), disk("disks/none.vdi"), String::new()] {
+        machine(&registered);
+        folder.ours("compare --vbox machine.vbox snapshots/child.vdi want.raw").fails(2);
+    }
+    std::fs::write(folder.file("machine.vbox"), "<!DOCTYPE a [<!ENTITY b \"c\">]><VirtualBox/>")
+        .unwrap();
+    let refused = folder.ours("info --vbox machine.vbox snapshots/child.vdi").fails(1);
+    assert!(refused.err.contains("machine.vbox"), "{refused:?}");
 }
 
 #[test]
