@@ -248,13 +248,25 @@ async fn a_block_that_the_file_cuts_short_is_filled_up() {
     let mut bytes = image(4 * MIB, &[0, 1, FREE, ZERO], 2);
     bytes.truncate(bytes.len() - 512);
     let file = MemStorage::from_bytes(&bytes);
+    let before = check(&file, CheckMode::Report).await;
+    assert_eq!((before.findings[0].code, before.corruptions), ("vdi.map.cut-short", 1));
+    let disk = Lab::new().open_on(file.clone(), Access::Read, "").await.unwrap();
+    let mut read = [0; 512];
+    disk.read_at(0, &mut read).await.unwrap();
+    assert_eq!(read, [0xA0; 512], "what is whole is read");
+    assert!(disk.read_at(MIB, &mut read).await.is_err(), "what is cut short is not made up");
+    drop(disk);
     let report = check(&file, CheckMode::RepairAll).await;
     assert_eq!(report.findings[0].code, "vdi.map.cut-short");
     assert_eq!((report.corruptions, report.corruptions_fixed), (0, 1));
-    let disk = Lab::new().open_on(file, Access::Read, "").await.unwrap();
+    let disk = Lab::new().open_on(file.clone(), Access::Read, "").await.unwrap();
     let content = content(&disk).await;
     assert!(content[BLOCK..2 * BLOCK - 512].iter().all(|byte| *byte == 0xA1));
     assert_eq!(content[2 * BLOCK - 512..2 * BLOCK], [0; 512]);
+    let bytes = file.to_bytes().unwrap();
+    let second = check(&file, CheckMode::RepairAll).await;
+    assert_eq!(second.findings, []);
+    assert!(file.to_bytes().unwrap() == bytes, "the second repair changes nothing");
 }
 
 #[tokio::test]

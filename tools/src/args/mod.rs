@@ -9,7 +9,7 @@ mod spec;
 pub(crate) use allow::AllowArgs;
 pub(crate) use cache::Cache;
 pub(crate) use output::OutputFormat;
-pub(crate) use size::{size, size_or_failure};
+pub(crate) use size::{number, size, size_or_failure};
 pub(crate) use spec::{ImageSpec, NoImage};
 
 use crate::error::{Failure, Result};

@@ -9,6 +9,23 @@ pub(crate) fn size(text: &str) -> std::result::Result<u64, String> {
     })
 }
 
+/// A number as C reads one: decimal, hexadecimal with `0x`, octal with a leading `0`.
+pub(crate) fn number<T: TryFrom<u64>>(text: &str) -> std::result::Result<T, String> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let is_sign = |c: char| c == '+' || c == '-';
+    let value = match digits.starts_with(is_sign) {
+        true => None,
+        false => u64::from_str_radix(digits, radix).ok(),
+    };
+    value
+        .and_then(|value| T::try_from(value).ok())
+        .ok_or_else(|| "not a whole number that fits".to_owned())
+}
+
 /// A size for a command that refuses it in its own words.
 pub(crate) fn size_or_failure(text: &str) -> Result<u64> {
     block_core::size::parse(text).map_err(|_| {

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
-use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, size};
+use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, number, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -23,10 +23,10 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     share: ShareArgs,
     /// How many requests
-    #[arg(short = 'c', long, value_name = "N", default_value = "75000")]
+    #[arg(short = 'c', long, value_name = "N", default_value = "75000", value_parser = number::<u64>)]
     count: u64,
     /// How many requests run at a time
-    #[arg(short = 'd', long, value_name = "N", default_value = "64")]
+    #[arg(short = 'd', long, value_name = "N", default_value = "64", value_parser = number::<usize>)]
     depth: usize,
     /// Bytes in a request
     #[arg(short = 's', long, value_name = "SIZE", default_value = "4096", value_parser = size)]
@@ -41,10 +41,10 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'w', long)]
     write: bool,
     /// The byte to write
-    #[arg(long, value_name = "BYTE", default_value = "0", requires = "write")]
+    #[arg(long, value_name = "BYTE", default_value = "0", requires = "write", value_parser = number::<u8>)]
     pattern: u8,
     /// Flush after so many writes
-    #[arg(long, value_name = "N", default_value = "0", requires = "write")]
+    #[arg(long, value_name = "N", default_value = "0", requires = "write", value_parser = number::<u64>)]
     flush_interval: u64,
     /// Do not wait for other requests before a flush
     #[arg(long, requires = "flush_interval")]
