@@ -77,7 +77,6 @@ pub async fn commit_counted(
                 ),
             ));
         }
-        hide_grandparent(child, &parent).await?;
         parent.device().resize(size, Preallocation::Off).await?;
     }
     let mut moved = Moved::default();
@@ -97,25 +96,6 @@ pub async fn commit_counted(
     .await?;
     parent.flush().await?;
     Ok(moved)
-}
-
-/// A parent that grows shows there what its own parent holds. The child showed zeros: it keeps them for its
-/// own, durably, where it has nothing else.
-async fn hide_grandparent(child: &Disk, parent: &Disk) -> Result<()> {
-    let end = child.size().min(parent.parent().map_or(0, |below| below.size()));
-    if end <= parent.size() {
-        return Ok(());
-    }
-    for window in chunks(parent.size()..end, WINDOW) {
-        for extent in child.extents(window).await?.into_vec() {
-            if extent.depth > 0 || !extent.flags.contains(ExtentFlags::PRESENT) {
-                for chunk in chunks(extent.start..extent.end(), CHUNK) {
-                    hold_zeros(child, &chunk).await?;
-                }
-            }
-        }
-    }
-    child.flush().await
 }
 
 /// Makes `child` independent of what its present parent holds and `parent` does not: wherever the two

@@ -99,6 +99,26 @@ fn a_commit_moves_the_child_into_its_parent() {
 }
 
 #[test]
+fn a_parent_that_grows_in_a_commit_does_not_show_its_own_parent() {
+    let folder = Folder::new();
+    folder.raw("oldest.raw", 8 << 20, &[(0, noise(7, 8 << 20))]);
+    folder.ours("convert -O vdi oldest.raw oldest.vdi").ok();
+    folder.ours("create -q -f vdi -b oldest.vdi -F vdi middle.vdi").ok();
+    folder.ours("resize -q -f vdi --shrink middle.vdi 2098176").ok();
+    folder.ours("create -q -f vdi -b middle.vdi -F vdi child.vdi").ok();
+    folder.ours("resize -q -f vdi child.vdi 6M").ok();
+    folder.ours("convert -O raw child.vdi want.raw").ok();
+    let want = std::fs::read(folder.file("want.raw")).unwrap();
+    assert!(want[2_098_176..].iter().all(|byte| *byte == 0), "what a child gains is zeros");
+    assert!(want[..2_098_176] == noise(7, 8 << 20)[..2_098_176]);
+    folder.ours("commit -d child.vdi").ok();
+    for image in ["middle.vdi", "child.vdi"] {
+        folder.ours(&format!("compare {image} want.raw")).ok();
+        folder.ours(&format!("check {image}")).ok();
+    }
+}
+
+#[test]
 fn a_machine_file_says_where_the_parents_lie() {
     let folder = Folder::new();
     chain(&folder);

@@ -92,6 +92,7 @@
 //! | 20 | a failed change of length is taken for one that did nothing | block-raw's `a_resize_that_lands_and_fails…` |
 //! | 21 | a resize that fails leaves the engine with the old size | block-vdi's `a_resize_that_fails_at_its_last_flush…` |
 //! | 22 | a dropped change of length takes effect after the question for it | block-raw's `a_dropped_resize_is_over…` |
+//! | 23 | what a child gains when it grows shows the parent | block-vdi's `what_a_child_gains_is_zeros…` |
 //!
 //! `vdi_…::` are the conformance tests of block-vdi.
 //!
