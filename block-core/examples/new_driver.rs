@@ -112,14 +112,14 @@ impl ToyMap {
     }
 
     /// What an entry means; `None` when it points where the file is not known to reach.
-    fn decode(&self, entry: u32) -> Option<Slot> {
+    fn decode(&self, entry: u32, len: u64) -> Option<Slot> {
         match entry {
             0 => Some(Slot::Free),
             1 => Some(Slot::Zero),
             n => {
                 let slot = u64::from(n - 2);
                 let end = self.layout.slot_start(slot + 1)?;
-                let fits = slot < self.layout.slot_limit && end <= self.len.load(Ordering::Acquire);
+                let fits = slot < self.layout.slot_limit && end <= len;
                 fits.then_some(Slot::Data(slot))
             }
         }
@@ -148,13 +148,14 @@ impl BlockMapper for ToyMap {
     }
 
     fn slot(&self, block: u64) -> Option<Slot> {
-        self.decode(self.table.get(block)?)
+        self.decode(self.table.get(block)?, self.len.load(Ordering::Acquire))
     }
 
     async fn load(&self, block: u64) -> Result<Slot> {
         let entry = self.table.load(block).await?;
-        self.len.store(self.storage.len().await?, Ordering::Release);
-        self.decode(entry).ok_or_else(|| {
+        let len = self.storage.len().await?;
+        self.len.store(len, Ordering::Release);
+        self.decode(entry, len).ok_or_else(|| {
             let text = format!("block {block} is stored behind the end of the file: entry {entry}");
             Error::new(ErrorKind::Corrupt, text).at(self.table.place(block))
         })

@@ -24,7 +24,10 @@ pub(crate) fn body(text: &str) {
             .map(|(name, value)| format!("{name}={value}").replace(',', ",,"))
             .collect();
         // A list has no way to write such a name.
-        if !pairs.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+        if !pairs
+            .iter()
+            .any(|(name, _)| name.is_empty() || name.starts_with(',') || name.contains('='))
+        {
             let again = ImageSpec::parse(&listed.join(","), true, None);
             same(again, &meaning, &listed.join(","));
         }

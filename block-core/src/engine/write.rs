@@ -11,6 +11,9 @@ use crate::{Error, ErrorKind, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFl
 /// Blocks that one transaction allocates at most: what a failure rolls back, and how long readers wait.
 const BLOCKS_IN_TRANSACTION: u64 = 64;
 
+/// Publications that a writer waits for when all slots left are given up and not yet free.
+const PUBLICATIONS_TO_WAIT: usize = 64;
+
 /// Pending entries that are written out without waiting for a flush.
 const DIRTY_LIMIT: usize = 1 << 16;
 
@@ -195,14 +198,18 @@ impl<M: BlockMapper> Mapped<M> {
         lowest: u64,
         layout: &Layout,
     ) -> Result<Reservation<'_>> {
-        let reservation = match self.slots.reserve(count, lowest, layout)? {
-            Some(reservation) => reservation,
-            None => {
-                self.publish().await?;
-                self.slots.reserve(count, lowest, layout)?.ok_or_else(|| {
-                    Error::new(ErrorKind::NoSpace, "slots given up elsewhere are not free yet")
-                })?
+        let mut published = 0;
+        let reservation = loop {
+            if let Some(reservation) = self.slots.reserve(count, lowest, layout)? {
+                break reservation;
             }
+            // What a publication sets free may go to another writer first, who has given up slots too.
+            if published == PUBLICATIONS_TO_WAIT {
+                let message = "slots given up elsewhere are not free yet";
+                return Err(Error::new(ErrorKind::NoSpace, message));
+            }
+            published += 1;
+            self.publish().await?;
         };
         let end = layout.slot_start(reservation.end()).ok_or_else(too_far)?;
         if count > 0 {

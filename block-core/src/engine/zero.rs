@@ -47,14 +47,19 @@ impl<M: BlockMapper> Mapped<M> {
         let mut at = range.start;
         while at < range.end {
             let blocks = blocks_of(&(at..range.end), layout.block_size);
-            // A look without lock, to skip what needs nothing; it is repeated under the lock.
-            let run = self.run_of(blocks.start, blocks.end - blocks.start).await?;
-            let needs_nothing = match run.first {
-                Slot::Zero => true,
-                Slot::Free => self.parent.is_none() || goal == Goal::Anything,
-                Slot::Data(_) => false,
+            // A look without lock, to skip what needs nothing; it is repeated under the lock. Meanwhile the
+            // block may move, and the place that its entry named be cut off: only the second look counts.
+            let step = match self.run_of(blocks.start, blocks.end - blocks.start).await {
+                Ok(run) => {
+                    let needs_nothing = match run.first {
+                        Slot::Zero => true,
+                        Slot::Free => self.parent.is_none() || goal == Goal::Anything,
+                        Slot::Data(_) => false,
+                    };
+                    if needs_nothing { run.blocks } else { run.blocks.min(BLOCKS_IN_STEP) }
+                }
+                Err(_) => 1,
             };
-            let step = if needs_nothing { run.blocks } else { run.blocks.min(BLOCKS_IN_STEP) };
             let step_end = blocks.start.saturating_add(step.max(1));
             let end = step_end.saturating_mul(layout.block_size).min(range.end);
             let _guard = self.blocks.own(blocks.start..step_end).await;
