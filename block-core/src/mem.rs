@@ -24,6 +24,8 @@ struct Inner {
     len: u64,
     /// Chunks of [`CHUNK`] bytes by number.
     chunks: BTreeMap<u64, Box<[u8]>>,
+    /// How many chunks there may be.
+    room: Option<u64>,
 }
 
 const CHUNK: usize = 4096;
@@ -45,6 +47,12 @@ impl MemStorage {
         let storage = Self::new();
         storage.write(0, bytes);
         storage
+    }
+
+    /// Lets the storage hold at most `bytes` from now on, holes not counted: a write that needs more is
+    /// refused with [`NoSpace`](ErrorKind::NoSpace), as on a disk that is full, and changes nothing.
+    pub fn limit(&self, bytes: u64) {
+        self.lock_mut().room = Some(bytes / CHUNK64);
     }
 
     /// All bytes, or `None` when there are too many to hold twice (over 1 GiB).
@@ -110,6 +118,12 @@ impl Inner {
             }
             buf = rest;
         }
+    }
+
+    /// How many chunks there are once `len` bytes at `offset` are written.
+    fn chunks_with(&self, offset: u64, len: usize) -> u64 {
+        let new = pieces(offset, len).filter(|(chunk, ..)| !self.chunks.contains_key(chunk));
+        (self.chunks.len() as u64).saturating_add(new.count() as u64)
     }
 
     fn write(&mut self, offset: u64, mut buf: &[u8]) {
@@ -184,7 +198,14 @@ impl Storage for MemStorage {
     }
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
-        self.write(offset, buf);
+        let mut inner = self.lock_mut();
+        if let Some(room) = inner.room.filter(|room| inner.chunks_with(offset, buf.len()) > *room) {
+            let message = format!("the {} bytes of this storage are in use", room * CHUNK64);
+            return Err(Error::new(ErrorKind::NoSpace, message)
+                .at(offset)
+                .in_image(self.uri.clone()));
+        }
+        inner.write(offset, buf);
         Ok(())
     }
 
@@ -253,5 +274,26 @@ impl Storage for MemStorage {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemStorage;
+    use crate::{ErrorKind, Storage, ZeroMode};
+
+    #[tokio::test]
+    async fn a_full_storage_refuses_what_needs_more_and_takes_what_does_not() {
+        let storage = MemStorage::new();
+        storage.limit(8192);
+        storage.write_at(1 << 20, &[1; 8192]).await.unwrap();
+        let refused = storage.write_at((1 << 20) + 8191, &[2; 2]).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NoSpace);
+        let mut last = [0];
+        storage.read_at((1 << 20) + 8191, &mut last).await.unwrap();
+        assert_eq!(last, [1], "a refused write changes nothing");
+        storage.write_at(1 << 20, &[3; 8192]).await.unwrap();
+        storage.write_zeroes(1 << 20, 4096, ZeroMode::Deallocate).await.unwrap();
+        storage.write_at(0, &[4; 4096]).await.unwrap();
     }
 }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use arbitrary::Unstructured;
-use block_core::{BlockDriver, CheckMode, CheckReport, MemStorage, Severity};
+use block_core::{BlockDriver, CheckMode, CheckReport, ErrorKind, MemStorage, Severity, Storage};
 use block_vdi::VdiDriver;
 
 use crate::drivers::{blames_the_image, closed_context};
 use crate::poke::{SMALL, poke, sound_image};
 use crate::reference::{Content, Entry, Reference, SECTOR};
 use crate::run::run;
+
+/// What the disk under a repair holds, bytes.
+const DISK: u64 = 8 << 20;
 
 /// The input says which image is made and what is changed.
 pub(crate) fn body(data: &[u8]) {
@@ -67,8 +70,17 @@ async fn report_changes_nothing(file: &[u8]) {
 
 async fn repair(file: &[u8], mode: CheckMode) {
     let storage = MemStorage::from_bytes(file);
+    storage.limit(DISK);
     let first = match check(&storage, mode).await {
         Ok(report) => report,
+        Err(error) if error.kind() == ErrorKind::NoSpace => {
+            // Thousands of entries may share one block: the disk may be too small for the copies.
+            assert!(storage.allocated_bytes().await.ok().flatten() > Some(DISK / 2), "{error:?}");
+            if let Some(stopped) = small(&storage).await {
+                keeps_content(file, &stopped, &CheckReport::default());
+            }
+            return;
+        }
         Err(error) => {
             blames_the_image(&error);
             let untouched = storage.to_bytes().as_deref() == Some(file);
@@ -76,16 +88,24 @@ async fn repair(file: &[u8], mode: CheckMode) {
             return;
         }
     };
-    let repaired = storage.to_bytes().expect("a small image");
-    keeps_content(file, &repaired, &first);
+    let repaired = small(&storage).await;
+    if let Some(repaired) = &repaired {
+        keeps_content(file, repaired, &first);
+    }
 
     let second = check(&storage, mode).await.expect("what was repaired can be checked");
     let again = second.findings.iter().any(|finding| finding.fixed);
     assert!(!again, "repaired twice: first {first:?}, then {second:?}");
-    assert!(storage.to_bytes().as_deref() == Some(&*repaired), "changed without a finding");
+    assert!(small(&storage).await == repaired, "changed without a finding");
     let left = (second.corruptions, second.leaks, second.check_errors);
     let told = (first.corruptions, first.leaks, first.check_errors);
     assert_eq!(left, told, "the first report was wrong: {first:?}, then {second:?}");
+}
+
+/// All bytes, unless blocks of 128 MiB have made them more than may be held.
+async fn small(storage: &MemStorage) -> Option<Vec<u8>> {
+    let len = storage.len().await.expect("memory has a length");
+    (len <= 16 << 20).then(|| storage.to_bytes().expect("16 MiB"))
 }
 
 /// What could be read before can be read after, and free blocks of a child stay free.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::copy::{PIECE, copy_within};
 use super::read::{Source, length, read_parent};
 use super::write::too_far;
 use super::{BlockMapper, Change, Layout, Mapped, Slot};
@@ -26,7 +27,7 @@ impl<M: BlockMapper> Mapped<M> {
             CompactReport { bytes_before: self.storage.len().await?, ..Default::default() };
         let blocks = layout.block_count();
         let total = blocks.saturating_mul(2);
-        let mut buffers = (vec![0; length(layout.stride)?], Vec::new());
+        let mut buffers = (Vec::new(), Vec::new());
         let mut at = 0;
         while at < blocks {
             let run = self.run_of(at, blocks - at).await?;
@@ -48,8 +49,7 @@ impl<M: BlockMapper> Mapped<M> {
             let last_slot = run.first.step(run.blocks.saturating_sub(1));
             let moves = matches!(last_slot, Slot::Data(slot) if slot >= end);
             for block in at..if moves { next } else { at } {
-                let moved =
-                    self.move_block(&layout, block, end..u64::MAX, 0, &mut buffers.0).await?;
+                let moved = self.move_block(&layout, block, end..u64::MAX).await?;
                 report.blocks_moved += u64::from(moved);
                 self.pace(progress, blocks.saturating_add(block), total).await?;
             }
@@ -87,27 +87,32 @@ impl<M: BlockMapper> Mapped<M> {
         let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
         let start = block.saturating_mul(layout.block_size);
         let end = start.saturating_add(layout.block_size).min(layout.virtual_size);
-        let visible = length(end - start)?;
-        let Some(content) = own.get_mut(..visible) else { return Ok(false) };
         let (Source::Stored(place), _) = self.source(layout, Slot::Data(slot), start, end) else {
             return Ok(false);
         };
-        match self.is_hole(place..place.saturating_add(visible as u64)).await? {
-            true => content.fill(0),
-            false => self.storage.read_at(place, content).await?,
-        }
-        let entry = if is_zero(content) && (layout.has_zero_slots || self.parent.is_none()) {
-            if layout.has_zero_slots { Slot::Zero } else { Slot::Free }
-        } else if self.parent.is_some() {
-            parents.resize(visible, 0);
-            read_parent(self.parent.as_ref(), start, parents).await?;
-            if *content != **parents {
+        let mut zero = layout.has_zero_slots || self.parent.is_none();
+        let mut as_parent = self.parent.is_some();
+        let mut at = start;
+        while at < end {
+            let visible = (end - at).min(PIECE);
+            let from = place.saturating_add(at - start);
+            own.resize(length(visible)?, 0);
+            match self.is_hole(from..from.saturating_add(visible)).await? {
+                true => own.fill(0),
+                false => self.storage.read_at(from, own).await?,
+            }
+            zero = zero && is_zero(own);
+            if as_parent {
+                parents.resize(own.len(), 0);
+                read_parent(self.parent.as_ref(), at, parents).await?;
+                as_parent = own == parents;
+            }
+            if !zero && !as_parent {
                 return Ok(false);
             }
-            Slot::Free
-        } else {
-            return Ok(false);
-        };
+            at = at.saturating_add(visible);
+        }
+        let entry = if zero && layout.has_zero_slots { Slot::Zero } else { Slot::Free };
         self.pending.insert([Change { block, slot: entry }]);
         self.slots.give_up(slot);
         Ok(true)
@@ -124,27 +129,20 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(end == Some(range.end) && extents.iter().all(|extent| !extent.data))
     }
 
-    /// Copies a block that is stored in one of `from` to another slot, from `lowest` on.
-    async fn move_block(
-        &self,
-        layout: &Layout,
-        block: u64,
-        from: Range<u64>,
-        lowest: u64,
-        buffer: &mut [u8],
-    ) -> Result<bool> {
+    /// Copies a block that is stored in one of `from` to a lower slot.
+    async fn move_block(&self, layout: &Layout, block: u64, from: Range<u64>) -> Result<bool> {
         let _guard = self.blocks.own(block..block.saturating_add(1)).await;
-        self.move_owned(layout, block, from, lowest, buffer).await
+        self.move_owned(layout, block, from, 0).await
     }
 
-    /// As `move_block`, by a caller who owns the block.
+    /// Copies a block that is stored in one of `from` to another slot, from `lowest` on. The caller owns
+    /// the block.
     pub(super) async fn move_owned(
         &self,
         layout: &Layout,
         block: u64,
         from: Range<u64>,
         lowest: u64,
-        buffer: &mut [u8],
     ) -> Result<bool> {
         let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
         if !from.contains(&slot) {
@@ -160,13 +158,7 @@ impl<M: BlockMapper> Mapped<M> {
         let place = layout.slot_start(target.slot).ok_or_else(too_far)?;
         // The whole stride: what a format keeps in front of a block moves with it. The last slot of a
         // file may be cut short behind what the guest can read.
-        let available = self.storage.len().await?.saturating_sub(source).min(layout.stride);
-        let Some(stride) = buffer.get_mut(..length(layout.stride)?) else { return Ok(false) };
-        stride.fill(0);
-        if let Some(bytes) = stride.get_mut(..length(available)?) {
-            self.storage.read_at(source, bytes).await?;
-        }
-        self.storage.write_at(place, stride).await?;
+        copy_within(&*self.storage, source, place, layout.stride).await?;
         self.pending.insert([Change { block, slot: Slot::Data(target.slot) }]);
         self.slots.give_up(slot);
         reservation.keep();

@@ -28,6 +28,7 @@
 //! flush costs one.
 
 mod compact;
+mod copy;
 mod device;
 mod extents;
 mod flush;
@@ -43,6 +44,7 @@ mod tests;
 mod write;
 mod zero;
 
+pub use copy::copy_within;
 pub use mapper::{BlockMapper, Change, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
 pub use slot_set::SlotSet;
 pub use table::PagedTable;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::read::{length, on_parent, read_parent};
+use super::read::{on_parent, read_parent};
 use super::write::place_in;
 use super::{BlockMapper, Mapped, Slot};
 use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, ZeroMode};
@@ -155,7 +155,6 @@ impl<M: BlockMapper> Mapped<M> {
     async fn relocate(&self, from: Range<u64>, lowest: u64) -> Result<()> {
         let layout = self.layout();
         let blocks = layout.block_count();
-        let mut buffer = vec![0; length(layout.stride)?];
         let mut at = 0;
         while at < blocks {
             let run = self.run_of(at, blocks - at).await?;
@@ -164,7 +163,7 @@ impl<M: BlockMapper> Mapped<M> {
                 let last = first.saturating_add(run.blocks - 1);
                 let touched = first < from.end && last >= from.start;
                 for block in at..if touched { end } else { at } {
-                    self.move_owned(&layout, block, from.clone(), lowest, &mut buffer).await?;
+                    self.move_owned(&layout, block, from.clone(), lowest).await?;
                     if self.pending.len() >= 1024 {
                         self.publish().await?;
                     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use block_core::engine::copy_within;
 use block_core::{Error, ErrorKind, Result, Storage, StorageCaps};
 use uuid::Uuid;
 
@@ -192,14 +193,7 @@ async fn commit(
 /// Copies a whole slot, private bytes included; what the file lacks of it is zeros.
 async fn copy_slot(storage: &Arc<dyn Storage>, scan: &Scan, from: u64, to: u64) -> Result<()> {
     let stride = scan.header.stride();
-    let (source, target) = (scan.slot_start(from), scan.slot_start(to));
-    let available = storage.len().await?.saturating_sub(source).min(stride);
-    let len = |bytes: u64| usize::try_from(bytes).unwrap_or(0);
-    let mut bytes = vec![0; len(stride)];
-    if let Some(part) = bytes.get_mut(..len(available)) {
-        storage.read_at(source, part).await?;
-    }
-    storage.write_at(target, &bytes).await
+    copy_within(&**storage, scan.slot_start(from), scan.slot_start(to), stride).await
 }
 
 /// Sets what the header lacks.

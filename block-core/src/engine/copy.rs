@@ -1,0 +1,88 @@
+//! Copying a range to another place of the same storage, with memory that no image decides on.
+
+use crate::{Result, Storage, ZeroMode};
+
+/// Bytes copied at a time.
+pub(super) const PIECE: u64 = 1 << 20;
+
+/// Copies `len` bytes at `from` to `to` in one storage; the two ranges do not overlap.
+///
+/// Holes stay holes, and what lies behind the end of the storage counts as one: the copy always has
+/// its whole length. At most 1 MiB is held in memory, however long the range. Nothing is durable before
+/// the next [`flush`](Storage::flush); an error leaves an unspecified mix at `to` and nothing else changed.
+///
+/// # Errors
+/// What the storage answers.
+pub async fn copy_within(storage: &dyn Storage, from: u64, to: u64, len: u64) -> Result<()> {
+    let end = from.saturating_add(len);
+    let target = |at: u64| to.saturating_add(at.saturating_sub(from));
+    let mut extents = Vec::new();
+    storage.extents(from..end, &mut extents).await?;
+    let mut buffer = Vec::new();
+    let mut at = from;
+    for extent in extents.iter().filter(|extent| extent.data) {
+        if extent.start > at {
+            let hole = extent.start.saturating_sub(at);
+            storage.write_zeroes(target(at), hole, ZeroMode::Deallocate).await?;
+            at = extent.start;
+        }
+        let stored = extent.start.saturating_add(extent.len);
+        while at < stored {
+            let piece = (stored - at).min(PIECE);
+            buffer.resize(super::read::length(piece)?, 0);
+            storage.read_at(at, &mut buffer).await?;
+            storage.write_at(target(at), &buffer).await?;
+            at = at.saturating_add(piece);
+        }
+    }
+    match end.saturating_sub(at) {
+        0 => Ok(()),
+        rest => storage.write_zeroes(target(at), rest, ZeroMode::Deallocate).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{PIECE, copy_within};
+    use crate::{MemStorage, Storage};
+
+    const FROM: u64 = 4096;
+    const LEN: u64 = 5 * PIECE;
+    const TO: u64 = 16 * PIECE;
+
+    /// Data, a hole, data, and an end that is too early.
+    async fn source() -> Arc<MemStorage> {
+        let storage = MemStorage::new();
+        storage.write_at(FROM, &[1; 5000]).await.unwrap();
+        storage.write_at(FROM + 3 * PIECE, &vec![2; 1_200_000]).await.unwrap();
+        storage
+    }
+
+    fn holds_the_copy(storage: &MemStorage) {
+        let bytes = storage.to_bytes().unwrap();
+        let (from, to, len) = (FROM as usize, TO as usize, LEN as usize);
+        assert_eq!(bytes.len(), to + len, "the copy has its whole length");
+        assert!(bytes[to..to + len] == bytes[from..from + len], "the copy differs");
+        assert!(bytes[to..to + 5000].iter().all(|byte| *byte == 1), "the source is kept");
+    }
+
+    #[tokio::test]
+    async fn a_copy_has_the_holes_of_its_source_and_its_whole_length() {
+        let storage = source().await;
+        let before = storage.allocated_bytes().await.unwrap().unwrap();
+        copy_within(&*storage, FROM, TO, LEN).await.unwrap();
+        holds_the_copy(&storage);
+        let copied = storage.allocated_bytes().await.unwrap().unwrap() - before;
+        assert!(copied <= 1_200_000 + 5000 + 4 * 4096, "{copied} bytes for 1,205,000");
+    }
+
+    #[tokio::test]
+    async fn holes_are_copied_over_old_bytes() {
+        let storage = source().await;
+        storage.write_at(TO, &vec![9; LEN as usize]).await.unwrap();
+        copy_within(&*storage, FROM, TO, LEN).await.unwrap();
+        holds_the_copy(&storage);
+    }
+}
