@@ -38,6 +38,7 @@
 //! This crate names no driver, no file system and no runtime.
 #![forbid(unsafe_code)]
 
+mod buffer;
 pub mod chain;
 mod check;
 mod context;
@@ -63,6 +64,7 @@ mod sync;
 pub mod testkit;
 mod zeros;
 
+pub use buffer::PageBuffer;
 pub use check::{CheckMode, CheckReport, Finding, Severity};
 pub use context::{
     Candidate, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,

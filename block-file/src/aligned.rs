@@ -3,8 +3,10 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use block_core::PageBuffer;
+
 /// The boundary of every buffer, bytes. No device known asks for more.
-pub(crate) const ALIGNMENT: usize = 4096;
+pub(crate) const ALIGNMENT: usize = PageBuffer::ALIGNMENT;
 
 /// Bytes in the largest buffer.
 pub(crate) const CAPACITY: usize = 1 << 20;
@@ -18,15 +20,13 @@ const IDLE: usize = 2 << 20;
 /// Buffers of a few sizes; those given back are used again.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
-    idle: [Mutex<Vec<Vec<u8>>>; SIZES],
+    idle: [Mutex<Vec<PageBuffer>>; SIZES],
 }
 
 /// A buffer that goes back to its pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct AlignedBuffer {
-    memory: Vec<u8>,
-    start: usize,
-    capacity: usize,
+    memory: PageBuffer,
     pool: Arc<BufferPool>,
 }
 
@@ -47,9 +47,8 @@ impl BufferPool {
             .idle
             .get(number)
             .and_then(|idle| idle.lock().unwrap_or_else(PoisonError::into_inner).pop());
-        let memory = idle.unwrap_or_else(|| vec![0; capacity + ALIGNMENT]);
-        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        AlignedBuffer { memory, start, capacity, pool: Arc::clone(self) }
+        let memory = idle.unwrap_or_else(|| PageBuffer::new(capacity));
+        AlignedBuffer { memory, pool: Arc::clone(self) }
     }
 }
 
@@ -57,26 +56,26 @@ impl AlignedBuffer {
     /// A buffer of the same size from the same pool.
     #[cfg(feature = "io_uring")]
     pub(crate) fn another(&self) -> Self {
-        self.pool.take(self.capacity)
+        self.pool.take(self.len())
     }
 }
 
 impl Deref for AlignedBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.capacity).unwrap_or_default()
+        &self.memory
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + self.capacity).unwrap_or_default()
+        &mut self.memory
     }
 }
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        let (number, capacity) = size_for(self.capacity);
+        let (number, capacity) = size_for(self.len());
         let Some(idle) = self.pool.idle.get(number) else { return };
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE / capacity {

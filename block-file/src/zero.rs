@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use block_core::{Error, ErrorKind, Result, ZeroMode};
+use block_core::{Error, ErrorKind, PageBuffer, Result, ZeroMode};
 use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::io::Errno;
 
@@ -131,7 +131,7 @@ impl FileStorage {
     /// Writes zeros, a bounded buffer at a time.
     async fn write_zeros(&self, range: Range<u64>) -> Result<()> {
         let len = usize::try_from(range.end - range.start).unwrap_or(CAPACITY).min(CAPACITY);
-        let zeros = vec![0; len];
+        let zeros = PageBuffer::new(len);
         let mut at = range.start;
         while at < range.end {
             let left = usize::try_from(range.end - at).unwrap_or(len).min(len);

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use block_core::{
     Access, Allocation, BlockDevice, CompactReport, DeviceCaps, Disk, Error, ErrorKind, Extent,
-    ExtentFlags, ExtentList, ImageInfo, InfoValue, MappedRuns, Options, Place, Preallocation,
-    Progress, Result, Run, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroFlags, ZeroMode,
+    ExtentFlags, ExtentList, ImageInfo, InfoValue, MappedRuns, Options, PageBuffer, Place,
+    Preallocation, Progress, Result, Run, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroFlags,
+    ZeroMode,
 };
 
 /// A raw disk over any storage.
@@ -360,7 +361,7 @@ pub(crate) async fn fill(
     match preallocation {
         Preallocation::Falloc => storage.allocate(range.start, range.end - range.start).await,
         Preallocation::Full => {
-            let zeros = vec![0; 1 << 20];
+            let zeros = PageBuffer::new(1 << 20);
             let mut at = range.start;
             while at < range.end {
                 let len = usize::try_from(range.end - at).unwrap_or(zeros.len()).min(zeros.len());

@@ -6,7 +6,7 @@ use super::copy::{PIECE, copy_within};
 use super::read::{Source, length, read_parent};
 use super::write::too_far;
 use super::{BlockMapper, Change, Layout, Mapped, Slot};
-use crate::{CompactReport, Error, ErrorKind, Progress, Result, StorageCaps, is_zero};
+use crate::{CompactReport, Error, ErrorKind, PageBuffer, Progress, Result, StorageCaps, is_zero};
 
 /// Changes between two publications: what a power cut can undo of a compaction.
 const CHANGES_IN_BATCH: usize = 1024;
@@ -27,7 +27,8 @@ impl<M: BlockMapper> Mapped<M> {
             CompactReport { bytes_before: self.storage.len().await?, ..Default::default() };
         let blocks = layout.block_count();
         let total = blocks.saturating_mul(2);
-        let mut buffers = (Vec::new(), Vec::new());
+        let piece = length(layout.block_size.min(PIECE))?;
+        let mut buffers = (PageBuffer::new(piece), PageBuffer::new(piece));
         let mut at = 0;
         while at < blocks {
             let run = self.run_of(at, blocks - at).await?;
@@ -81,7 +82,7 @@ impl<M: BlockMapper> Mapped<M> {
         &self,
         layout: &Layout,
         block: u64,
-        (own, parents): &mut (Vec<u8>, Vec<u8>),
+        buffers: &mut (PageBuffer, PageBuffer),
     ) -> Result<bool> {
         let _guard = self.blocks.own(block..block.saturating_add(1)).await;
         let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
@@ -96,14 +97,15 @@ impl<M: BlockMapper> Mapped<M> {
         while at < end {
             let visible = (end - at).min(PIECE);
             let from = place.saturating_add(at - start);
-            own.resize(length(visible)?, 0);
+            let len = length(visible)?;
+            let (own, parents) = (buffers.0.get_mut(..len), buffers.1.get_mut(..len));
+            let (Some(own), Some(parents)) = (own, parents) else { return Ok(false) };
             match self.is_hole(from..from.saturating_add(visible)).await? {
                 true => own.fill(0),
                 false => self.storage.read_at(from, own).await?,
             }
             zero = zero && is_zero(own);
             if as_parent {
-                parents.resize(own.len(), 0);
                 read_parent(self.parent.as_ref(), at, parents).await?;
                 as_parent = own == parents;
             }

@@ -1,6 +1,7 @@
 //! Copying a range to another place of the same storage, with memory that no image decides on.
 
-use crate::{Result, Storage, ZeroMode};
+use super::read::length;
+use crate::{PageBuffer, Result, Storage, ZeroMode};
 
 /// Bytes copied at a time.
 pub(super) const PIECE: u64 = 1 << 20;
@@ -18,7 +19,7 @@ pub async fn copy_within(storage: &dyn Storage, from: u64, to: u64, len: u64) ->
     let target = |at: u64| to.saturating_add(at.saturating_sub(from));
     let mut extents = Vec::new();
     storage.extents(from..end, &mut extents).await?;
-    let mut buffer = Vec::new();
+    let mut buffer = PageBuffer::new(length(len.min(PIECE))?);
     let mut at = from;
     for extent in extents.iter().filter(|extent| extent.data) {
         if extent.start > at {
@@ -29,9 +30,9 @@ pub async fn copy_within(storage: &dyn Storage, from: u64, to: u64, len: u64) ->
         let stored = extent.start.saturating_add(extent.len);
         while at < stored {
             let piece = (stored - at).min(PIECE);
-            buffer.resize(super::read::length(piece)?, 0);
-            storage.read_at(at, &mut buffer).await?;
-            storage.write_at(target(at), &buffer).await?;
+            let Some(bytes) = buffer.get_mut(..length(piece)?) else { break };
+            storage.read_at(at, bytes).await?;
+            storage.write_at(target(at), bytes).await?;
             at = at.saturating_add(piece);
         }
     }

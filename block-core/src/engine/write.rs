@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use super::read::{Source, length, on_parent, read_parent};
 use super::slots::{Reservation, Reserved};
 use super::{BlockMapper, Change, Layout, Mapped, Slot, blocks_of};
-use crate::{Error, ErrorKind, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroMode};
+use crate::{
+    Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroMode,
+};
 
 /// Blocks that one transaction allocates at most: what a failure rolls back, and how long readers wait.
 const BLOCKS_IN_TRANSACTION: u64 = 64;
@@ -150,7 +152,7 @@ impl<M: BlockMapper> Mapped<M> {
         let around = [visible.start..part.range.start, part.range.end..visible.end];
         if part.slot == Slot::Free && self.parent_shows(&around).await? {
             // In one piece: the storage sees one write, and the caller's bytes are in it.
-            let mut whole = vec![0; length(visible.end - visible.start)?];
+            let mut whole = PageBuffer::new(length(visible.end - visible.start)?);
             let head = length(part.range.start - visible.start)?;
             let tail = head.saturating_add(part.buf.len());
             let parent = self.parent.as_ref();

@@ -4,6 +4,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
+use block_core::PageBuffer;
+
 /// Where the requests begin in the file. An image made by stock keeps its data at such an offset, so
 /// that a request meets as many pages here as there.
 const START: u64 = (1 << 20) + 512;
@@ -27,7 +29,7 @@ fn run(words: &[String]) -> std::io::Result<()> {
     let (count, size, step) = (number(count)?, number(size)?, number(step)?);
     let writes = mode == "write";
     let file = OpenOptions::new().read(true).write(writes).open(path)?;
-    let mut buffer = vec![0; usize::try_from(size).map_err(std::io::Error::other)?];
+    let mut buffer = PageBuffer::new(usize::try_from(size).map_err(std::io::Error::other)?);
     let room = file.metadata()?.len().saturating_sub(START + size).max(1);
     let mut at = 0;
     for _ in 0..count {

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use block_core::{Access, Disk, WriteFlags};
+use block_core::{Access, Disk, PageBuffer, WriteFlags};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -211,7 +211,8 @@ struct Shared {
 
 impl Shared {
     async fn requests(&self) -> block_core::Result<()> {
-        let mut buffer = vec![self.pattern.unwrap_or(0); self.len];
+        let mut buffer = PageBuffer::new(self.len);
+        buffer.fill(self.pattern.unwrap_or(0));
         let mut latencies = Latencies::new();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);

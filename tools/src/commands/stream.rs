@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use block_core::{Disk, Preallocation, SECTOR_SIZE, WriteFlags, is_zero};
+use block_core::{Disk, PageBuffer, Preallocation, SECTOR_SIZE, WriteFlags, is_zero};
 
 use crate::context::Context;
 use crate::copy::{PIECE, Source};
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 
 /// Writes all bytes of `source` to standard output, in order.
 pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
-    let mut buffer = vec![0; PIECE as usize];
+    let mut buffer = PageBuffer::new(PIECE as usize);
     let mut walk = source.walk();
     let failed = |error| Failure::because("Could not read the map", &error);
     while let Some((index, extent)) = walk.next().await.map_err(failed)? {
@@ -39,7 +39,7 @@ pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
 
 /// Copies standard input to `disk`, which `grows` with it or has the size it is to have.
 pub(super) async fn read(disk: &Disk, grows: bool, progress: &Progress) -> Result<()> {
-    let mut buffer = vec![0; PIECE as usize];
+    let mut buffer = PageBuffer::new(PIECE as usize);
     let mut at = 0u64;
     loop {
         let filled = fill(&mut buffer)?;

@@ -1,13 +1,13 @@
 //! Writing into a child only what its parent does not hold already.
 
-use block_core::{Disk, Result, WriteFlags, ZeroFlags, is_zero};
+use block_core::{Disk, PageBuffer, Result, WriteFlags, ZeroFlags, is_zero};
 
 /// Bytes compared and written as one.
 const UNIT: usize = 4096;
 
 /// Makes `bytes` the content of `target` at `offset`, where `target` reads as `base`.
 pub(crate) async fn write(base: &Disk, target: &Disk, offset: u64, bytes: &[u8]) -> Result<()> {
-    let mut below = vec![0; bytes.len()];
+    let mut below = PageBuffer::new(bytes.len());
     let stored = base.size().saturating_sub(offset).min(bytes.len() as u64) as usize;
     if let Some(stored) = below.get_mut(..stored).filter(|stored| !stored.is_empty()) {
         base.read_at(offset, stored).await?;

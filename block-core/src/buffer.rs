@@ -1,0 +1,72 @@
+//! Memory for requests, placed where copying to and from the page cache is fastest.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// A buffer that begins on a page.
+///
+/// Large allocations begin 16 bytes behind a page, for the allocator keeps its notes there. That is the
+/// worst place for a buffer: some processors (AMD Zen 3 and 4 measured) then copy between it and the
+/// kernel's pages at half, and now and then a quarter, of their speed. Direct I/O wants a page, too.
+///
+/// ```
+/// let mut buffer = block_core::PageBuffer::new(1 << 20);
+/// assert!(buffer.as_ptr().addr().is_multiple_of(4096));
+/// buffer[5] = 7;
+/// assert_eq!(buffer.len(), 1 << 20);
+/// ```
+#[derive(Default)]
+pub struct PageBuffer {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl PageBuffer {
+    /// The boundary on which every buffer begins, bytes.
+    pub const ALIGNMENT: usize = 4096;
+
+    /// A buffer of `len` bytes, all zero. Its pages take no memory before they are touched.
+    pub fn new(len: usize) -> Self {
+        let memory = vec![0; len.saturating_add(Self::ALIGNMENT)];
+        let start = memory.as_ptr().align_offset(Self::ALIGNMENT).min(Self::ALIGNMENT);
+        Self { memory, start, len }
+    }
+}
+
+impl Deref for PageBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.memory.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
+impl DerefMut for PageBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for PageBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageBuffer").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PageBuffer;
+
+    #[test]
+    fn a_buffer_begins_on_a_page_and_has_its_length() {
+        for len in [0, 1, 511, 4096, 4097, (1 << 20) + 5] {
+            let mut buffer = PageBuffer::new(len);
+            assert_eq!(buffer.len(), len);
+            assert!(buffer.as_ptr().addr().is_multiple_of(PageBuffer::ALIGNMENT));
+            assert!(buffer.iter().all(|byte| *byte == 0));
+            buffer.fill(7);
+        }
+        assert!(PageBuffer::default().is_empty());
+    }
+}
