@@ -140,6 +140,29 @@ async fn zeroes_behind_the_end_make_the_file_longer_at_no_cost() {
 }
 
 #[tokio::test]
+async fn a_large_write_into_a_hole_takes_the_room_it_needs_and_leaves_the_rest_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir.path().join("a")).await;
+    let bytes = pattern(3, 2 * MIB as usize);
+    // Into the middle of a hole, across the end, and over what is there.
+    file.set_len(8 * MIB).await.unwrap();
+    file.write_at(3 * MIB, &bytes).await.unwrap();
+    assert_eq!(file.len().await.unwrap(), 8 * MIB, "room does not lengthen the file");
+    file.write_at(7 * MIB, &bytes).await.unwrap();
+    file.write_at(4 * MIB, &bytes).await.unwrap();
+    let mut expected = vec![0; 9 * MIB as usize];
+    for at in [3, 7, 4] {
+        let at = (at * MIB) as usize;
+        expected[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    assert!(all(&*file).await == expected);
+    let stored = file.allocated_bytes().await.unwrap().unwrap();
+    assert!((5 * MIB..6 * MIB).contains(&stored), "{stored} bytes for 5 MiB");
+    let first = extents(&*file).await[0];
+    assert!(!first.data && first.len == 3 * MIB, "{first:?}");
+}
+
+#[tokio::test]
 async fn room_set_aside_changes_neither_length_nor_content() {
     let dir = tempfile::tempdir().unwrap();
     let file = create(&dir.path().join("a")).await;
