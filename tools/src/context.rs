@@ -27,17 +27,10 @@ impl Context {
         self.finish(builder, work)
     }
 
-    /// Runs `work` on this thread, with the runtime's own events.
+    /// Runs `work` on this thread, with timers and signals.
     pub fn block_on_with_timers<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut builder = Builder::new_current_thread();
         builder.enable_all();
-        self.finish(builder, work)
-    }
-
-    /// Runs `work` with two threads for its tasks, and with timers and signals.
-    pub fn block_on_parallel<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all();
         self.finish(builder, work)
     }
 

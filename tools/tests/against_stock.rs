@@ -391,7 +391,8 @@ fn options_of_convert_do_the_same() {
         folder.theirs("compare -q ours theirs").ok();
         if options.contains("-O raw") {
             let (ours, theirs) = (allocated("ours"), allocated("theirs"));
-            assert!(ours <= theirs, "{options}: {ours} bytes stored against {theirs}");
+            // The file system's list of extents may take a block of its own.
+            assert!(ours <= theirs + 4096, "{options}: {ours} bytes stored against {theirs}");
             let full = 6 << 20;
             assert!(!options.contains("-S 0") || ours >= full, "{options}: {ours} bytes stored");
         }

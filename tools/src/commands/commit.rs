@@ -41,7 +41,7 @@ pub(crate) struct CommitArgs {
 impl CommitArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let children = match &self.base {
                 None => vec![spec],
                 Some(base) => self.children_above(cx, spec, base).await?,

@@ -28,7 +28,7 @@ pub(crate) struct CompactArgs {
 impl CompactArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let disk = image::open(cx, &spec, &How::writing().allow(&self.allow)).await?;
             let info = disk.info();
             if !info.caps.contains(DeviceCaps::COMPACT) {

@@ -60,7 +60,7 @@ impl CompareArgs {
             ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
         };
         let (a, b) = (spec(&self.a, &self.a_format)?, spec(&self.b, &self.b_format)?);
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let open = async |spec| {
                 let disk = image::open(cx, spec, &how).await;
                 disk.map_err(|failure| failure.status(CANNOT_OPEN))

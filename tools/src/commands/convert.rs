@@ -9,7 +9,9 @@ use super::output::Output;
 use super::stream;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::{Conversion, Fingerprint, Source, convert, cut, read_data};
+use crate::copy::{
+    Conversion, Fingerprint, Source, are_cached, convert, pieces_at_a_time, read_data,
+};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::{Progress, ProgressArgs};
@@ -116,7 +118,7 @@ impl ConvertArgs {
         if sources == ["-"] {
             return self.read_stdin(cx, target);
         }
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let (source, size) = self.open_sources(cx, sources).await?;
             let progress = Arc::new(self.progress.start("convert", size));
             let work = self.copy(cx, source, target, &progress);
@@ -186,7 +188,7 @@ impl ConvertArgs {
             return Err(Failure::new("Only a raw disk can be read from standard input")
                 .hint("-f raw, without -n, streams; other formats need a file"));
         }
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let wanted = options::output_driver(&cx.registry, &self.output_format)
                 .and_then(|driver| options::parse_create(&**driver, &self.options))?;
             if wanted.size.is_none() && self.output_format != "raw" {
@@ -305,7 +307,7 @@ impl ConvertArgs {
             base,
             sparse: self.sparse_size.unwrap_or(SPARSE),
             tasks: self.tasks(),
-            piece: cut(&[self.source_cache.0, self.target_cache.0]).1,
+            cached: self.is_cached(),
             durable: matches!(self.target_cache.0, CacheMode::Writeback | CacheMode::None),
             any_order: self.oob_writes,
             offload: offload && !self.verify,
@@ -327,8 +329,12 @@ impl ConvertArgs {
     }
 
     fn tasks(&self) -> usize {
-        let (tasks, _) = cut(&[self.source_cache.0, self.target_cache.0]);
-        self.parallel.and_then(|tasks| usize::try_from(tasks).ok()).unwrap_or(tasks)
+        let given = self.parallel.and_then(|tasks| usize::try_from(tasks).ok());
+        given.unwrap_or_else(|| pieces_at_a_time(self.is_cached()))
+    }
+
+    fn is_cached(&self) -> bool {
+        are_cached(&[self.source_cache.0, self.target_cache.0])
     }
 
     /// Reads the result back.

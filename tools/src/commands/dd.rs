@@ -8,7 +8,7 @@ use super::options;
 use super::output::Output;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
-use crate::copy::{Conversion, Source, convert, cut};
+use crate::copy::{Conversion, Source, convert, pieces_at_a_time};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::ProgressArgs;
@@ -41,7 +41,7 @@ impl DdArgs {
         let (opts, format) = (self.naming.image_opts, self.format.as_deref());
         let spec = ImageSpec::parse(&operands.input, opts, format)?;
         let how = How::reading(self.share.sharing()).allow(&self.allow);
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let disk = image::open(cx, &spec, &how).await?;
             let whole = disk.size();
             let start = operands.block.saturating_mul(operands.skip);
@@ -64,15 +64,14 @@ impl DdArgs {
                 let cache = Cache(CacheMode::Writeback);
                 let output =
                     Output::create(cx, &operands.output, driver, &request, cache.0, &how).await?;
-                let (tasks, piece) = cut(&[CacheMode::Writeback]);
                 let conversion = Conversion {
                     source,
                     target: output.disk.clone(),
                     target_is_zero: true,
                     base: None,
                     sparse: 4096,
-                    tasks,
-                    piece,
+                    tasks: pieces_at_a_time(true),
+                    cached: true,
                     durable: false,
                     any_order: false,
                     offload: false,

@@ -38,7 +38,7 @@ const TASKS: usize = 4;
 impl DigestArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let how = How::reading(self.share.sharing()).allow(&self.allow);
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             let mut list = Vec::new();
             for file in &self.files {
                 let disk = image::open(cx, &self.source.spec(file)?, &how).await?;

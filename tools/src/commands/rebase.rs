@@ -55,7 +55,7 @@ impl RebaseArgs {
             return Err(Failure::new("force-share=on can only be used with read-only images"));
         }
         let mut spec = self.source.spec(&self.file)?;
-        cx.block_on_parallel(async {
+        cx.block_on_with_timers(async {
             if self.backing_unsafe {
                 image::without_parent(cx, &mut spec).await?;
             }

@@ -1,18 +1,19 @@
 //! Copying a source into a disk: holes are never read, zeros never written where zeros are.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use block_core::{Disk, WriteFlags, ZeroFlags};
+use block_core::{Disk, PageBuffer, WriteFlags, ZeroFlags};
 use tokio::sync::oneshot;
 
 use super::difference;
 use super::job::{Buffers, Job, Plan, run};
 use super::rate::Rate;
 use super::source::{Source, Walk};
-use super::zeros::zero_runs;
-use super::{CACHED_PIECE, Fingerprint, PIECE};
+use super::zeros::ZeroRuns;
+use super::{CACHED_READ, Fingerprint, PIECE};
 use crate::console::Console;
 use crate::error::{Failure, Result, reasons};
 use crate::progress::Progress;
@@ -32,8 +33,8 @@ pub(crate) struct Conversion {
     pub sparse: u64,
     /// How many pieces are worked on at a time.
     pub tasks: usize,
-    /// Bytes in a piece, a power of two up to [`PIECE`].
-    pub piece: u64,
+    /// Whether both sides go through the page cache.
+    pub cached: bool,
     /// Whether what is written is sent to the disk along the way, because the end waits for it.
     pub durable: bool,
     /// Whether pieces may be written in any order.
@@ -63,9 +64,8 @@ pub(crate) async fn convert(
 ) -> Result<Copied> {
     // Where blocks are stored in the order they are first written, the order of the guest reads fastest.
     // And writers of one file in the page cache would wait for each other inside the kernel, spinning.
-    let is_cached = conversion.piece <= CACHED_PIECE;
     let has_blocks = conversion.target.info().block_size.is_some();
-    let in_order = !conversion.any_order && (has_blocks || is_cached);
+    let in_order = !conversion.any_order && (has_blocks || conversion.cached);
     let plan = CopyPlan {
         walk: conversion.source.walk(),
         source: conversion.source.clone(),
@@ -75,7 +75,6 @@ pub(crate) async fn convert(
         rate: Rate::new(conversion.rate),
         previous: None,
         in_order,
-        piece: conversion.piece.clamp(1, PIECE),
         progress: Arc::clone(progress),
     };
     let tasks = conversion.tasks;
@@ -99,9 +98,16 @@ const SALVAGE: u64 = 4096;
 /// Bytes after which a copy that ends durable has the disk begin to save.
 const UNSAVED: u64 = 64 << 20;
 
-/// A piece of the copy.
+/// A piece of the copy: what one thread reads, and then writes when its turn has come.
 #[derive(Debug)]
 pub(crate) struct Piece {
+    segments: Vec<Segment>,
+    turn: Option<Turn>,
+}
+
+/// A run of bytes that are copied alike.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
     part: usize,
     /// First byte in the part's disk.
     from: u64,
@@ -109,8 +115,10 @@ pub(crate) struct Piece {
     to: u64,
     len: u64,
     zero: bool,
-    turn: Option<Turn>,
 }
+
+/// Segments in a piece at most.
+const MANY: usize = 64;
 
 /// A place in the order of writing.
 #[derive(Debug)]
@@ -123,13 +131,12 @@ struct CopyPlan {
     source: Source,
     walk: Walk,
     /// What is left of the extent in hand.
-    left: Option<Piece>,
+    left: Option<Segment>,
     skip_zeros: bool,
     zeros_as_data: bool,
     rate: Rate,
     previous: Option<oneshot::Receiver<()>>,
     in_order: bool,
-    piece: u64,
     progress: Arc<Progress>,
 }
 
@@ -137,50 +144,59 @@ struct CopyPlan {
 impl Plan for CopyPlan {
     type Piece = Piece;
 
+    /// As many segments as fit into a buffer: small extents do not each cost a turn.
     async fn next(&mut self) -> Result<Option<Piece>> {
-        loop {
-            let Some(mut left) = self.left.take() else {
-                if !self.advance().await? {
-                    return Ok(None);
-                }
-                continue;
+        let mut segments = Vec::new();
+        let mut room = PIECE;
+        while segments.len() < MANY {
+            self.advance().await?;
+            let Some(left) = &mut self.left else { break };
+            let buffered = !left.zero || self.zeros_as_data;
+            let len = match buffered {
+                true => left.len.min(PIECE - left.to % PIECE),
+                false => left.len,
             };
-            // Zeros need no buffer, unless they are written as data.
-            let most = match left.zero && !self.zeros_as_data {
-                true => left.len,
-                false => self.piece - left.to % self.piece,
-            };
-            let len = left.len.min(most);
-            let piece = Piece { len, turn: self.turn(), ..left };
+            let takes = if buffered { room_for(len) } else { 0 };
+            if takes > room {
+                break;
+            }
+            room -= takes;
+            let segment = Segment { len, ..*left };
             left.from += len;
             left.to += len;
             left.len -= len;
-            left.turn = None;
-            self.left = (left.len > 0).then_some(left);
-            if !piece.zero {
+            if !segment.zero {
                 self.rate.take(len).await;
             }
-            return Ok(Some(piece));
+            segments.push(segment);
+        }
+        match segments.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(Piece { segments, turn: self.turn() })),
         }
     }
 }
 
 impl CopyPlan {
-    /// Takes the next extent that is not skipped in hand.
-    async fn advance(&mut self) -> Result<bool> {
-        let next = self.walk.next().await;
-        let next = next.map_err(|error| Failure::because("error while reading the map", &error))?;
-        let Some((index, extent)) = next else { return Ok(false) };
-        let Some(part) = self.source.part(index) else { return Ok(false) };
-        let to = part.start + (extent.start - part.range.start);
-        let zero = !extent.is_data();
-        if zero && self.skip_zeros {
-            self.progress.skip(extent.len);
-        } else {
-            let (from, len) = (extent.start, extent.len);
-            self.left = Some(Piece { part: index, from, to, len, zero, turn: None });
+    /// Takes the next extent that is not skipped in hand, where none is. None is at the end.
+    async fn advance(&mut self) -> Result<()> {
+        while self.left.is_none_or(|left| left.len == 0) {
+            self.left = None;
+            let next = self.walk.next().await;
+            let next =
+                next.map_err(|error| Failure::because("error while reading the map", &error))?;
+            let Some((index, extent)) = next else { return Ok(()) };
+            let Some(part) = self.source.part(index) else { return Ok(()) };
+            let to = part.start + (extent.start - part.range.start);
+            let zero = !extent.is_data();
+            if zero && self.skip_zeros {
+                self.progress.skip(extent.len);
+            } else {
+                let (from, len) = (extent.start, extent.len);
+                self.left = Some(Segment { part: index, from, to, len, zero });
+            }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn turn(&mut self) -> Option<Turn> {
@@ -192,6 +208,11 @@ impl CopyPlan {
     }
 }
 
+/// Bytes of a buffer that a segment takes: each begins on a page.
+fn room_for(len: u64) -> u64 {
+    len.next_multiple_of(PageBuffer::ALIGNMENT as u64)
+}
+
 struct CopyJob {
     conversion: Conversion,
     progress: Arc<Progress>,
@@ -201,25 +222,29 @@ struct CopyJob {
     unsaved: AtomicU64,
 }
 
+/// A segment that is ready to be written.
+enum Ready<'b> {
+    /// The layer below has copied it.
+    Copied,
+    /// Zeros, of which no bytes are written.
+    Zeros,
+    /// Bytes, and where in them are zeros that need not be written.
+    Bytes(&'b [u8], Vec<(Range<usize>, bool)>),
+}
+
 #[async_trait]
 impl Job for CopyJob {
     type Piece = Piece;
 
-    async fn work(&self, mut piece: Piece, buffers: &mut Buffers) -> Result<()> {
-        let turn = piece.turn.take();
-        let mut read: &mut [u8] = &mut [];
-        let copied = !piece.zero && self.conversion.offload && self.offload(&piece).await?;
-        if !piece.zero && !copied {
-            read = buffers.one(piece.len);
-            self.read(&piece, read).await?;
-            if let Some(fingerprint) = &self.conversion.fingerprint {
-                fingerprint.add(piece.to, read);
-            }
-        } else if piece.zero && self.conversion.sparse == 0 && self.conversion.base.is_none() {
-            read = buffers.one(piece.len);
-            read.fill(0);
+    async fn work(&self, piece: Piece, buffers: &mut Buffers) -> Result<()> {
+        let mut room = buffers.one(PIECE);
+        let mut ready = Vec::with_capacity(piece.segments.len());
+        for segment in &piece.segments {
+            let bytes;
+            (bytes, room) = self.make_ready(segment, room).await?;
+            ready.push(bytes);
         }
-        let next = match turn {
+        let next = match piece.turn {
             Some(Turn { mine, next }) => {
                 // The one before has failed and said why.
                 let Ok(()) = (match mine {
@@ -232,30 +257,65 @@ impl Job for CopyJob {
             }
             None => None,
         };
-        let target = &self.conversion.target;
-        let written = match (&self.conversion.base, piece.zero, self.conversion.sparse) {
-            _ if copied => Ok(()),
-            (Some(base), true, _) => difference::zero(base, target, piece.to, piece.len).await,
-            (Some(base), false, _) => difference::write(base, target, piece.to, read).await,
-            (None, true, 1..) => {
-                target.write_zeroes(piece.to, piece.len, ZeroFlags::MAY_UNMAP).await
-            }
-            (None, _, 0) => target.write_at(piece.to, read, WriteFlags::empty()).await,
-            (None, ..) => self.write_sparse(&piece, read).await,
-        };
-        written.map_err(|error| {
-            Failure::because(format_args!("error while writing at byte {}", piece.to), &error)
-        })?;
+        for (segment, ready) in piece.segments.iter().zip(ready) {
+            self.write(segment, ready).await.map_err(|error| {
+                Failure::because(format_args!("error while writing at byte {}", segment.to), &error)
+            })?;
+        }
         if let Some(next) = next {
             // Nobody waits behind the last piece.
             let _ = next.send(());
         }
-        self.progress.advance(piece.len);
-        self.write_behind(piece.len).await
+        let done = piece.segments.iter().map(|segment| segment.len).sum();
+        self.progress.advance(done);
+        self.write_behind(done).await
     }
 }
 
 impl CopyJob {
+    /// Reads what has to be read of a segment into the beginning of `room`, and gives the rest back.
+    async fn make_ready<'b>(
+        &self,
+        segment: &Segment,
+        room: &'b mut [u8],
+    ) -> Result<(Ready<'b>, &'b mut [u8])> {
+        let writes_zeros = self.conversion.sparse == 0 && self.conversion.base.is_none();
+        if segment.zero && !writes_zeros {
+            return Ok((Ready::Zeros, room));
+        }
+        if !segment.zero && self.conversion.offload && self.offload(segment).await? {
+            return Ok((Ready::Copied, room));
+        }
+        let taken = (room_for(segment.len) as usize).min(room.len());
+        let (bytes, rest) = room.split_at_mut(taken);
+        let Some(bytes) = bytes.get_mut(..segment.len as usize) else {
+            return Err(Failure::new("a piece of the copy is larger than its buffer"));
+        };
+        let mut runs = Vec::new();
+        match segment.zero {
+            true => bytes.fill(0),
+            false => runs = self.read(segment, bytes).await?,
+        }
+        Ok((Ready::Bytes(bytes, runs), rest))
+    }
+
+    async fn write(&self, segment: &Segment, ready: Ready<'_>) -> block_core::Result<()> {
+        let target = &self.conversion.target;
+        let (to, len) = (segment.to, segment.len);
+        match (&self.conversion.base, ready) {
+            (_, Ready::Copied) => Ok(()),
+            (Some(base), Ready::Zeros) => difference::zero(base, target, to, len).await,
+            (None, Ready::Zeros) => target.write_zeroes(to, len, ZeroFlags::MAY_UNMAP).await,
+            (Some(base), Ready::Bytes(bytes, _)) => {
+                difference::write(base, target, to, bytes).await
+            }
+            (None, Ready::Bytes(bytes, _)) if self.conversion.sparse == 0 => {
+                target.write_at(to, bytes, WriteFlags::empty()).await
+            }
+            (None, Ready::Bytes(bytes, runs)) => self.write_runs(to, bytes, runs).await,
+        }
+    }
+
     /// Has the disk work beside the copy, instead of after it. While one task waits, others go on.
     async fn write_behind(&self, written: u64) -> Result<()> {
         let unsaved = self.unsaved.fetch_add(written, Ordering::Relaxed) + written;
@@ -267,15 +327,36 @@ impl CopyJob {
         saved.map_err(|error| Failure::because("error while saving what was written", &error))
     }
 
-    async fn read(&self, piece: &Piece, buf: &mut [u8]) -> Result<()> {
-        let Some(part) = self.conversion.source.part(piece.part) else { return Ok(()) };
-        let whole = part.disk.read_at(piece.from, buf).await;
+    /// Fills `buf`, and says where in it are zeros that need not be written.
+    async fn read(&self, segment: &Segment, buf: &mut [u8]) -> Result<Vec<(Range<usize>, bool)>> {
+        let least = self.conversion.sparse as usize;
+        let looks = least > 0 && self.conversion.base.is_none();
+        let step = if self.conversion.cached { CACHED_READ } else { buf.len() };
+        let mut runs = ZeroRuns::new(least.clamp(1, 4096));
+        let mut done = 0;
+        for bytes in buf.chunks_mut(step.max(1)) {
+            self.read_bytes(segment, done, bytes).await?;
+            if looks {
+                runs.add(bytes);
+            }
+            if let Some(fingerprint) = &self.conversion.fingerprint {
+                fingerprint.add(segment.to + done, bytes);
+            }
+            done += bytes.len() as u64;
+        }
+        Ok(runs.finish(least))
+    }
+
+    /// Reads from `skip` bytes behind the beginning of the segment on.
+    async fn read_bytes(&self, segment: &Segment, skip: u64, buf: &mut [u8]) -> Result<()> {
+        let Some(part) = self.conversion.source.part(segment.part) else { return Ok(()) };
+        let mut from = segment.from + skip;
+        let whole = part.disk.read_at(from, buf).await;
         let Err(error) = whole else { return Ok(()) };
         if !self.conversion.salvage {
-            let place = format!("error while reading {} at byte {}", part.name, piece.from);
+            let place = format!("error while reading {} at byte {from}", part.name);
             return Err(Failure::because(place, &error));
         }
-        let mut from = piece.from;
         for unit in buf.chunks_mut(SALVAGE as usize) {
             if let Err(error) = part.disk.read_at(from, unit).await {
                 unit.fill(0);
@@ -288,11 +369,15 @@ impl CopyJob {
     }
 
     /// Writes what is not zero; zeros only where the target does not have them.
-    async fn write_sparse(&self, piece: &Piece, buf: &[u8]) -> block_core::Result<()> {
+    async fn write_runs(
+        &self,
+        to: u64,
+        buf: &[u8],
+        runs: Vec<(Range<usize>, bool)>,
+    ) -> block_core::Result<()> {
         let target = &self.conversion.target;
-        let least = self.conversion.sparse as usize;
-        for (range, zero) in zero_runs(buf, least.min(4096), least) {
-            let at = piece.to + range.start as u64;
+        for (range, zero) in runs {
+            let at = to + range.start as u64;
             let bytes = buf.get(range).unwrap_or_default();
             match (zero, self.conversion.target_is_zero) {
                 (true, true) => {}
@@ -306,12 +391,12 @@ impl CopyJob {
     }
 
     /// Lets the layer below copy, where both sides lie at fixed places of storages that can.
-    async fn offload(&self, piece: &Piece) -> Result<bool> {
-        let Some(part) = self.conversion.source.part(piece.part) else { return Ok(false) };
-        let range = piece.from..piece.from + piece.len;
-        super::offload::copy(&part.disk, range, &self.conversion.target, piece.to).await.map_err(
+    async fn offload(&self, segment: &Segment) -> Result<bool> {
+        let Some(part) = self.conversion.source.part(segment.part) else { return Ok(false) };
+        let range = segment.from..segment.from + segment.len;
+        super::offload::copy(&part.disk, range, &self.conversion.target, segment.to).await.map_err(
             |error| {
-                Failure::because(format_args!("error while copying at byte {}", piece.to), &error)
+                Failure::because(format_args!("error while copying at byte {}", segment.to), &error)
             },
         )
     }

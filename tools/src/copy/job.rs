@@ -1,16 +1,18 @@
-//! Work in pieces, done by several tasks that take the next piece from one plan.
+//! Work in pieces, done by several threads that take the next piece from one plan.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
+use block_core::PageBuffer;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use crate::error::{Failure, Result};
 
 use super::PIECE;
 
-/// What says which piece comes next. Only one task asks at a time.
+/// What says which piece comes next. Only one thread asks at a time.
 #[async_trait]
 pub(crate) trait Plan: Send + 'static {
     /// A piece of the work.
@@ -26,15 +28,15 @@ pub(crate) trait Job: Send + Sync + 'static {
     /// A piece of the work.
     type Piece: Send + 'static;
 
-    /// Does one piece with the task's own buffers.
+    /// Does one piece with the thread's own buffers.
     async fn work(&self, piece: Self::Piece, buffers: &mut Buffers) -> Result<()>;
 }
 
-/// The buffers of one task, made once.
+/// The buffers of one thread, made once.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    first: Vec<u8>,
-    second: Vec<u8>,
+    first: PageBuffer,
+    second: PageBuffer,
 }
 
 impl Buffers {
@@ -49,53 +51,79 @@ impl Buffers {
     }
 }
 
-fn sized(buffer: &mut Vec<u8>, len: u64) -> &mut [u8] {
+fn sized(buffer: &mut PageBuffer, len: u64) -> &mut [u8] {
     let len = len.min(PIECE) as usize;
     if buffer.len() < len {
-        buffer.resize(PIECE as usize, 0);
+        *buffer = PageBuffer::new(PIECE as usize);
     }
     buffer.get_mut(..len).unwrap_or_default()
 }
 
-/// Does all pieces of `plan` with `tasks` tasks. The first failure ends the work, and all tasks are
-/// gone when this returns or is dropped.
-pub(crate) async fn run<P, J>(plan: P, job: Arc<J>, tasks: usize) -> Result<P>
+/// Does all pieces of `plan` on so many threads. The first failure ends the work, and all threads have
+/// ended when this returns. Dropped, it stops them where they wait next or begin another piece; the end
+/// of the runtime waits for them.
+///
+/// Threads, and not tasks: what is cached is read and written without waiting, so that tasks that hand a
+/// turn to each other would all stay on one processor.
+pub(crate) async fn run<P, J>(plan: P, job: Arc<J>, threads: usize) -> Result<P>
 where
     P: Plan,
     J: Job<Piece = P::Piece>,
 {
     let plan = Arc::new(Mutex::new(plan));
+    let (go, stop) = watch::channel(());
     let mut running = JoinSet::new();
-    for _ in 0..tasks.max(1) {
-        let (plan, job) = (Arc::clone(&plan), Arc::clone(&job));
-        running.spawn(async move {
-            let mut buffers = Buffers::default();
-            loop {
-                let piece = plan.lock().await.next().await?;
-                match piece {
-                    Some(piece) => job.work(piece, &mut buffers).await?,
-                    None => return Result::Ok(()),
+    for _ in 0..threads.max(1) {
+        let (plan, job, mut stop) = (Arc::clone(&plan), Arc::clone(&job), stop.clone());
+        let runtime = Handle::current();
+        running.spawn_blocking(move || {
+            runtime.block_on(async move {
+                let going = stop.clone();
+                tokio::select! {
+                    biased;
+                    _ = stop.changed() => Ok(()),
+                    done = work(&plan, &*job, &going) => done,
                 }
-            }
+            })
         });
     }
+    drop(stop);
+    let mut go = Some(go);
     let mut failure = None;
     while let Some(ended) = running.join_next().await {
         let ended = match ended {
             Ok(ended) => ended,
-            Err(error) if error.is_cancelled() => continue,
-            Err(error) => Err(Failure::new(format!("a task died: {error}"))),
+            Err(error) => Err(Failure::new(format!("a thread died: {error}"))),
         };
         if let Err(error) = ended {
             failure.get_or_insert(error);
-            running.abort_all();
+            go = None;
         }
     }
+    drop(go);
     if let Some(failure) = failure {
         return Err(failure);
     }
     match Arc::try_unwrap(plan) {
         Ok(plan) => Ok(plan.into_inner()),
-        Err(_) => Err(Failure::new("a task kept its work after its end")),
+        Err(_) => Err(Failure::new("a thread kept its work after its end")),
     }
+}
+
+/// One thread's work. It ends early when whoever wants it is gone, which nobody says but by leaving.
+async fn work<P, J>(plan: &Mutex<P>, job: &J, going: &watch::Receiver<()>) -> Result<()>
+where
+    P: Plan,
+    J: Job<Piece = P::Piece>,
+{
+    let mut buffers = Buffers::default();
+    while going.has_changed().is_ok() {
+        // Not held while the piece is worked on.
+        let piece = plan.lock().await.next().await?;
+        match piece {
+            Some(piece) => job.work(piece, &mut buffers).await?,
+            None => break,
+        }
+    }
+    Ok(())
 }

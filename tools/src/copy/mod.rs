@@ -26,16 +26,18 @@ pub(crate) use zeros::{first_difference, first_nonzero};
 /// Bytes read or written at a time; pieces begin and end on multiples of it where they can.
 pub(crate) const PIECE: u64 = 1 << 20;
 
-/// Bytes in a piece of a copy through the page cache: two of them stay in a core's own cache, so that what
-/// was just read is written from there.
-pub(crate) const CACHED_PIECE: u64 = 256 << 10;
+/// Bytes read through the page cache before they are looked at: what was just read is then in a core's own
+/// cache.
+pub(crate) const CACHED_READ: usize = 256 << 10;
 
-/// How a copy is cut and how many pieces are under way, when nobody says: `(tasks, bytes)`. One piece is
-/// read while another is written; a device that is read past the page cache wants more and larger ones.
-pub(crate) fn cut(modes: &[block_core::CacheMode]) -> (usize, u64) {
+/// Whether all of these go through the page cache.
+pub(crate) fn are_cached(modes: &[block_core::CacheMode]) -> bool {
     use block_core::CacheMode::{Directsync, None};
-    match modes.iter().any(|mode| matches!(mode, None | Directsync)) {
-        true => (8, PIECE),
-        false => (2, CACHED_PIECE),
-    }
+    !modes.iter().any(|mode| matches!(mode, None | Directsync))
+}
+
+/// How many pieces are under way, when nobody says. One piece is read while another is written; what is read
+/// past the page cache wants more.
+pub(crate) fn pieces_at_a_time(cached: bool) -> usize {
+    if cached { 2 } else { 8 }
 }

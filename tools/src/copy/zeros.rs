@@ -21,32 +21,49 @@ pub(crate) fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     Some(sector * SECTOR)
 }
 
-/// Cuts `bytes` into runs that are to be written and runs of zeros of at least `least` bytes, looking at
-/// units of `unit` bytes. The runs cover the buffer in order; `true` stands for zeros.
-pub(crate) fn zero_runs(bytes: &[u8], unit: usize, least: usize) -> Vec<(Range<usize>, bool)> {
-    let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
-    for (index, chunk) in bytes.chunks(unit).enumerate() {
-        let start = index * unit;
-        let end = start + chunk.len();
-        let zero = is_zero(chunk);
-        match runs.last_mut() {
-            Some((range, kind)) if *kind == zero => range.end = end,
-            _ => runs.push((start..end, zero)),
+/// Runs of bytes that are to be written and runs of zeros, which cover a buffer in order.
+#[derive(Debug)]
+pub(crate) struct ZeroRuns {
+    unit: usize,
+    /// `true` stands for zeros.
+    runs: Vec<(Range<usize>, bool)>,
+}
+
+impl ZeroRuns {
+    /// Of a buffer whose zeros are looked for in units of `unit` bytes.
+    pub fn new(unit: usize) -> Self {
+        Self { unit, runs: Vec::new() }
+    }
+
+    /// Adds the next bytes, whole units unless they are the last.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let mut at = self.runs.last().map_or(0, |(range, _)| range.end);
+        for unit in bytes.chunks(self.unit) {
+            let end = at + unit.len();
+            self.push(at..end, is_zero(unit));
+            at = end;
         }
     }
-    if least <= unit {
-        return runs;
+
+    /// The runs; zeros of less than `least` bytes are written with what surrounds them.
+    pub fn finish(self, least: usize) -> Vec<(Range<usize>, bool)> {
+        if least <= self.unit {
+            return self.runs;
+        }
+        let mut joined = Self::new(self.unit);
+        for (range, zero) in self.runs {
+            let zero = zero && range.len() >= least;
+            joined.push(range, zero);
+        }
+        joined.runs
     }
-    // Short runs of zeros are written with what surrounds them.
-    let mut joined: Vec<(Range<usize>, bool)> = Vec::with_capacity(runs.len());
-    for (range, zero) in runs {
-        let zero = zero && range.len() >= least;
-        match joined.last_mut() {
+
+    fn push(&mut self, range: Range<usize>, zero: bool) {
+        match self.runs.last_mut() {
             Some((last, kind)) if *kind == zero => last.end = range.end,
-            _ => joined.push((range, zero)),
+            _ => self.runs.push((range, zero)),
         }
     }
-    joined
 }
 
 #[cfg(test)]
@@ -71,8 +88,16 @@ mod tests {
         let mut bytes = vec![0; 8 * 4096];
         bytes[0] = 1;
         bytes[2 * 4096] = 1;
+        // In two parts, as they are read.
+        let runs = |least| {
+            let mut runs = ZeroRuns::new(4096);
+            let (first, second) = bytes.split_at(5 * 4096);
+            runs.add(first);
+            runs.add(second);
+            runs.finish(least)
+        };
         assert_eq!(
-            zero_runs(&bytes, 4096, 4096),
+            runs(4096),
             [
                 (0..4096, false),
                 (4096..2 * 4096, true),
@@ -80,10 +105,7 @@ mod tests {
                 (3 * 4096..8 * 4096, true)
             ]
         );
-        assert_eq!(
-            zero_runs(&bytes, 4096, 8192),
-            [(0..3 * 4096, false), (3 * 4096..8 * 4096, true)]
-        );
+        assert_eq!(runs(8192), [(0..3 * 4096, false), (3 * 4096..8 * 4096, true)]);
     }
 
     #[test]
