@@ -31,94 +31,129 @@ mod resize;
 mod snapshot;
 mod stream;
 
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
+
 use crate::context::Context;
 use crate::error::Result;
 
-/// What the program does.
-#[derive(clap::Subcommand, Debug)]
-pub(crate) enum Command {
-    /// Show what an image is, its sizes and its parents
-    Info(info::InfoArgs),
-    /// Create an image
-    Create(create::CreateArgs),
-    /// Copy images into one of another format
-    Convert(convert::ConvertArgs),
-    /// Check an image for consistency, and repair it
-    Check(check::CheckArgs),
-    /// List which ranges of a disk are stored, and where
-    Map(map::MapArgs),
-    /// Compare the content of two images
-    Compare(compare::CompareArgs),
-    /// Change the size of a disk
-    Resize(resize::ResizeArgs),
-    /// Tell how large an image would be
-    Measure(measure::MeasureArgs),
-    /// Copy blocks of an image into a new one
-    Dd(dd::DdArgs),
-    /// Change the parent of an image
-    Rebase(rebase::RebaseArgs),
-    /// Write the data of a child into its parent
-    Commit(commit::CommitArgs),
-    /// Change facts of an image, such as its identity
-    Amend(amend::AmendArgs),
-    /// List or change the snapshots inside an image
-    Snapshot(snapshot::SnapshotArgs),
-    /// Change bitmaps inside an image (no format here has any)
-    #[command(hide = true)]
-    Bitmap(bitmap::BitmapArgs),
-    /// Measure the speed of requests to an image
-    Bench(bench::BenchArgs),
-    /// Show what a file could be, with the evidence
-    Probe(probe::ProbeArgs),
-    /// Say whether a file is safe to use, without opening anything it names
-    Inspect(inspect::InspectArgs),
-    /// List an image and its parents
-    Chain(chain::ChainArgs),
-    /// Make an image's file as small as its content allows
-    Compact(compact::CompactArgs),
-    /// List the ranges in which two images differ
-    Diff(diff::DiffArgs),
-    /// Hash the content of a disk, whatever format it is stored in
-    Digest(digest::DigestArgs),
-    /// List the formats and what each can do
-    Formats(formats::FormatsArgs),
-    /// Explain the code of an error or a finding
-    Explain(explain::ExplainArgs),
-    /// Print a completion script for a shell
-    Completions(completions::CompletionsArgs),
-    /// Write the manual pages
-    Man(man::ManArgs),
+/// Defines the commands: what each is for, its arguments, the word that calls it.
+///
+/// As `derive(Subcommand)` would, except that the options of a command are defined when it is called or asked
+/// about: defining them all is most of what the program does before it starts to work.
+macro_rules! commands {
+    ($(#[doc = $about:literal] $name:ident($args:ty) = $word:literal $(, $hidden:ident)?;)*) => {
+        /// What the program does.
+        #[derive(Debug)]
+        pub(crate) enum Command {
+            $(#[doc = $about] $name($args),)*
+        }
+
+        impl Command {
+            /// Runs the command; gives its exit status.
+            pub fn run(self, cx: &Context) -> Result<u8> {
+                match self {
+                    $(Self::$name(args) => args.run(cx),)*
+                }
+            }
+        }
+
+        impl Subcommand for Command {
+            fn augment_subcommands(command: clap::Command) -> clap::Command {
+                command
+                    $(.subcommand(
+                        clap::Command::new($word)
+                            .about($about.trim())
+                            $(.$hidden(true))?
+                            // Said again, for groups of options that are shared have a description too.
+                            .defer(|command| {
+                                <$args as Args>::augment_args(command).about($about.trim())
+                            }),
+                    ))*
+            }
+
+            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+                Self::augment_subcommands(command)
+            }
+
+            fn has_subcommand(word: &str) -> bool {
+                [$($word),*].contains(&word)
+            }
+        }
+
+        impl FromArgMatches for Command {
+            fn from_arg_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+                Self::from_arg_matches_mut(&mut matches.clone())
+            }
+
+            fn from_arg_matches_mut(matches: &mut ArgMatches) -> clap::error::Result<Self> {
+                let called = matches.remove_subcommand();
+                match called.as_ref().map(|(word, _)| word.as_str()) {
+                    $(Some($word) => {
+                        let (_, mut matches) = called.unwrap_or_default();
+                        Ok(Self::$name(<$args>::from_arg_matches_mut(&mut matches)?))
+                    })*
+                    _ => Err(clap::Error::new(ErrorKind::MissingSubcommand)),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> clap::error::Result<()> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
 }
 
-impl Command {
-    /// Runs the command; gives its exit status.
-    pub fn run(self, cx: &Context) -> Result<u8> {
-        match self {
-            Self::Info(args) => args.run(cx),
-            Self::Create(args) => args.run(cx),
-            Self::Convert(args) => args.run(cx),
-            Self::Check(args) => args.run(cx),
-            Self::Map(args) => args.run(cx),
-            Self::Compare(args) => args.run(cx),
-            Self::Resize(args) => args.run(cx),
-            Self::Measure(args) => args.run(cx),
-            Self::Dd(args) => args.run(cx),
-            Self::Rebase(args) => args.run(cx),
-            Self::Commit(args) => args.run(cx),
-            Self::Amend(args) => args.run(cx),
-            Self::Snapshot(args) => args.run(cx),
-            Self::Bitmap(args) => args.run(cx),
-            Self::Bench(args) => args.run(cx),
-            Self::Probe(args) => args.run(cx),
-            Self::Inspect(args) => args.run(cx),
-            Self::Chain(args) => args.run(cx),
-            Self::Compact(args) => args.run(cx),
-            Self::Diff(args) => args.run(cx),
-            Self::Digest(args) => args.run(cx),
-            Self::Formats(args) => args.run(cx),
-            Self::Explain(args) => args.run(cx),
-            Self::Completions(args) => args.run(cx),
-            Self::Man(args) => args.run(cx),
-        }
-    }
+commands! {
+    /// Show what an image is, its sizes and its parents
+    Info(info::InfoArgs) = "info";
+    /// Create an image
+    Create(create::CreateArgs) = "create";
+    /// Copy images into one of another format
+    Convert(convert::ConvertArgs) = "convert";
+    /// Check an image for consistency, and repair it
+    Check(check::CheckArgs) = "check";
+    /// List which ranges of a disk are stored, and where
+    Map(map::MapArgs) = "map";
+    /// Compare the content of two images
+    Compare(compare::CompareArgs) = "compare";
+    /// Change the size of a disk
+    Resize(resize::ResizeArgs) = "resize";
+    /// Tell how large an image would be
+    Measure(measure::MeasureArgs) = "measure";
+    /// Copy blocks of an image into a new one
+    Dd(dd::DdArgs) = "dd";
+    /// Change the parent of an image
+    Rebase(rebase::RebaseArgs) = "rebase";
+    /// Write the data of a child into its parent
+    Commit(commit::CommitArgs) = "commit";
+    /// Change facts of an image, such as its identity
+    Amend(amend::AmendArgs) = "amend";
+    /// List or change the snapshots inside an image
+    Snapshot(snapshot::SnapshotArgs) = "snapshot";
+    /// Change bitmaps inside an image (no format here has any)
+    Bitmap(bitmap::BitmapArgs) = "bitmap", hide;
+    /// Measure the speed of requests to an image
+    Bench(bench::BenchArgs) = "bench";
+    /// Show what a file could be, with the evidence
+    Probe(probe::ProbeArgs) = "probe";
+    /// Say whether a file is safe to use, without opening anything it names
+    Inspect(inspect::InspectArgs) = "inspect";
+    /// List an image and its parents
+    Chain(chain::ChainArgs) = "chain";
+    /// Make an image's file as small as its content allows
+    Compact(compact::CompactArgs) = "compact";
+    /// List the ranges in which two images differ
+    Diff(diff::DiffArgs) = "diff";
+    /// Hash the content of a disk, whatever format it is stored in
+    Digest(digest::DigestArgs) = "digest";
+    /// List the formats and what each can do
+    Formats(formats::FormatsArgs) = "formats";
+    /// Explain the code of an error or a finding
+    Explain(explain::ExplainArgs) = "explain";
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs) = "completions";
+    /// Write the manual pages
+    Man(man::ManArgs) = "man";
 }
