@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 
 use common::{Folder, Ran, assert_shared_fields_equal, noise, oracles};
 
@@ -119,18 +120,16 @@ fn packer_retries_on_the_words_about_the_lock() {
     let mut holder = std::process::Command::new("qemu-io")
         .args(["-f", "vdi", image.to_str().unwrap()])
         .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
+    // Once it has read something it has the image open.
+    holder.stdin.as_mut().unwrap().write_all(b"read 0 512\n").unwrap();
+    let answers = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let read = answers.map(Result::unwrap).find(|line| line.contains("read 512/512 bytes"));
+    assert!(read.is_some(), "the stock program did not open the image");
     let line = ["convert", "-O", "raw", "disk.vdi", "out.raw"];
-    let mut ran = both.ours.ours_with(&line);
-    for _ in 0..200 {
-        if ran.status != 0 {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        ran = both.ours.ours_with(&line);
-    }
+    let ran = both.ours.ours_with(&line);
     drop(holder.stdin.take());
     holder.wait().unwrap();
     let ran = ran.fails(1);
