@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use block_core::{Access, Disk, PageBuffer, WriteFlags};
+use block_core::{Access, CacheMode, Disk, PageBuffer, WriteFlags};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -43,7 +43,7 @@ pub(crate) struct BenchArgs {
     /// The byte to write
     #[arg(long, value_name = "BYTE", default_value = "0", requires = "write", value_parser = number::<u8>)]
     pattern: u8,
-    /// Flush after so many writes
+    /// Flush after so many writes; without this, nothing is flushed, at the end neither
     #[arg(long, value_name = "N", default_value = "0", requires = "write", value_parser = number::<u64>)]
     flush_interval: u64,
     /// Do not wait for other requests before a flush
@@ -92,7 +92,7 @@ impl BenchArgs {
         cx.block_on_with_timers(async {
             let how = How {
                 access: if self.write { Access::ReadWrite } else { Access::Read },
-                ..How::reading(self.share.sharing()).cache(self.cache.0).allow(&self.allow)
+                ..How::reading(self.share.sharing()).cache(self.cache()).allow(&self.allow)
             };
             let disk = image::open(cx, &spec, &how).await?;
             if self.write {
@@ -105,6 +105,15 @@ impl BenchArgs {
             closed.map_err(|error| Failure::because("Failed to close", &error))?;
             Ok(done)
         })
+    }
+
+    /// Who asks for no flush gets none, at the end neither: closing would wait for the disk to save what
+    /// the requests have left in the page cache.
+    fn cache(&self) -> CacheMode {
+        match self.cache.0 {
+            CacheMode::Writeback if self.write && self.flush_interval == 0 => CacheMode::Unsafe,
+            cache => cache,
+        }
     }
 
     async fn measure(&self, cx: &Context, disk: Disk) -> Result<u8> {

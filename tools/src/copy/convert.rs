@@ -95,8 +95,9 @@ pub(crate) async fn convert(
 /// Bytes given up at a time when reading fails.
 const SALVAGE: u64 = 4096;
 
-/// Bytes after which a copy that ends durable has the disk begin to save.
-const UNSAVED: u64 = 64 << 20;
+/// Bytes after which a copy that ends durable has the disk begin to save. Fewer keep one of the threads waiting for
+/// the disk most of the time.
+const UNSAVED: u64 = 256 << 20;
 
 /// A piece of the copy: what one thread reads, and then writes when its turn has come.
 #[derive(Debug)]

@@ -65,12 +65,14 @@ fn sized(buffer: &mut PageBuffer, len: u64) -> &mut [u8] {
 ///
 /// Threads, and not tasks: what is cached is read and written without waiting, so that tasks that hand a
 /// turn to each other would all stay on one processor.
-pub(crate) async fn run<P, J>(plan: P, job: Arc<J>, threads: usize) -> Result<P>
+pub(crate) async fn run<P, J>(mut plan: P, job: Arc<J>, threads: usize) -> Result<P>
 where
     P: Plan,
     J: Job<Piece = P::Piece>,
 {
-    let plan = Arc::new(Mutex::new(plan));
+    // Often there is nothing to do, and then there is no need for threads.
+    let Some(first) = plan.next().await? else { return Ok(plan) };
+    let plan = Arc::new(Mutex::new((Some(first), plan)));
     let (go, stop) = watch::channel(());
     let mut running = JoinSet::new();
     for _ in 0..threads.max(1) {
@@ -105,13 +107,17 @@ where
         return Err(failure);
     }
     match Arc::try_unwrap(plan) {
-        Ok(plan) => Ok(plan.into_inner()),
+        Ok(plan) => Ok(plan.into_inner().1),
         Err(_) => Err(Failure::new("a thread kept its work after its end")),
     }
 }
 
 /// One thread's work. It ends early when whoever wants it is gone, which nobody says but by leaving.
-async fn work<P, J>(plan: &Mutex<P>, job: &J, going: &watch::Receiver<()>) -> Result<()>
+async fn work<P, J>(
+    plan: &Mutex<(Option<P::Piece>, P)>,
+    job: &J,
+    going: &watch::Receiver<()>,
+) -> Result<()>
 where
     P: Plan,
     J: Job<Piece = P::Piece>,
@@ -119,7 +125,13 @@ where
     let mut buffers = Buffers::default();
     while going.has_changed().is_ok() {
         // Not held while the piece is worked on.
-        let piece = plan.lock().await.next().await?;
+        let piece = {
+            let (first, rest) = &mut *plan.lock().await;
+            match first.take() {
+                None => rest.next().await?,
+                first => first,
+            }
+        };
         match piece {
             Some(piece) => job.work(piece, &mut buffers).await?,
             None => break,
