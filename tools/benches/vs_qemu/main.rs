@@ -123,20 +123,21 @@ fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
         measure::run(&work.ours)?;
         fresh()?;
     }
-    let mut ours = Vec::new();
-    let mut theirs = vec![Vec::new(); work.rivals.len()];
-    let mut limit = Vec::new();
+    let commands: Vec<_> =
+        std::iter::once(&work.ours).chain(&work.rivals).chain(&work.limit).collect();
+    let mut samples = vec![Vec::new(); commands.len()];
     for _ in 0..rounds {
-        fresh()?;
-        ours.push(measure::run(&work.ours)?.sample);
-        for (samples, command) in theirs.iter_mut().zip(&work.rivals) {
+        for (command, samples) in commands.iter().zip(&mut samples) {
             fresh()?;
+            if let Some(unmeasured) = &work.unmeasured {
+                measure::run(unmeasured)?;
+                fresh()?;
+            }
             samples.push(measure::run(command)?.sample);
         }
-        if let Some(command) = &work.limit {
-            fresh()?;
-            limit.push(measure::run(command)?.sample);
-        }
     }
-    Ok(Row::new(work, &ours, &theirs, &limit))
+    let mut samples = samples.into_iter();
+    let ours = samples.next().unwrap_or_default();
+    let theirs: Vec<_> = samples.by_ref().take(work.rivals.len()).collect();
+    Ok(Row::new(work, &ours, &theirs, &samples.next().unwrap_or_default()))
 }

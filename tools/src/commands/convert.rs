@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use block_core::{CacheMode, CreateRequest, Disk, NewParent, Sharing};
+use block_core::{CreateRequest, Disk, NewParent, Sharing};
 
 use super::options::{self, CreateOptions};
 use super::output::Output;
@@ -308,7 +308,6 @@ impl ConvertArgs {
             sparse: self.sparse_size.unwrap_or(SPARSE),
             tasks: self.tasks(),
             cached: self.is_cached(),
-            durable: matches!(self.target_cache.0, CacheMode::Writeback | CacheMode::None),
             any_order: self.oob_writes,
             offload: offload && !self.verify,
             salvage: self.salvage,

@@ -82,7 +82,9 @@ impl CreateArgs {
             if let Some(parent) = parent {
                 request = request.parent(parent);
             }
-            let target = Target::begin(&cx.registry, file, CacheMode::Writeback);
+            // As with a conversion and the other program: nothing waits for the disk. Whoever flushes what is
+            // written into the image later makes all of its file durable.
+            let target = Target::begin(&cx.registry, file, CacheMode::Unsafe);
             let target = target.await.map_err(|failure| about(file, failure))?;
             let how = How::reading(Sharing::Exclusive).allow(&self.allow);
             let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);

@@ -72,7 +72,6 @@ impl DdArgs {
                     sparse: 4096,
                     tasks: pieces_at_a_time(true),
                     cached: true,
-                    durable: false,
                     any_order: false,
                     offload: false,
                     salvage: false,

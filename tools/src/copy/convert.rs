@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::{Disk, PageBuffer, WriteFlags, ZeroFlags};
@@ -35,8 +34,6 @@ pub(crate) struct Conversion {
     pub tasks: usize,
     /// Whether both sides go through the page cache.
     pub cached: bool,
-    /// Whether what is written is sent to the disk along the way, because the end waits for it.
-    pub durable: bool,
     /// Whether pieces may be written in any order.
     pub any_order: bool,
     /// Whether the storages may copy among themselves, without zeros being looked for.
@@ -82,7 +79,6 @@ pub(crate) async fn convert(
         conversion,
         progress: Arc::clone(progress),
         lost: std::sync::Mutex::new(Vec::new()),
-        unsaved: AtomicU64::new(0),
     });
     run(plan, Arc::clone(&job), tasks).await?;
     let lost = job.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -94,10 +90,6 @@ pub(crate) async fn convert(
 
 /// Bytes given up at a time when reading fails.
 const SALVAGE: u64 = 4096;
-
-/// Bytes after which a copy that ends durable has the disk begin to save. Fewer keep one of the threads waiting for
-/// the disk most of the time.
-const UNSAVED: u64 = 256 << 20;
 
 /// A piece of the copy: what one thread reads, and then writes when its turn has come.
 #[derive(Debug)]
@@ -219,8 +211,6 @@ struct CopyJob {
     progress: Arc<Progress>,
     /// What could not be read, and why.
     lost: std::sync::Mutex<Vec<(u64, String)>>,
-    /// Bytes written since the disk was last told to save.
-    unsaved: AtomicU64,
 }
 
 /// A segment that is ready to be written.
@@ -267,9 +257,8 @@ impl Job for CopyJob {
             // Nobody waits behind the last piece.
             let _ = next.send(());
         }
-        let done = piece.segments.iter().map(|segment| segment.len).sum();
-        self.progress.advance(done);
-        self.write_behind(done).await
+        self.progress.advance(piece.segments.iter().map(|segment| segment.len).sum());
+        Ok(())
     }
 }
 
@@ -315,17 +304,6 @@ impl CopyJob {
             }
             (None, Ready::Bytes(bytes, runs)) => self.write_runs(to, bytes, runs).await,
         }
-    }
-
-    /// Has the disk work beside the copy, instead of after it. While one task waits, others go on.
-    async fn write_behind(&self, written: u64) -> Result<()> {
-        let unsaved = self.unsaved.fetch_add(written, Ordering::Relaxed) + written;
-        if !self.conversion.durable || unsaved < UNSAVED {
-            return Ok(());
-        }
-        self.unsaved.store(0, Ordering::Relaxed);
-        let saved = self.conversion.target.device().storage().flush().await;
-        saved.map_err(|error| Failure::because("error while saving what was written", &error))
     }
 
     /// Fills `buf`, and says where in it are zeros that need not be written.
