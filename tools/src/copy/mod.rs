@@ -1,4 +1,4 @@
-//! Reading and copying whole disks: by extents, in pieces, by several tasks, in bounded memory.
+//! Reading and copying whole disks: by extents, in pieces, by several threads, in bounded memory.
 
 mod convert;
 mod difference;
