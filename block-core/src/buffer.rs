@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 /// A buffer that begins on a page.
 ///
 /// Large allocations begin 16 bytes behind a page, for the allocator keeps its notes there. That is the
-/// worst place for a buffer: some processors (AMD Zen 3 and 4 measured) then copy between it and the
-/// kernel's pages at half, and now and then a quarter, of their speed. Direct I/O wants a page, too.
+/// worst place for a buffer: the processor it was measured on (AMD, Zen 4) then copies between it and the
+/// kernel's pages at half to three quarters of its speed. Direct I/O wants a page, too.
 ///
 /// ```
 /// let mut buffer = block_core::PageBuffer::new(1 << 20);

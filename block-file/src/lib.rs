@@ -28,14 +28,15 @@
 //!
 //! **Threads.** Reads of cached bytes and buffered writes are plain system calls inside `poll`. What
 //! may wait for a disk goes through `tokio::task::block_in_place` on a multi-thread runtime (feature
-//! `multi-thread`, on by default), and is a plain call elsewhere; a `LocalSet` on a multi-thread runtime is the one place where tokio allows
-//! neither, and where these storages must not be used. After the first few requests that had to wait,
+//! `multi-thread`, on by default), and is a plain call elsewhere; a `LocalSet` on a multi-thread
+//! runtime is the one place where tokio allows neither, and where these storages must not be used. After the first few requests that had to wait,
 //! direct I/O and small reads of what is not cached are queued on an io_uring that the runtime drives
 //! (feature `io_uring`, option `engine`), so that many can be under way in one thread. That takes a
 //! runtime with its I/O driver enabled.
 //!
-//! **Room.** On ext4 a large write into a hole sets its room aside first, which spares the kernel doing so page by
-//! page. Such a file may have room behind its end while the write lasts, or after one that failed.
+//! **Room.** On ext4 a large write into a hole sets its room aside first, which spares the kernel doing
+//! so page by page. Such a file may have room behind its end while the write lasts, or after one that
+//! failed.
 //!
 //! **Dropped futures.** Nothing lands later: a queued request whose future is dropped is waited for.
 //!

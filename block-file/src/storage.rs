@@ -178,7 +178,7 @@ impl FileStorage {
     }
 
     /// Gives a large write into a hole its room at once, so that the kernel need not find some for each
-    /// page: on ext4 that saves a quarter of the time. The write itself says if there is no room.
+    /// page: on ext4 that saved a third of the time of the write. The write itself says if there is no room.
     fn ask_for_room(&self, offset: u64, end: u64) {
         let is_large = end - offset >= LARGE && self.is_regular();
         if is_large && *self.asks_for_room.get_or_init(|| self.is_ext4()) {
