@@ -21,7 +21,12 @@ pub struct RangeLock {
 #[derive(Debug, Default)]
 struct State {
     next_ticket: u64,
-    held: Vec<Claim>,
+    /// Each at the place its guard knows, or `None` where a guard is gone.
+    held: Vec<Option<Claim>>,
+    /// The places of `held` that are free.
+    free: Vec<usize>,
+    /// How many of those held are exclusive: where none is, sharers look no further.
+    owners: usize,
     waiting: Vec<Waiter>,
 }
 
@@ -66,11 +71,9 @@ impl RangeLock {
     pub fn try_share(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
         let mut state = self.state();
         let claim = state.claim(range, false);
-        state.admit(&claim, usize::MAX).then(|| {
-            let ticket = claim.ticket;
-            state.held.push(claim);
-            RangeGuard { lock: Arc::clone(self), ticket }
-        })
+        state
+            .admit(&claim, usize::MAX)
+            .then(|| RangeGuard { lock: Arc::clone(self), place: state.hold(claim) })
     }
 
     fn acquire(self: &Arc<Self>, range: Range<u64>, exclusive: bool) -> Acquire {
@@ -83,10 +86,10 @@ impl RangeLock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn release(&self, ticket: u64) {
+    fn release(&self, place: Option<usize>) {
         let mut state = self.state();
-        if let Some(index) = state.held.iter().position(|claim| claim.ticket == ticket) {
-            state.held.swap_remove(index);
+        if let Some(place) = place {
+            state.let_go(place);
         }
         let woken = state.promote();
         drop(state);
@@ -103,8 +106,32 @@ impl State {
 
     /// Whether `claim` conflicts with nothing held and with none of the first `ahead` waiters.
     fn admit(&self, claim: &Claim, ahead: usize) -> bool {
-        !self.held.iter().any(|held| held.conflicts(claim))
+        let all_share = self.owners == 0 && !claim.exclusive;
+        (all_share || !self.held.iter().flatten().any(|held| held.conflicts(claim)))
             && !self.waiting.iter().take(ahead).any(|waiter| waiter.claim.conflicts(claim))
+    }
+
+    /// Adds a holder, and says at which place.
+    fn hold(&mut self, claim: Claim) -> usize {
+        self.owners += usize::from(claim.exclusive);
+        let place = self.free.pop().unwrap_or(self.held.len());
+        match self.held.get_mut(place) {
+            Some(empty) => *empty = Some(claim),
+            None => self.held.push(Some(claim)),
+        }
+        place
+    }
+
+    fn let_go(&mut self, place: usize) {
+        if let Some(claim) = self.held.get_mut(place).and_then(Option::take) {
+            self.owners -= usize::from(claim.exclusive);
+            self.free.push(place);
+        }
+    }
+
+    /// The place of the holder with this ticket.
+    fn place_of(&self, ticket: u64) -> Option<usize> {
+        self.held.iter().position(|held| held.as_ref().is_some_and(|claim| claim.ticket == ticket))
     }
 
     /// Moves every waiter that can be admitted to the holders.
@@ -117,7 +144,7 @@ impl State {
                 continue;
             }
             let waiter = self.waiting.remove(index);
-            self.held.push(waiter.claim);
+            self.hold(waiter.claim);
             woken.extend(waiter.waker);
         }
         woken
@@ -128,12 +155,13 @@ impl State {
 #[derive(Debug)]
 pub struct RangeGuard {
     lock: Arc<RangeLock>,
-    ticket: u64,
+    /// Where the lock keeps the range.
+    place: usize,
 }
 
 impl Drop for RangeGuard {
     fn drop(&mut self) {
-        self.lock.release(self.ticket);
+        self.lock.release(Some(self.place));
     }
 }
 
@@ -160,10 +188,8 @@ impl Future for Acquire {
         let this = self.get_mut();
         let ticket = this.claim.ticket;
         let mut state = this.lock.state();
-        match this.stage {
-            Stage::New if state.admit(&this.claim, usize::MAX) => {
-                state.held.push(this.claim.clone());
-            }
+        let place = match this.stage {
+            Stage::New if state.admit(&this.claim, usize::MAX) => state.hold(this.claim.clone()),
             Stage::New => {
                 let waker = Some(cx.waker().clone());
                 state.waiting.push(Waiter { claim: this.claim.clone(), waker });
@@ -176,13 +202,16 @@ impl Future for Acquire {
                     waiter.waker = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
+                // Whoever left the queue is a holder, until this says so to nobody twice.
+                let Some(place) = state.place_of(ticket) else { return Poll::Pending };
+                place
             }
             // The guard was given out; whoever polls again gets what it can never have twice.
             Stage::Done => return Poll::Pending,
-        }
+        };
         this.stage = Stage::Done;
         drop(state);
-        Poll::Ready(RangeGuard { lock: Arc::clone(&this.lock), ticket })
+        Poll::Ready(RangeGuard { lock: Arc::clone(&this.lock), place })
     }
 }
 
@@ -192,9 +221,12 @@ impl Drop for Acquire {
             return;
         }
         let ticket = self.claim.ticket;
-        self.lock.state().waiting.retain(|waiter| waiter.claim.ticket != ticket);
+        let mut state = self.lock.state();
+        state.waiting.retain(|waiter| waiter.claim.ticket != ticket);
+        let place = state.place_of(ticket);
+        drop(state);
         // Admitted since the last poll, or standing in the way of those behind: both end here.
-        self.lock.release(ticket);
+        self.lock.release(place);
     }
 }
 
@@ -261,5 +293,17 @@ mod tests {
         drop(first);
         drop(second);
         assert!(ready(&mut lock.own(0..10)).is_some());
+    }
+
+    #[test]
+    fn what_was_given_back_takes_no_room_and_is_not_looked_at() {
+        let lock = RangeLock::new();
+        for round in 0..100 {
+            let shared = ready(&mut lock.share(0..10)).unwrap();
+            let owned = ready(&mut lock.own(20..30 + round)).unwrap();
+            drop((shared, owned));
+        }
+        let state = lock.state();
+        assert_eq!((state.held.len(), state.free.len(), state.owners), (2, 2, 0));
     }
 }

@@ -33,6 +33,8 @@ struct Driver {
     runtime: Id,
     /// Wakes the driver; `None` before it has run, and it will.
     waker: Option<Waker>,
+    /// It has been woken and has not run since.
+    woken: bool,
 }
 
 /// Runtimes that cannot drive a ring.
@@ -61,19 +63,18 @@ impl Engine {
         buffer: AlignedBuffer,
         guard: Option<RangeGuard>,
     ) -> Result<Finished, NotQueued> {
-        if !self.have_driver() {
+        let Ok(runtime) = Handle::try_current() else { return Err((buffer, guard)) };
+        if !self.have_driver(&runtime) {
             return Err((buffer, guard));
         }
-        let token = self.ring.push(way, offset, len, buffer, guard)?;
-        let transfer = Transfer { engine: Arc::clone(self), token: Some(token) };
-        Ok(transfer.await)
+        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let token = self.ring.push(way, offset, len, buffer, guard, waker)?;
+        self.wake_driver(runtime.id());
+        Ok(Transfer { engine: self, token: Some(token), is_new: true }.await)
     }
 
     /// Makes sure that this runtime drives the ring.
-    fn have_driver(self: &Arc<Self>) -> bool {
-        let Ok(runtime) = Handle::try_current() else {
-            return false;
-        };
+    fn have_driver(self: &Arc<Self>, runtime: &Handle) -> bool {
         let id = runtime.id();
         let mut drivers = self.drivers();
         if drivers.iter().any(|driver| driver.runtime == id) {
@@ -93,20 +94,22 @@ impl Engine {
             without_reactor.push(id);
             return false;
         };
-        drivers.push(Driver { runtime: id, waker: None });
+        drivers.push(Driver { runtime: id, waker: None, woken: true });
         drop(drivers);
         let registration = Registration { engine: Arc::downgrade(self), runtime: id };
         runtime.spawn(drive(readiness, registration));
         true
     }
 
-    fn wake_driver(&self) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        let id = runtime.id();
-        let drivers = self.drivers();
-        if let Some(waker) = drivers.iter().find(|d| d.runtime == id).and_then(|d| d.waker.as_ref())
-        {
-            waker.wake_by_ref();
+    /// Lets the driver of this runtime submit what is queued.
+    fn wake_driver(&self, runtime: Id) {
+        let mut drivers = self.drivers();
+        let driver = drivers.iter_mut().find(|driver| driver.runtime == runtime);
+        if let Some(driver) = driver.filter(|driver| !driver.woken) {
+            driver.woken = true;
+            if let Some(waker) = &driver.waker {
+                waker.wake_by_ref();
+            }
         }
     }
 }
@@ -143,6 +146,7 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
         let me = registration.runtime;
         if let Some(driver) = engine.drivers().iter_mut().find(|driver| driver.runtime == me) {
             driver.waker = Some(cx.waker().clone());
+            driver.woken = false;
         }
         engine.ring.submit();
         // Cleared before reaping: what completes behind our back makes it ready again.
@@ -160,37 +164,38 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
 }
 
 /// A transfer that is under way.
-struct Transfer {
-    engine: Arc<Engine>,
+struct Transfer<'e> {
+    engine: &'e Arc<Engine>,
     token: Option<Token>,
+    /// It was queued by the same poll, with the waker of that.
+    is_new: bool,
 }
 
-impl Future for Transfer {
+impl Future for Transfer<'_> {
     type Output = Finished;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
         let this = &mut *self;
-        let Some(token) = this.token else {
+        let Some(token) = this.token.filter(|_| !std::mem::take(&mut this.is_new)) else {
             return Poll::Pending;
         };
-        let driven = this.engine.have_driver();
-        let polled = match this.engine.ring.poll(token, cx.waker()) {
-            Poll::Pending if !driven => Poll::Ready(this.engine.ring.finish(token)),
-            // The first time for its entry to be submitted; later, this may be another runtime.
-            Poll::Pending => {
-                this.engine.wake_driver();
-                Poll::Pending
-            }
-            ready => ready,
+        let finished = match this.engine.ring.poll(token, cx.waker()) {
+            Poll::Ready(finished) => finished,
+            // This may be another runtime than before.
+            Poll::Pending => match Handle::try_current() {
+                Ok(runtime) if this.engine.have_driver(&runtime) => {
+                    this.engine.wake_driver(runtime.id());
+                    return Poll::Pending;
+                }
+                _ => this.engine.ring.finish(token),
+            },
         };
-        if polled.is_ready() {
-            this.token = None;
-        }
-        polled
+        this.token = None;
+        Poll::Ready(finished)
     }
 }
 
-impl Drop for Transfer {
+impl Drop for Transfer<'_> {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             drop(self.engine.ring.finish(token));

@@ -55,7 +55,7 @@ use std::sync::Arc;
 use self::pending::Pending;
 use self::slots::Slots;
 use crate::range_lock::RangeLock;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{PoisonError, RwLock};
 use crate::{Access, Disk, Error, ErrorKind, Result, SECTOR_SIZE, Storage};
 
@@ -80,6 +80,8 @@ pub struct Mapped<M> {
     /// what the disk holds of the switch, has to be settled before more is done.
     unsure: AtomicBool,
     closed: AtomicBool,
+    /// So many of the next reads are not tried at once.
+    long_way: AtomicUsize,
 }
 
 impl<M: BlockMapper> Mapped<M> {
@@ -103,6 +105,7 @@ impl<M: BlockMapper> Mapped<M> {
             touched: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            long_way: AtomicUsize::new(0),
             mapper,
         }))
     }

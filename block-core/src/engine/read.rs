@@ -3,7 +3,12 @@
 use std::ops::Range;
 
 use super::{BlockMapper, Layout, Mapped, Slot, blocks_of};
+use crate::sync::atomic::Ordering;
 use crate::{Disk, Error, ErrorKind, Result, SECTOR_SIZE};
+
+/// How many reads follow one that its storage could not do at once, before another is tried: a storage
+/// past the page cache never can, and what is not cached is seldom alone.
+pub(super) const LONG_WAY: usize = 16;
 
 /// Where a run of guest bytes comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,11 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// As `read`, if nothing has to be waited for.
     pub(super) fn try_read(&self, sector: u64, mut buf: &mut [u8]) -> Option<Result<()>> {
+        let skips = self.long_way.load(Ordering::Relaxed);
+        if skips > 0 {
+            self.long_way.store(skips - 1, Ordering::Relaxed);
+            return None;
+        }
         let range = match self.request(sector, buf.len() as u64 / SECTOR_SIZE) {
             Ok(range) => range,
             Err(error) => return Some(Err(error)),
@@ -74,10 +84,13 @@ impl<M: BlockMapper> Mapped<M> {
                     Ok(())
                 }
                 Source::Parent => try_read_parent(self.parent.as_ref(), at, head)?,
-                Source::Stored(offset) => self
-                    .storage
-                    .try_read_at(offset, head)?
-                    .map_err(|error| self.explain_short(error, block)),
+                Source::Stored(offset) => match self.storage.try_read_at(offset, head) {
+                    Some(done) => done.map_err(|error| self.explain_short(error, block)),
+                    None => {
+                        self.long_way.store(LONG_WAY, Ordering::Relaxed);
+                        return None;
+                    }
+                },
             };
             if done.is_err() {
                 return Some(done);

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::read::LONG_WAY;
 use super::{
     BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
 };
+use crate::testkit::FaultStorage;
 use crate::{
     Access, BlockDevice, DeviceCaps, Disk, Error, ErrorKind, ImageInfo, MemStorage, Options,
     Preallocation, Result, Storage, WriteFlags, ZeroFlags,
@@ -30,7 +32,11 @@ impl TestMap {
         storage.set_len(BLOCK).await.unwrap();
     }
 
-    fn open(storage: &Arc<MemStorage>, lead: u64, parent: Option<Disk>) -> Arc<Mapped<Self>> {
+    fn open<S: Storage + 'static>(
+        storage: &Arc<S>,
+        lead: u64,
+        parent: Option<Disk>,
+    ) -> Arc<Mapped<Self>> {
         let storage: Arc<dyn Storage> = storage.clone();
         let table = PagedTable::new(Arc::clone(&storage), 0, BLOCKS, 1 << 20);
         let map = Arc::new(Self { storage, table, lead });
@@ -315,4 +321,23 @@ async fn a_map_that_must_not_be_written_over_is_named_by_entry() {
         assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(4 * block)));
         assert_eq!((field.name, &*field.found, &*field.wanted), ("entry", found, wanted));
     }
+}
+
+#[tokio::test]
+async fn after_a_read_that_had_to_wait_the_next_ones_are_not_tried_at_once_for_a_while() {
+    let memory = MemStorage::new();
+    TestMap::create(&memory).await;
+    let storage = FaultStorage::new(memory);
+    let device = TestMap::open(&storage, 0, None);
+    device.write_sectors(0, &[7; BLOCK as usize], WriteFlags::empty()).await.unwrap();
+
+    let mut buf = [0; BLOCK as usize];
+    let mut try_read = || device.try_read_sectors(0, &mut buf).map(Result::unwrap).is_some();
+    assert!(try_read());
+    storage.give_way(1);
+    assert!(!try_read());
+    storage.give_way(0);
+    let refused = (0..100).take_while(|_| !try_read()).count();
+    assert_eq!(refused, LONG_WAY);
+    assert!(try_read() && try_read());
 }

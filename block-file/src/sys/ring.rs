@@ -19,6 +19,10 @@ use crate::aligned::AlignedBuffer;
 /// Entries of the submission queue; more requests than that are never under way.
 const ENTRIES: u32 = 256;
 
+/// So many queued requests are submitted at once, without waiting for the driver: the disk begins while
+/// the next ones are made.
+const BATCH: usize = 8;
+
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -68,19 +72,17 @@ struct Request {
     len: usize,
     buffer: AlignedBuffer,
     guard: Option<RangeGuard>,
-    waker: Option<Waker>,
+    waker: Waker,
 }
 
 /// Whom a completion wakes, and the range it no longer needs.
-type Freed = (Option<Waker>, Option<RangeGuard>);
+type Freed = (Waker, Option<RangeGuard>);
 
 /// Both may run code of others, so this is done without the ring's lock.
 fn release(freed: Vec<Freed>) {
     for (waker, guard) in freed {
         drop(guard);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.wake();
     }
 }
 
@@ -115,7 +117,8 @@ impl Ring {
     }
 
     /// Queues a transfer of the first `len` bytes of `buffer`, at `offset` of the file. The kernel hears
-    /// of it at the next [`submit`](Self::submit). Gives everything back when too many are under way.
+    /// of it at the next [`submit`](Self::submit), or when [`BATCH`] are queued. `waker` is woken when it
+    /// is done. Gives everything back when too many are under way.
     pub(crate) fn push(
         &self,
         way: Way,
@@ -123,6 +126,7 @@ impl Ring {
         len: usize,
         buffer: AlignedBuffer,
         guard: Option<RangeGuard>,
+        waker: Waker,
     ) -> Result<Token, (AlignedBuffer, Option<RangeGuard>)> {
         let mut state = self.lock();
         let len = len.min(buffer.len());
@@ -130,7 +134,7 @@ impl Ring {
         let (Some(bytes), Some(index)) = (bytes, state.free.pop()) else {
             return Err((buffer, guard));
         };
-        let mut request = Request { len, buffer, guard, waker: None };
+        let mut request = Request { len, buffer, guard, waker };
         let fd = types::Fd(self.file.as_raw_fd());
         let memory = request.buffer.as_mut_ptr();
         let entry = match way {
@@ -150,6 +154,11 @@ impl Ring {
         if let Some(slot) = state.requests.get_mut(index) {
             *slot = Slot::Running(request);
         }
+        if state.pushed.len() >= BATCH {
+            let freed = state.enter(0);
+            drop(state);
+            release(freed);
+        }
         Ok(Token(index))
     }
 
@@ -165,14 +174,12 @@ impl Ring {
         release(freed);
     }
 
-    /// What a request came to, once it is done; until then `waker` is kept to be woken.
+    /// What a request came to, once it is done; until then `waker` is woken.
     pub(crate) fn poll(&self, token: Token, waker: &Waker) -> Poll<Finished> {
         let mut state = self.lock();
         match state.requests.get_mut(token.0) {
             Some(Slot::Running(request)) => {
-                if !request.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    request.waker = Some(waker.clone());
-                }
+                request.waker.clone_from(waker);
                 Poll::Pending
             }
             _ => match state.take(token) {
@@ -239,9 +246,10 @@ impl State {
     }
 
     fn reap(&mut self) -> Vec<Freed> {
-        let mut freed = Vec::new();
         let Self { uring, requests, running, .. } = self;
-        for completion in uring.completion() {
+        let completed = uring.completion();
+        let mut freed = Vec::with_capacity(completed.len());
+        for completion in completed {
             let Ok(index) = usize::try_from(completion.user_data()) else { continue };
             let Some(slot) = requests.get_mut(index) else { continue };
             *running = running.saturating_sub(1);

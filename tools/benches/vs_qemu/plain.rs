@@ -1,16 +1,25 @@
 //! The same requests by plain system calls on a file: the least that they can cost on this machine.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, Result};
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::ExitCode;
 
-use block_core::PageBuffer;
+use block_core::{PageBuffer, is_zero};
+use rustix::fs::SeekFrom;
 
 /// Where the requests begin in the file. An image made by stock keeps its data at such an offset, so
 /// that a request meets as many pages here as there.
 const START: u64 = (1 << 20) + 512;
 
-/// `read|write COUNT SIZE STEP FILE`: sends the requests one after the other.
+/// Requests told to the kernel in one call: the disk works on the first ones while the next are made.
+const BATCH: usize = 8;
+
+/// `read|write COUNT SIZE STEP FILE`: sends the requests one after the other, through the page cache.
+/// `ring COUNT SIZE STEP FILE DEPTH`: keeps so many reads past the page cache under way.
+/// `copy FROM TO`: copies what is stored and not zero.
 pub fn child(words: &[String]) -> ExitCode {
     match run(words) {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,23 +30,114 @@ pub fn child(words: &[String]) -> ExitCode {
     }
 }
 
-fn run(words: &[String]) -> std::io::Result<()> {
-    let [mode, count, size, step, path] = words else {
-        return Err(std::io::Error::other("wants read|write COUNT SIZE STEP FILE"));
+fn run(words: &[String]) -> Result<()> {
+    if let [mode, from, to] = words
+        && mode == "copy"
+    {
+        return copy(&File::open(from)?, &File::create(to)?);
+    }
+    let [mode, count, size, step, path, rest @ ..] = words else {
+        return Err(Error::other("not the words that it wants"));
     };
-    let number = |word: &String| word.parse::<u64>().map_err(std::io::Error::other);
+    let number = |word: &String| word.parse::<u64>().map_err(Error::other);
     let (count, size, step) = (number(count)?, number(size)?, number(step)?);
+    let place = |room: u64| move |index: u64| START + (index * step) % room / 512 * 512;
+    let room =
+        |file: &File| Ok::<_, Error>(file.metadata()?.len().saturating_sub(START + size).max(1));
+    if let ("ring", [depth]) = (mode.as_str(), rest) {
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+        let place = place(room(&file)?);
+        return ring(&file, (0..count).map(place), size, number(depth)?);
+    }
     let writes = mode == "write";
     let file = OpenOptions::new().read(true).write(writes).open(path)?;
-    let mut buffer = PageBuffer::new(usize::try_from(size).map_err(std::io::Error::other)?);
-    let room = file.metadata()?.len().saturating_sub(START + size).max(1);
-    let mut at = 0;
-    for _ in 0..count {
+    let place = place(room(&file)?);
+    let mut buffer = PageBuffer::new(usize::try_from(size).map_err(Error::other)?);
+    for at in (0..count).map(place) {
         match writes {
-            true => file.write_all_at(&buffer, START + at)?,
-            false => file.read_exact_at(&mut buffer, START + at)?,
+            true => file.write_all_at(&buffer, at)?,
+            false => file.read_exact_at(&mut buffer, at)?,
         }
-        at = (at + step) % room / 512 * 512;
+    }
+    Ok(())
+}
+
+/// Reads `size` bytes at each of these places, so many at a time.
+#[allow(unsafe_code, reason = "entries of a ring name their memory by address")]
+fn ring(file: &File, mut places: impl Iterator<Item = u64>, size: u64, depth: u64) -> Result<()> {
+    let bytes = u32::try_from(size).map_err(Error::other)?;
+    let entries = u32::try_from(depth).map_err(Error::other)?;
+    // Never freed: after an error the kernel may still write there until the program has ended.
+    let mut buffers = ManuallyDrop::new(Vec::new());
+    buffers.extend((0..depth).map(|_| PageBuffer::new(bytes as usize)));
+    let mut ring = io_uring::IoUring::new(entries)?;
+    let fd = io_uring::types::Fd(file.as_raw_fd());
+    let mut idle: Vec<u64> = (0..depth).collect();
+    let mut under_way = 0;
+    loop {
+        let mut pushed = 0;
+        while let Some(index) = idle.pop() {
+            let Some(place) = places.next() else { break };
+            let Some(buffer) = buffers.get_mut(index as usize) else { break };
+            let entry = io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), bytes).offset(place);
+            let entry = entry.build().user_data(index);
+            // SAFETY: the buffer has `bytes` bytes and belongs to this entry until its completion.
+            unsafe { ring.submission().push(&entry) }.map_err(Error::other)?;
+            under_way += 1;
+            pushed += 1;
+            if pushed == BATCH {
+                ring.submit()?;
+                pushed = 0;
+            }
+        }
+        if under_way == 0 {
+            return Ok(());
+        }
+        ring.submit_and_wait(1)?;
+        for completion in ring.completion() {
+            if completion.result() != bytes as i32 {
+                return Err(Error::other(format!("a read gave {}", completion.result())));
+            }
+            idle.push(completion.user_data());
+            under_way -= 1;
+        }
+    }
+}
+
+/// Copies, a MiB at a time. Holes are not read, and pages of zeros not written.
+fn copy(from: &File, to: &File) -> Result<()> {
+    let len = from.metadata()?.len();
+    to.set_len(len)?;
+    let mut buffer = PageBuffer::new(1 << 20);
+    let mut at = 0;
+    while at < len {
+        let data = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        let hole = rustix::fs::seek(from, SeekFrom::Hole(data))?;
+        at = data;
+        while at < hole {
+            let part = (hole - at).min(buffer.len() as u64);
+            let bytes = buffer.get_mut(..part as usize).unwrap_or_default();
+            from.read_exact_at(bytes, at)?;
+            let mut pages = bytes.chunks(4096).peekable();
+            let mut done = 0;
+            while let Some(page) = pages.next() {
+                let mut run = page.len();
+                let zero = is_zero(page);
+                while let Some(page) = pages.next_if(|page| is_zero(page) == zero) {
+                    run += page.len();
+                }
+                if !zero {
+                    let data = bytes.get(done..done + run).unwrap_or_default();
+                    to.write_all_at(data, at + done as u64)?;
+                }
+                done += run;
+            }
+            at += part;
+        }
     }
     Ok(())
 }

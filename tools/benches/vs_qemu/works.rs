@@ -87,7 +87,7 @@ fn converts(data: &Data) -> Vec<Work> {
             name: format!("convert {name}"),
             ours: ours(&line("")),
             rivals: vec![stock(&line("")), stock(&line("-m 16 -W"))],
-            limit: Some(plain_copy(&source.arg(), &out)),
+            limit: plain(&format!("copy {} {out}", source.arg())),
             targets: (wall, cpu),
             rss_target: None,
             operations: 0,
@@ -167,7 +167,7 @@ fn requests(data: &Data) -> Vec<Work> {
             name: format!("bench {name}"),
             ours: ours(&line),
             rivals: rivals.collect(),
-            limit: plain(count, &line),
+            limit: plain_requests(count, &line),
             targets,
             rss_target: None,
             operations: count,
@@ -202,22 +202,23 @@ fn requests(data: &Data) -> Vec<Work> {
     all
 }
 
-/// What copying costs at least. Where most of the source is zeros that are stored, they are looked for, too.
-fn plain_copy(source: &str, target: &str) -> Words {
-    let stored_zeros = ["sparse.vdi", "zeros.raw"].iter().any(|name| source.ends_with(name));
-    let sparse = if stored_zeros { "always" } else { "auto" };
-    words_of("cp", &format!("--reflink=never --sparse={sparse} {source} {target}"))
+/// This program, as the one that makes plain system calls.
+fn plain(line: &str) -> Option<Words> {
+    let exe = std::env::current_exe().ok()?.to_string_lossy().into_owned();
+    Some(words_of(&exe, &format!("--plain {line}")))
 }
 
-/// The plain system calls for a line of `bench`, through the page cache.
-fn plain(count: u64, line: &str) -> Option<Words> {
+/// The plain system calls for a line of `bench`: one after the other through the page cache, and by a ring past it.
+fn plain_requests(count: u64, line: &str) -> Option<Words> {
     let mut words = line.split_whitespace().rev();
     let file = words.next()?;
     let after = |option: &str| line.split_whitespace().skip_while(|word| *word != option).nth(1);
-    let mode = if line.contains(" -w ") { "write" } else { "read" };
-    let exe = std::env::current_exe().ok()?.to_string_lossy().into_owned();
-    let line = format!("--plain {mode} {count} {} {} {file}", after("-s")?, after("-S")?);
-    (after("-t").is_none()).then(|| words_of(&exe, &line))
+    let (mode, depth) = match (after("-t"), line.contains(" -w ")) {
+        (Some(_), _) => ("ring", after("-d")?),
+        (None, true) => ("write", ""),
+        (None, false) => ("read", ""),
+    };
+    plain(&format!("{mode} {count} {} {} {file} {depth}", after("-s")?, after("-S")?))
 }
 
 /// Small writes that each need a new block.

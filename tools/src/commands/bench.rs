@@ -223,6 +223,8 @@ impl Shared {
         let mut buffer = PageBuffer::new(self.len);
         buffer.fill(self.pattern.unwrap_or(0));
         let mut latencies = Latencies::new();
+        // One look at the clock ends a request and begins the next, unless something lies between them.
+        let mut started = Instant::now();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.count {
@@ -233,12 +235,16 @@ impl Shared {
                 Some(drain) if self.flush_every > 0 => Some(drain.read().await),
                 _ => None,
             };
-            let started = Instant::now();
+            if self.flush_every > 0 {
+                started = Instant::now();
+            }
             match self.pattern {
                 Some(_) => self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?,
                 None => self.disk.read_at(offset, &mut buffer).await?,
             }
-            latencies.record(started.elapsed());
+            let ended = Instant::now();
+            latencies.record(ended - started);
+            started = ended;
             drop(held);
             if self.flush_every > 0 && (index + 1).is_multiple_of(self.flush_every) {
                 let _alone = match &self.drain {

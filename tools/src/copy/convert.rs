@@ -11,8 +11,8 @@ use super::difference;
 use super::job::{Buffers, Job, Plan, run};
 use super::rate::Rate;
 use super::source::{Source, Walk};
-use super::zeros::ZeroRuns;
-use super::{CACHED_READ, Fingerprint, PIECE};
+use super::zeros::zero_runs;
+use super::{Fingerprint, PIECE};
 use crate::console::Console;
 use crate::error::{Failure, Result, reasons};
 use crate::progress::Progress;
@@ -310,26 +310,17 @@ impl CopyJob {
     async fn read(&self, segment: &Segment, buf: &mut [u8]) -> Result<Vec<(Range<usize>, bool)>> {
         let least = self.conversion.sparse as usize;
         let looks = least > 0 && self.conversion.base.is_none();
-        let step = if self.conversion.cached { CACHED_READ } else { buf.len() };
-        let mut runs = ZeroRuns::new(least.clamp(1, 4096));
-        let mut done = 0;
-        for bytes in buf.chunks_mut(step.max(1)) {
-            self.read_bytes(segment, done, bytes).await?;
-            if looks {
-                runs.add(bytes);
-            }
-            if let Some(fingerprint) = &self.conversion.fingerprint {
-                fingerprint.add(segment.to + done, bytes);
-            }
-            done += bytes.len() as u64;
+        self.read_bytes(segment, buf).await?;
+        if let Some(fingerprint) = &self.conversion.fingerprint {
+            fingerprint.add(segment.to, buf);
         }
-        Ok(runs.finish(least))
+        Ok(if looks { zero_runs(buf, least) } else { Vec::new() })
     }
 
-    /// Reads from `skip` bytes behind the beginning of the segment on.
-    async fn read_bytes(&self, segment: &Segment, skip: u64, buf: &mut [u8]) -> Result<()> {
+    /// Reads a segment, or what of it can be read.
+    async fn read_bytes(&self, segment: &Segment, buf: &mut [u8]) -> Result<()> {
         let Some(part) = self.conversion.source.part(segment.part) else { return Ok(()) };
-        let mut from = segment.from + skip;
+        let mut from = segment.from;
         let whole = part.disk.read_at(from, buf).await;
         let Err(error) = whole else { return Ok(()) };
         if !self.conversion.salvage {

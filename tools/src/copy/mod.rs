@@ -26,10 +26,6 @@ pub(crate) use zeros::{first_difference, first_nonzero};
 /// Bytes read or written at a time; pieces begin and end on multiples of it where they can.
 pub(crate) const PIECE: u64 = 1 << 20;
 
-/// Bytes read through the page cache before they are looked at: what was just read is then in a core's own
-/// cache.
-pub(crate) const CACHED_READ: usize = 256 << 10;
-
 /// Whether all of these go through the page cache.
 pub(crate) fn are_cached(modes: &[block_core::CacheMode]) -> bool {
     use block_core::CacheMode::{Directsync, None};

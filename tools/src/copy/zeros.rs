@@ -21,47 +21,38 @@ pub(crate) fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     Some(sector * SECTOR)
 }
 
-/// Runs of bytes that are to be written and runs of zeros, which cover a buffer in order.
-#[derive(Debug)]
-pub(crate) struct ZeroRuns {
-    unit: usize,
-    /// `true` stands for zeros.
-    runs: Vec<(Range<usize>, bool)>,
+/// The runs of bytes that are to be written and the runs of zeros (`true`) that cover a buffer, in order.
+/// Zeros are looked for in units of `least` bytes, of a page at most; those of less than `least` bytes are
+/// written with what surrounds them.
+pub(crate) fn zero_runs(bytes: &[u8], least: usize) -> Vec<(Range<usize>, bool)> {
+    let unit = least.clamp(1, 4096);
+    let mut runs = Runs::default();
+    let mut at = 0;
+    for part in bytes.chunks(unit) {
+        let end = at + part.len();
+        runs.push(at..end, is_zero(part));
+        at = end;
+    }
+    if least <= unit {
+        return runs.0;
+    }
+    let mut joined = Runs::default();
+    for (range, zero) in runs.0 {
+        let zero = zero && range.len() >= least;
+        joined.push(range, zero);
+    }
+    joined.0
 }
 
-impl ZeroRuns {
-    /// Of a buffer whose zeros are looked for in units of `unit` bytes.
-    pub fn new(unit: usize) -> Self {
-        Self { unit, runs: Vec::new() }
-    }
+/// Runs in which neighbours of one kind are one.
+#[derive(Debug, Default)]
+struct Runs(Vec<(Range<usize>, bool)>);
 
-    /// Adds the next bytes, whole units unless they are the last.
-    pub fn add(&mut self, bytes: &[u8]) {
-        let mut at = self.runs.last().map_or(0, |(range, _)| range.end);
-        for unit in bytes.chunks(self.unit) {
-            let end = at + unit.len();
-            self.push(at..end, is_zero(unit));
-            at = end;
-        }
-    }
-
-    /// The runs; zeros of less than `least` bytes are written with what surrounds them.
-    pub fn finish(self, least: usize) -> Vec<(Range<usize>, bool)> {
-        if least <= self.unit {
-            return self.runs;
-        }
-        let mut joined = Self::new(self.unit);
-        for (range, zero) in self.runs {
-            let zero = zero && range.len() >= least;
-            joined.push(range, zero);
-        }
-        joined.runs
-    }
-
+impl Runs {
     fn push(&mut self, range: Range<usize>, zero: bool) {
-        match self.runs.last_mut() {
+        match self.0.last_mut() {
             Some((last, kind)) if *kind == zero => last.end = range.end,
-            _ => self.runs.push((range, zero)),
+            _ => self.0.push((range, zero)),
         }
     }
 }
@@ -88,16 +79,8 @@ mod tests {
         let mut bytes = vec![0; 8 * 4096];
         bytes[0] = 1;
         bytes[2 * 4096] = 1;
-        // In two parts, as they are read.
-        let runs = |least| {
-            let mut runs = ZeroRuns::new(4096);
-            let (first, second) = bytes.split_at(5 * 4096);
-            runs.add(first);
-            runs.add(second);
-            runs.finish(least)
-        };
         assert_eq!(
-            runs(4096),
+            zero_runs(&bytes, 4096),
             [
                 (0..4096, false),
                 (4096..2 * 4096, true),
@@ -105,7 +88,7 @@ mod tests {
                 (3 * 4096..8 * 4096, true)
             ]
         );
-        assert_eq!(runs(8192), [(0..3 * 4096, false), (3 * 4096..8 * 4096, true)]);
+        assert_eq!(zero_runs(&bytes, 8192), [(0..3 * 4096, false), (3 * 4096..8 * 4096, true)]);
     }
 
     #[test]
