@@ -1,7 +1,7 @@
 //! Buffers whose memory starts on a boundary that direct I/O accepts, kept for reuse.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_core::PageBuffer;
 
@@ -10,6 +10,10 @@ pub(crate) const ALIGNMENT: usize = PageBuffer::ALIGNMENT;
 
 /// Bytes in the largest buffer.
 pub(crate) const CAPACITY: usize = 1 << 20;
+
+/// Bytes in the smallest buffer.
+#[cfg(feature = "io_uring")]
+pub(crate) const SMALLEST: usize = CAPACITY >> (2 * (SIZES - 1));
 
 /// Sizes of buffers: this many, each four times the one before, the last one is [`CAPACITY`].
 const SIZES: usize = 5;
@@ -21,12 +25,17 @@ const IDLE: usize = 2 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     idle: [Mutex<Vec<PageBuffer>>; SIZES],
+    /// Buffers of the smallest size that a ring knows by number.
+    #[cfg(feature = "io_uring")]
+    known: Mutex<Vec<(u16, PageBuffer)>>,
 }
 
 /// A buffer that goes back to its pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct AlignedBuffer {
     memory: PageBuffer,
+    #[cfg(feature = "io_uring")]
+    number: Option<u16>,
     pool: Arc<BufferPool>,
 }
 
@@ -42,14 +51,32 @@ fn size_for(len: usize) -> (usize, usize) {
 impl BufferPool {
     /// A buffer of at least `len` bytes (or of [`CAPACITY`], if that is less), with whatever it held.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> AlignedBuffer {
-        let (number, capacity) = size_for(len);
-        let idle = self
-            .idle
-            .get(number)
-            .and_then(|idle| idle.lock().unwrap_or_else(PoisonError::into_inner).pop());
-        let memory = idle.unwrap_or_else(|| PageBuffer::new(capacity));
-        AlignedBuffer { memory, pool: Arc::clone(self) }
+        let (size, capacity) = size_for(len);
+        #[cfg(feature = "io_uring")]
+        if size == 0
+            && let Some((number, memory)) = lock(&self.known).pop()
+        {
+            return AlignedBuffer { memory, number: Some(number), pool: Arc::clone(self) };
+        }
+        let idle = self.idle.get(size).and_then(|idle| lock(idle).pop());
+        AlignedBuffer {
+            memory: idle.unwrap_or_else(|| PageBuffer::new(capacity)),
+            #[cfg(feature = "io_uring")]
+            number: None,
+            pool: Arc::clone(self),
+        }
     }
+
+    /// Takes buffers of the smallest size that a ring knows by their places in this list. Whoever needs
+    /// that size gets them first.
+    #[cfg(feature = "io_uring")]
+    pub(crate) fn add_known(&self, buffers: Vec<PageBuffer>) {
+        lock(&self.known).extend((0..).zip(buffers));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl AlignedBuffer {
@@ -57,6 +84,12 @@ impl AlignedBuffer {
     #[cfg(feature = "io_uring")]
     pub(crate) fn another(&self) -> Self {
         self.pool.take(self.len())
+    }
+
+    /// By which number the ring of its pool knows it.
+    #[cfg(feature = "io_uring")]
+    pub(crate) fn number(&self) -> Option<u16> {
+        self.number
     }
 }
 
@@ -75,9 +108,14 @@ impl DerefMut for AlignedBuffer {
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        let (number, capacity) = size_for(self.len());
-        let Some(idle) = self.pool.idle.get(number) else { return };
-        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(feature = "io_uring")]
+        if let Some(number) = self.number {
+            lock(&self.pool.known).push((number, std::mem::take(&mut self.memory)));
+            return;
+        }
+        let (size, capacity) = size_for(self.len());
+        let Some(idle) = self.pool.idle.get(size) else { return };
+        let mut idle = lock(idle);
         if idle.len() < IDLE / capacity {
             idle.push(std::mem::take(&mut self.memory));
         }

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
-use crate::aligned::AlignedBuffer;
+use crate::aligned::{AlignedBuffer, BufferPool};
 use crate::sys::{Finished, Ring, Token, Way};
 
 /// A ring, and the drivers it has: one for each runtime that uses it.
@@ -44,9 +44,9 @@ static WITHOUT_REACTOR: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 pub(crate) type NotQueued = (AlignedBuffer, Option<RangeGuard>);
 
 impl Engine {
-    /// An engine for `file`, unless the kernel refuses.
-    pub(crate) fn new(file: Arc<OwnedFd>) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { ring: Ring::new(file)?, drivers: Mutex::default() }))
+    /// An engine for `file` whose requests use `buffers`, unless the kernel refuses.
+    pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self { ring: Ring::new(file, buffers)?, drivers: Mutex::default() }))
     }
 
     fn drivers(&self) -> MutexGuard<'_, Vec<Driver>> {

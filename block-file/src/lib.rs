@@ -29,10 +29,13 @@
 //! **Threads.** Reads of cached bytes and buffered writes are plain system calls inside `poll`. What
 //! may wait for a disk goes through `tokio::task::block_in_place` on a multi-thread runtime (feature
 //! `multi-thread`, on by default), and is a plain call elsewhere; a `LocalSet` on a multi-thread
-//! runtime is the one place where tokio allows neither, and where these storages must not be used. After the first few requests that had to wait,
-//! direct I/O and small reads of what is not cached are queued on an io_uring that the runtime drives
-//! (feature `io_uring`, option `engine`), so that many can be under way in one thread. That takes a
-//! runtime with its I/O driver enabled.
+//! runtime is the one place where tokio allows neither, and where these storages must not be used.
+//!
+//! **Queue.** After the first few requests that had to wait, direct I/O and small reads of what is not
+//! cached are queued on an io_uring that the runtime drives (feature `io_uring`, option `engine`), so
+//! that many can be under way in one thread. That takes a runtime with its I/O driver enabled. Each
+//! file's queue registers 256 KiB of buffers for requests of up to 4 KiB; they count against the
+//! limit on locked memory (`ulimit -l`), and where it is too low, requests cost an eighth more.
 //!
 //! **Room.** On ext4 a large write into a hole sets its room aside first, which spares the kernel doing
 //! so page by page. Such a file may have room behind its end while the write lasts, or after one that

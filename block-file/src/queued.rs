@@ -51,10 +51,11 @@ mod with_engine {
     impl Queue {
         /// For the engine of this name: `auto`, `sync` or `io_uring`.
         pub(crate) fn new(fd: &Arc<OwnedFd>, engine: Option<&str>) -> Result<Self> {
+            let buffers = Arc::default();
             let (made, patience) = match engine {
                 Some("sync") => (OnceLock::from(None), 0),
                 Some("io_uring") => {
-                    let engine = Engine::new(Arc::clone(fd)).map_err(refused)?;
+                    let engine = Engine::new(Arc::clone(fd), &buffers).map_err(refused)?;
                     (OnceLock::from(Some(engine)), 0)
                 }
                 _ => (OnceLock::new(), PATIENCE),
@@ -63,7 +64,7 @@ mod with_engine {
                 fd: Arc::clone(fd),
                 engine: made,
                 patience: AtomicU32::new(patience),
-                buffers: Arc::default(),
+                buffers,
             })
         }
 
@@ -72,7 +73,7 @@ mod with_engine {
                 self.patience.fetch_sub(1, Ordering::Relaxed);
                 return None;
             }
-            let make = || match Engine::new(Arc::clone(&self.fd)) {
+            let make = || match Engine::new(Arc::clone(&self.fd), &self.buffers) {
                 Ok(engine) => Some(engine),
                 Err(error) => {
                     tracing::debug!("no io_uring, plain calls do: {error}");

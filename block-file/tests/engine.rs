@@ -65,13 +65,13 @@ async fn many_at_once() {
         let path = dir.path().join(format!("{cache:?}"));
         let Some(file) = queued(&path, cache).await else { return };
         let bytes = Arc::new(pattern(1, LEN));
-        let writers: Vec<_> = (0..LEN / 8192)
-            .map(|number| {
+        // Small and large ones in turn: their memory comes from different places.
+        let writers: Vec<_> = (0..LEN)
+            .step_by(16384)
+            .flat_map(|at| [at..at + 4096, at + 4096..at + 16384])
+            .map(|range| {
                 let (file, bytes) = (Arc::clone(&file), Arc::clone(&bytes));
-                tokio::spawn(async move {
-                    let at = number * 8192;
-                    file.write_at(at as u64, &bytes[at..at + 8192]).await
-                })
+                tokio::spawn(async move { file.write_at(range.start as u64, &bytes[range]).await })
             })
             .collect();
         for writer in writers {

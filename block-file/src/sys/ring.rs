@@ -10,14 +10,19 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use block_core::PageBuffer;
 use block_core::range_lock::RangeGuard;
 use io_uring::{IoUring, opcode, types};
 use rustix::io::Errno;
 
-use crate::aligned::AlignedBuffer;
+use crate::aligned::{AlignedBuffer, BufferPool, SMALLEST};
 
 /// Entries of the submission queue; more requests than that are never under way.
 const ENTRIES: u32 = 256;
+
+/// Buffers whose pages the kernel looks up once, and not for each request. They count against the limit on
+/// locked memory, which is 64 KiB on some systems: where they are refused, it goes without.
+const KNOWN: usize = 64;
 
 /// So many queued requests are submitted at once, without waiting for the driver: the disk begins while
 /// the next ones are made.
@@ -48,6 +53,8 @@ pub(crate) struct Token(usize);
 pub(crate) struct Ring {
     state: Mutex<State>,
     file: Arc<OwnedFd>,
+    /// What is registered lives longer than the ring.
+    _buffers: Arc<BufferPool>,
 }
 
 struct State {
@@ -93,15 +100,18 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// A ring for `file`, unless the kernel refuses.
-    pub(crate) fn new(file: Arc<OwnedFd>) -> io::Result<Self> {
+    /// A ring for `file`, unless the kernel refuses. Requests use `buffers`, and those of no other ring.
+    pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> io::Result<Self> {
         let uring = IoUring::new(ENTRIES)?;
+        if let Err(error) = register(&uring, buffers) {
+            tracing::debug!("no buffer is registered: {error}");
+        }
         let mut requests = Vec::new();
         requests.resize_with(ENTRIES as usize, || Slot::Free);
         let free = (0..requests.len()).rev().collect();
         let state =
             State { uring, requests, free, pushed: VecDeque::new(), running: 0, broken: None };
-        Ok(Self { state: Mutex::new(state), file })
+        Ok(Self { state: Mutex::new(state), file, _buffers: Arc::clone(buffers) })
     }
 
     /// A descriptor that is readable when a request has completed.
@@ -137,14 +147,21 @@ impl Ring {
         let mut request = Request { len, buffer, guard, waker };
         let fd = types::Fd(self.file.as_raw_fd());
         let memory = request.buffer.as_mut_ptr();
-        let entry = match way {
-            Way::Read => opcode::Read::new(fd, memory, bytes).offset(offset).build(),
-            Way::Write => opcode::Write::new(fd, memory, bytes).offset(offset).build(),
+        let entry = match (way, request.buffer.number()) {
+            (Way::Read, None) => opcode::Read::new(fd, memory, bytes).offset(offset).build(),
+            (Way::Write, None) => opcode::Write::new(fd, memory, bytes).offset(offset).build(),
+            (Way::Read, Some(number)) => {
+                opcode::ReadFixed::new(fd, memory, bytes, number).offset(offset).build()
+            }
+            (Way::Write, Some(number)) => {
+                opcode::WriteFixed::new(fd, memory, bytes, number).offset(offset).build()
+            }
         }
         .user_data(index as u64);
         // SAFETY: the entry points at `bytes` bytes of a buffer that is at least as long and that stays
         // in its slot, untouched, until the completion with this slot's number has been taken; the file
-        // is open for as long as the ring is, by `self.file`.
+        // is open for as long as the ring is, by `self.file`. A number that is another buffer's is
+        // refused by the kernel, which compares the addresses.
         let pushed = unsafe { state.uring.submission().push(&entry) };
         if pushed.is_err() {
             state.free.push(index);
@@ -204,6 +221,19 @@ impl Ring {
             release(freed);
         }
     }
+}
+
+/// Makes some buffers known to the ring and gives them to the pool.
+fn register(uring: &IoUring, pool: &BufferPool) -> io::Result<()> {
+    let mut buffers: Vec<_> = (0..KNOWN).map(|_| PageBuffer::new(SMALLEST)).collect();
+    let parts = buffers
+        .iter_mut()
+        .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+    let parts: Vec<_> = parts.collect();
+    // SAFETY: the pool keeps these buffers, and the ring keeps the pool.
+    unsafe { uring.submitter().register_buffers(&parts) }?;
+    pool.add_known(buffers);
+    Ok(())
 }
 
 impl State {
@@ -302,5 +332,55 @@ impl Drop for Ring {
             // The kernel may still write into these; they are given to it.
             std::mem::forget(std::mem::take(&mut state.requests));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn registered_buffers_write_and_read_and_are_used_again() {
+        let file = tempfile::tempfile().unwrap();
+        let pool = Arc::default();
+        let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
+        let ring = match Ring::new(other, &pool) {
+            Ok(ring) if pool.take(1).number().is_some() => ring,
+            _ => {
+                eprintln!("SKIPPED: this kernel gives no ring with registered buffers");
+                return;
+            }
+        };
+        let run = |way, buffer: AlignedBuffer| {
+            let token = ring.push(way, 0, SMALLEST, buffer, None, Waker::noop().clone());
+            let finished = ring.finish(token.unwrap());
+            assert_eq!(finished.result, Ok(SMALLEST));
+            finished.buffer
+        };
+        for round in 0..2 * KNOWN {
+            // Another one each time.
+            let held: Vec<_> = (0..round % KNOWN).map(|_| pool.take(1)).collect();
+            let mut buffer = pool.take(SMALLEST);
+            assert!(buffer.number().is_some());
+            buffer.fill(round as u8 + 1);
+            drop(run(Way::Write, buffer));
+            assert_eq!(content(&file), [round as u8 + 1; SMALLEST]);
+            file.write_all_at(&[round as u8; SMALLEST], 0).unwrap();
+            let buffer = run(Way::Read, pool.take(SMALLEST));
+            assert_eq!(buffer[..], [round as u8; SMALLEST]);
+            drop(held);
+        }
+        assert!(pool.take(SMALLEST + 1).number().is_none(), "they are too small");
+        let many: Vec<_> = (0..KNOWN).map(|_| pool.take(1)).collect();
+        assert!(pool.take(1).number().is_none(), "all {} are in use", many.len());
+    }
+
+    fn content(file: &File) -> Vec<u8> {
+        let mut bytes = vec![0; SMALLEST];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
     }
 }

@@ -10,9 +10,8 @@ use std::process::ExitCode;
 use block_core::{PageBuffer, is_zero};
 use rustix::fs::SeekFrom;
 
-/// Where the requests begin in the file. An image made by stock keeps its data at such an offset, so
-/// that a request meets as many pages here as there.
-const START: u64 = (1 << 20) + 512;
+/// The images have whole blocks of this size, all of them stored, in order.
+const BLOCK: u64 = 1 << 20;
 
 /// Requests told to the kernel in one call: the disk works on the first ones while the next are made.
 const BATCH: usize = 8;
@@ -41,25 +40,28 @@ fn run(words: &[String]) -> Result<()> {
     };
     let number = |word: &String| word.parse::<u64>().map_err(Error::other);
     let (count, size, step) = (number(count)?, number(size)?, number(step)?);
-    let place = |room: u64| move |index: u64| START + (index * step) % room / 512 * 512;
-    let room =
-        |file: &File| Ok::<_, Error>(file.metadata()?.len().saturating_sub(START + size).max(1));
     if let ("ring", [depth]) = (mode.as_str(), rest) {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
-        let place = place(room(&file)?);
-        return ring(&file, (0..count).map(place), size, number(depth)?);
+        return ring(&file, places(&file, count, size, step)?, size, number(depth)?);
     }
     let writes = mode == "write";
     let file = OpenOptions::new().read(true).write(writes).open(path)?;
-    let place = place(room(&file)?);
     let mut buffer = PageBuffer::new(usize::try_from(size).map_err(Error::other)?);
-    for at in (0..count).map(place) {
+    for at in places(&file, count, size, step)? {
         match writes {
             true => file.write_all_at(&buffer, at)?,
             false => file.read_exact_at(&mut buffer, at)?,
         }
     }
     Ok(())
+}
+
+/// Where in the file the bytes lie that `bench` asks for: the disk begins behind header and map.
+fn places(file: &File, count: u64, size: u64, step: u64) -> Result<impl Iterator<Item = u64>> {
+    let len = file.metadata()?.len();
+    let start = len % BLOCK;
+    let room = (len - start).saturating_sub(size) + 1;
+    Ok((0..count).map(move |index| start + (index * step) % room / 512 * 512))
 }
 
 /// Reads `size` bytes at each of these places, so many at a time.
@@ -71,6 +73,11 @@ fn ring(file: &File, mut places: impl Iterator<Item = u64>, size: u64, depth: u6
     let mut buffers = ManuallyDrop::new(Vec::new());
     buffers.extend((0..depth).map(|_| PageBuffer::new(bytes as usize)));
     let mut ring = io_uring::IoUring::new(entries)?;
+    let parts = buffers
+        .iter_mut()
+        .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+    // SAFETY: the buffers are never freed.
+    unsafe { ring.submitter().register_buffers(&parts.collect::<Vec<_>>()) }?;
     let fd = io_uring::types::Fd(file.as_raw_fd());
     let mut idle: Vec<u64> = (0..depth).collect();
     let mut under_way = 0;
@@ -79,8 +86,9 @@ fn ring(file: &File, mut places: impl Iterator<Item = u64>, size: u64, depth: u6
         while let Some(index) = idle.pop() {
             let Some(place) = places.next() else { break };
             let Some(buffer) = buffers.get_mut(index as usize) else { break };
-            let entry = io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), bytes).offset(place);
-            let entry = entry.build().user_data(index);
+            let memory = buffer.as_mut_ptr();
+            let entry = io_uring::opcode::ReadFixed::new(fd, memory, bytes, index as u16);
+            let entry = entry.offset(place).build().user_data(index);
             // SAFETY: the buffer has `bytes` bytes and belongs to this entry until its completion.
             unsafe { ring.submission().push(&entry) }.map_err(Error::other)?;
             under_way += 1;
