@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     DeviceCaps, Disk, Error, ErrorKind, Extent, ExtentFlags, InfoValue, OptionSpec, Options,
-    Preallocation, Progress, Result, WriteFlags, ZeroFlags, is_zero,
+    PageBuffer, Preallocation, Progress, Result, WriteFlags, ZeroFlags, is_zero,
 };
 
 /// Bytes handled at once.
@@ -80,7 +80,7 @@ pub async fn commit_counted(
         parent.device().resize(size, Preallocation::Off).await?;
     }
     let mut moved = Moved::default();
-    let mut buffer = Vec::new();
+    let mut buffer = chunk_buffer();
     for_extents(child, size, async |extent: Extent| {
         let own = extent.depth == 0 && extent.flags.contains(ExtentFlags::PRESENT);
         for chunk in chunks(extent.start..extent.end(), CHUNK) {
@@ -109,21 +109,24 @@ pub async fn commit_counted(
 pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>) -> Result<Moved> {
     let size = child.size();
     let mut moved = Moved::default();
-    let mut buffers = (Vec::new(), Vec::new());
+    let mut buffers = (chunk_buffer(), chunk_buffer());
     for_extents(child, size, async |extent: Extent| {
         let shown = extent.depth > 0 || !extent.flags.contains(ExtentFlags::PRESENT);
         for chunk in chunks(extent.start..extent.end(), CHUNK) {
-            if shown && differs(child, parent, &extent, chunk.clone(), &mut buffers).await? {
-                let zero = extent.is_zero();
-                match zero || is_zero(&buffers.0) {
-                    true => {
-                        hold_zeros(child, &chunk).await?;
-                        moved.zeros = moved.zeros.saturating_add(chunk.end - chunk.start);
-                    }
-                    false => {
-                        pass(child, child, chunk.clone(), false, &mut buffers.0, &mut moved)
-                            .await?;
-                    }
+            let len = chunk.end - chunk.start;
+            let changed = match shown {
+                true => difference(child, parent, &extent, &chunk, &mut buffers).await?,
+                false => None,
+            };
+            match changed {
+                None => {}
+                Some(bytes) if is_zero(bytes) => {
+                    hold_zeros(child, &chunk).await?;
+                    moved.zeros = moved.zeros.saturating_add(len);
+                }
+                Some(bytes) => {
+                    child.write_at(chunk.start, bytes, WriteFlags::empty()).await?;
+                    moved.data = moved.data.saturating_add(len);
                 }
             }
             go_on(progress, chunk.end, size).await?;
@@ -254,29 +257,34 @@ async fn pass(
     to: &Disk,
     range: Range<u64>,
     is_known_zero: bool,
-    buffer: &mut Vec<u8>,
+    buffer: &mut PageBuffer,
     moved: &mut Moved,
 ) -> Result<()> {
+    let bytes = match is_known_zero {
+        true => None,
+        false => Some(read(from, &range, buffer).await?).filter(|bytes| !is_zero(bytes)),
+    };
     let len = range.end - range.start;
-    if !is_known_zero {
-        read(from, &range, buffer).await?;
+    match bytes {
+        None => {
+            moved.zeros = moved.zeros.saturating_add(len);
+            to.write_zeroes(range.start, len, ZeroFlags::MAY_UNMAP).await
+        }
+        Some(bytes) => {
+            moved.data = moved.data.saturating_add(len);
+            to.write_at(range.start, bytes, WriteFlags::empty()).await
+        }
     }
-    if is_known_zero || is_zero(buffer) {
-        moved.zeros = moved.zeros.saturating_add(len);
-        return to.write_zeroes(range.start, len, ZeroFlags::MAY_UNMAP).await;
-    }
-    moved.data = moved.data.saturating_add(len);
-    to.write_at(range.start, buffer, WriteFlags::empty()).await
 }
 
-/// Whether the new parent shows something else than the child does now.
-async fn differs(
+/// What the child shows now in a chunk, where the new parent shows something else.
+async fn difference<'b>(
     child: &Disk,
     parent: Option<&Disk>,
     extent: &Extent,
-    range: Range<u64>,
-    (own, other): &mut (Vec<u8>, Vec<u8>),
-) -> Result<bool> {
+    range: &Range<u64>,
+    (own, other): &'b mut (PageBuffer, PageBuffer),
+) -> Result<Option<&'b [u8]>> {
     let size = parent.map_or(0, Disk::size);
     let covered = range.start.min(size)..range.end.min(size);
     let mut other_is_zero = true;
@@ -285,20 +293,27 @@ async fn differs(
             parent.extents(covered.clone()).await?.as_slice().iter().all(Extent::is_zero);
     }
     if extent.is_zero() && other_is_zero {
-        return Ok(false);
+        return Ok(None);
     }
-    read(child, &range, own).await?;
-    other.clear();
-    match parent {
+    let own = read(child, range, own).await?;
+    let other: &[u8] = match parent {
         Some(parent) if !other_is_zero => read(parent, &covered, other).await?,
-        _ => {}
-    }
-    other.resize(own.len(), 0);
-    Ok(own != other)
+        _ => &[],
+    };
+    // Behind its end the parent shows zeros.
+    let (common, rest) = own.split_at(other.len().min(own.len()));
+    Ok((common != other || !is_zero(rest)).then_some(own))
 }
 
-async fn read(disk: &Disk, range: &Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
-    // At most a chunk.
-    buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
-    disk.read_at(range.start, buffer).await
+/// A buffer for a chunk.
+fn chunk_buffer() -> PageBuffer {
+    PageBuffer::new(CHUNK as usize)
+}
+
+/// Reads a range, a chunk at most.
+async fn read<'b>(disk: &Disk, range: &Range<u64>, buffer: &'b mut PageBuffer) -> Result<&'b [u8]> {
+    let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(buffer.len());
+    let bytes = buffer.get_mut(..len).unwrap_or_default();
+    disk.read_at(range.start, bytes).await?;
+    Ok(bytes)
 }

@@ -306,6 +306,29 @@ async fn a_rebased_child_reads_as_before_over_its_new_parent() {
 }
 
 #[tokio::test]
+async fn zeros_that_are_stored_are_moved_as_zeros() {
+    let filled = async |byte: u8, parent: Option<Disk>| {
+        let storage = MemStorage::new();
+        TestMap::create(&storage).await;
+        let disk = Disk::new(TestMap::open(&storage, 0, parent));
+        disk.write_at(0, &[byte; BLOCK as usize], WriteFlags::empty()).await.unwrap();
+        disk
+    };
+    let ones = filled(1, None).await;
+    let child = filled(0, Some(ones.clone())).await;
+    let moved = crate::chain::commit(&child, &|_, _| true).await.unwrap();
+    assert_eq!((moved.data, moved.zeros), (0, BLOCK));
+
+    let zeros = filled(0, None).await;
+    let storage = MemStorage::new();
+    TestMap::create(&storage).await;
+    let child = Disk::new(TestMap::open(&storage, 0, Some(zeros)));
+    let ones = filled(1, None).await;
+    let moved = crate::chain::rebase(&child, Some(&ones), &|_, _| true).await.unwrap();
+    assert_eq!((moved.data, moved.zeros), (0, BLOCK));
+}
+
+#[tokio::test]
 async fn a_map_that_must_not_be_written_over_is_named_by_entry() {
     for (entries, block, found, wanted) in [
         ([3, 40, 4], 1, "40", "less than 40 for writing"),
