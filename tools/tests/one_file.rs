@@ -8,23 +8,9 @@ mod image;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use common::Folder;
+use common::{Folder, trace};
 use image::*;
-
-/// Whether calls can be traced here. Where the stock tools have to be, tracing has to be possible too.
-fn can_trace() -> bool {
-    let traced = Command::new("strace").args(["-f", "-e", "trace=%file", "true"]).output();
-    let works = traced.is_ok_and(|output| output.status.success());
-    if !works {
-        let required =
-            std::env::var_os("BLOCK_REQUIRE_ORACLES").is_some_and(|v| !v.is_empty() && v != "0");
-        assert!(!required, "strace is required and cannot trace here");
-        eprintln!("SKIPPED: strace is not installed or may not trace");
-    }
-    works
-}
 
 fn qcow2_extension(image: Image, id: u32, data: &[u8]) -> Image {
     image.be32(112, id).be32(116, data.len() as u32).put(120, data)
@@ -100,17 +86,7 @@ fn traced(folder: &Folder, words: &[&str]) -> (i32, String) {
 }
 
 fn traced_program(folder: &Folder, program: &str, words: &[&str]) -> (i32, String) {
-    let log = folder.file("log");
-    let status = Command::new("strace")
-        .args(["-f", "-s", "4096", "-e", "trace=%file,openat2,socket,connect", "-o"])
-        .arg(&log)
-        .arg(program)
-        .args(words)
-        .current_dir(folder.path())
-        .output()
-        .unwrap()
-        .status;
-    (status.code().unwrap(), fs::read_to_string(log).unwrap())
+    trace::run(folder, "%file,openat2,socket,connect", program, words)
 }
 
 /// What starting a program opens, on any file: the loader, its libraries, what the runtime asks of the system.
@@ -125,7 +101,7 @@ fn usual(folder: &Folder) -> BTreeSet<String> {
 
 #[test]
 fn one_file_is_opened_whatever_it_names() {
-    if !can_trace() {
+    if !trace::is_possible() {
         return;
     }
     let folder = Folder::new();
@@ -154,7 +130,7 @@ fn one_file_is_opened_whatever_it_names() {
 /// What is looked for can be seen: stock `qemu-img info` opens what a descriptor names, and the trace tells.
 #[test]
 fn the_trace_would_show_another_file() {
-    if !can_trace() || !common::oracles() {
+    if !trace::is_possible() || !common::oracles() {
         return;
     }
     let folder = Folder::new();
@@ -178,7 +154,7 @@ fn a_child_made_by_ours_is_told_to_have_a_parent_and_the_parent_is_left_alone() 
     assert!(codes.contains(&"PARENT"), "{report:#}");
     folder.ours("inspect --policy trusted child.vdi").fails(1);
     folder.ours("inspect --accept PARENT child.vdi").ok();
-    if can_trace() {
+    if trace::is_possible() {
         let (_, log) = traced(&folder, &["inspect", "--deep", "--accept", "PARENT", "child.vdi"]);
         assert!(opened(&log).iter().any(|path| path == "child.vdi"));
         assert!(!log.contains("target-base"), "{log}");

@@ -52,10 +52,11 @@ pub(crate) struct BenchArgs {
     /// Cache mode
     #[arg(short = 't', long, value_name = "CACHE", default_value = "writeback")]
     cache: Cache,
-    /// Engine of the other program (accepted, without effect)
+    /// How requests that have to wait are made: one by one (threads), queued (io_uring), or queued where it
+    /// pays (native, and without this)
     #[arg(short = 'i', long, value_name = "AIO", value_parser = ["threads", "native", "io_uring"])]
     aio: Option<String>,
-    /// Native engine of the other program (accepted, without effect)
+    /// The same as -i native, unless -i is given
     #[arg(short = 'n', long)]
     native: bool,
     /// Requests at random places, from this seed
@@ -88,7 +89,8 @@ impl BenchArgs {
         if self.flush_interval > 0 && (self.flush_interval as usize) < self.depth {
             return Err(Failure::new("Flush interval can't be smaller than depth"));
         }
-        let spec = self.source.spec(&self.file)?;
+        let mut spec = self.source.spec(&self.file)?;
+        spec.storage_options.extend(self.engine().map(|name| ("engine".into(), name.into())));
         cx.block_on_with_timers(async {
             let how = How {
                 access: if self.write { Access::ReadWrite } else { Access::Read },
@@ -105,6 +107,17 @@ impl BenchArgs {
             closed.map_err(|error| Failure::because("Failed to close", &error))?;
             Ok(done)
         })
+    }
+
+    /// The engine of the file, by the name the protocol has for it, when one is asked for.
+    fn engine(&self) -> Option<&'static str> {
+        match self.aio.as_deref() {
+            Some("threads") => Some("sync"),
+            Some("io_uring") => Some("io_uring"),
+            Some(_) => Some("auto"),
+            None if self.native => Some("auto"),
+            None => None,
+        }
     }
 
     /// Who asks for no flush gets none, at the end neither: closing would wait for the disk to save what
