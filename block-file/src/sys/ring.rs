@@ -24,8 +24,9 @@ const ENTRIES: u32 = 256;
 /// locked memory, which is 64 KiB on some systems: where they are refused, it goes without.
 const KNOWN: usize = 64;
 
-/// So many queued requests are submitted at once, without waiting for the driver: the disk begins while
-/// the next ones are made.
+/// So many queued requests, and as many as the kernel has, are submitted without waiting for the driver:
+/// the disk begins while the next ones are made. Each submission of a few costs a call, and a virtual
+/// machine's disk an exit.
 const BATCH: usize = 8;
 
 /// Which way the bytes go.
@@ -127,7 +128,7 @@ impl Ring {
     }
 
     /// Queues a transfer of the first `len` bytes of `buffer`, at `offset` of the file. The kernel hears
-    /// of it at the next [`submit`](Self::submit), or when [`BATCH`] are queued. `waker` is woken when it
+    /// of it at the next [`submit`](Self::submit), or when enough are queued ([`BATCH`]). `waker` is woken when it
     /// is done. Gives everything back when too many are under way.
     pub(crate) fn push(
         &self,
@@ -171,7 +172,7 @@ impl Ring {
         if let Some(slot) = state.requests.get_mut(index) {
             *slot = Slot::Running(request);
         }
-        if state.pushed.len() >= BATCH {
+        if state.pushed.len() >= state.running.max(BATCH) {
             let freed = state.enter(0);
             drop(state);
             release(freed);
