@@ -128,12 +128,25 @@ fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
     let mut samples = vec![Vec::new(); commands.len()];
     for _ in 0..rounds {
         for (command, samples) in commands.iter().zip(&mut samples) {
-            fresh()?;
-            if let Some(unmeasured) = &work.unmeasured {
-                measure::run(unmeasured)?;
+            let prepare = || {
                 fresh()?;
-            }
-            samples.push(measure::run(command)?.sample);
+                if let Some(unmeasured) = &work.unmeasured {
+                    measure::run(unmeasured)?;
+                    fresh()?;
+                }
+                Ok::<_, String>(())
+            };
+            prepare()?;
+            let outcome = match measure::run(command) {
+                // Stock's io_uring engine has been seen to die at its end.
+                Err(error) if work.rivals.contains(command) => {
+                    eprintln!("{}: once more: {error}", work.name);
+                    prepare()?;
+                    measure::run(command)?
+                }
+                outcome => outcome?,
+            };
+            samples.push(outcome.sample);
         }
     }
     let mut samples = samples.into_iter();
