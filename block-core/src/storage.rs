@@ -117,6 +117,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// On return, every write, zeroing and length change that had completed before the call is durable.
     async fn flush(&self) -> Result<()>;
 
+    /// Says that much was written and that a [`flush`](Self::flush) will follow, so that the storage may begin
+    /// to make it durable. It promises nothing and reports nothing; it may wait for the disk to take requests,
+    /// not for it to finish them. Without it, all of the work is left to the flush.
+    fn begin_flush(&self) {}
+
     /// Appends the extents of `range` (bytes, cut at the end of the storage) to `out`, in order and
     /// without gaps. A storage without [`StorageCaps::SPARSE`] answers one data extent.
     async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()>;
@@ -168,6 +173,11 @@ macro_rules! forward_storage {
     (@ id $field:ident) => {
         fn id(&self) -> Option<$crate::StorageId> {
             self.$field.id()
+        }
+    };
+    (@ begin_flush $field:ident) => {
+        fn begin_flush(&self) {
+            self.$field.begin_flush();
         }
     };
     (@ try_read_at $field:ident) => {

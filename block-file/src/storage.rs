@@ -21,6 +21,7 @@ use crate::direct::{Change, Direct};
 use crate::failure::{failed, overflow, past_end, reason};
 use crate::io::{AtOnce, read_cached, read_up_to, retry, write_all};
 use crate::queued::Queue;
+use crate::sys::start_writeback;
 
 /// An open host file or block device. Its locks end when it is dropped.
 #[derive(Debug)]
@@ -429,6 +430,13 @@ impl Storage for FileStorage {
             return Ok(());
         }
         self.sync()
+    }
+
+    fn begin_flush(&self) {
+        // In the other modes nothing is left for a flush, or there is none.
+        if self.parts.writable && self.parts.cache == CacheMode::Writeback {
+            start_writeback(self.fd());
+        }
     }
 
     async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {

@@ -168,6 +168,8 @@ impl Storage for OverlayStorage {
         Ok(())
     }
 
+    fn begin_flush(&self) {}
+
     async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
         let end = range.end.min(self.state.read().await.len);
         if range.start < end {

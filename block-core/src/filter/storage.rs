@@ -54,7 +54,7 @@ impl<H: Hook> Drop for FilteredStorage<H> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<H: Hook> Storage for FilteredStorage<H> {
-    forward_storage!(below: uri caps limits len extents allocated_bytes id);
+    forward_storage!(below: uri caps limits len begin_flush extents allocated_bytes id);
 
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let request = Request::Read { offset, len: buf.len() as u64 };

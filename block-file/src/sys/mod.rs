@@ -4,8 +4,10 @@ mod clone;
 mod ofd;
 #[cfg(feature = "io_uring")]
 mod ring;
+mod writeback;
 
 pub(crate) use clone::clone_range;
 pub(crate) use ofd::{conflicts, share, unlock};
 #[cfg(feature = "io_uring")]
 pub(crate) use ring::{Finished, Ring, Token, Way};
+pub(crate) use writeback::start_writeback;

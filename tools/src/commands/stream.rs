@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use block_core::{Disk, PageBuffer, Preallocation, SECTOR_SIZE, WriteFlags, is_zero};
 
 use crate::context::Context;
-use crate::copy::{PIECE, Source};
+use crate::copy::{EarlyFlush, PIECE, Source};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 
@@ -40,6 +40,7 @@ pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
 /// Copies standard input to `disk`, which `grows` with it or has the size it is to have.
 pub(super) async fn read(disk: &Disk, grows: bool, progress: &Progress) -> Result<()> {
     let mut buffer = PageBuffer::new(PIECE as usize);
+    let early_flush = EarlyFlush::default();
     let mut at = 0u64;
     loop {
         let filled = fill(&mut buffer)?;
@@ -61,6 +62,7 @@ pub(super) async fn read(disk: &Disk, grows: bool, progress: &Progress) -> Resul
         }
         if !is_zero(piece) {
             disk.write_at(at, piece, WriteFlags::empty()).await.map_err(failed)?;
+            early_flush.wrote(disk, whole as u64);
         }
         at = end;
         if grows {

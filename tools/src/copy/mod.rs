@@ -1,12 +1,17 @@
 //! Reading and copying whole disks: by extents, in pieces, by several threads, in bounded memory.
 
 mod convert;
+mod copy_job;
+mod copy_plan;
 mod difference;
+mod early_flush;
 mod extents;
 mod fingerprint;
 mod job;
 mod merkle;
 mod offload;
+mod order;
+mod pace;
 mod pairs;
 mod rate;
 mod read;
@@ -14,6 +19,7 @@ mod source;
 mod zeros;
 
 pub(crate) use convert::{Conversion, convert};
+pub(crate) use early_flush::EarlyFlush;
 pub(crate) use extents::ExtentStream;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use job::{Buffers, Job, Plan, run};

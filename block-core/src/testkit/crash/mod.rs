@@ -233,6 +233,8 @@ impl Storage for CrashStorage {
         Ok(())
     }
 
+    fn begin_flush(&self) {}
+
     async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
         self.server().extents(range, out).await
     }

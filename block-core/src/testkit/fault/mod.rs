@@ -180,7 +180,7 @@ impl FaultStorage {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for FaultStorage {
-    forward_storage!(inner: uri caps limits allocated_bytes id);
+    forward_storage!(inner: uri caps limits begin_flush allocated_bytes id);
 
     async fn len(&self) -> Result<u64> {
         // A dropped change of the length takes effect before the question for it.

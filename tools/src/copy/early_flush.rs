@@ -1,0 +1,36 @@
+//! Making a copy durable while it is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use block_core::Disk;
+
+/// Bytes written between two looks at the disk.
+const EVERY: u64 = 64 << 20;
+
+/// Tells a disk's storage, as it is filled, that it may begin to make what was written durable: then the disk is
+/// busy while the rest is copied, and little is left for the flush at the end.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyFlush {
+    written: AtomicU64,
+    /// The storage is at it.
+    busy: Arc<AtomicBool>,
+}
+
+impl EarlyFlush {
+    /// Says that so many bytes more were written to `disk`.
+    pub fn wrote(&self, disk: &Disk, len: u64) {
+        let written = self.written.fetch_add(len, Ordering::Relaxed) + len;
+        if written < EVERY || self.busy.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.written.store(0, Ordering::Relaxed);
+        let (storage, busy) = (disk.device().storage(), Arc::clone(&self.busy));
+        // It may wait for the disk, and whoever copies should not. Nobody waits for it: the flush does all
+        // that it has not done.
+        drop(tokio::task::spawn_blocking(move || {
+            storage.begin_flush();
+            busy.store(false, Ordering::Relaxed);
+        }));
+    }
+}
