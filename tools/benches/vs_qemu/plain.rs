@@ -1,4 +1,4 @@
-//! The same requests by plain system calls on a file: the least that they can cost on this machine.
+//! The same requests, or the same copy, by plain system calls of one thread: what they cost on this machine.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result};

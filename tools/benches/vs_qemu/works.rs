@@ -16,7 +16,7 @@ pub struct Work {
     pub name: String,
     pub ours: Words,
     pub rivals: Vec<Words>,
-    /// What the machine takes for the same bytes without any format: the least that is possible.
+    /// The same bytes by plain system calls of one thread, without any format: what the machine takes for them.
     pub limit: Option<Words>,
     /// Ratios not to exceed: wall, processor time.
     pub targets: (f64, f64),

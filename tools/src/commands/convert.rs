@@ -55,7 +55,7 @@ pub(crate) struct ConvertArgs {
     /// Zeros of this length and more are left out; 0: everything is written
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = size)]
     sparse_size: Option<u64>,
-    /// How many threads copy, 1 to 16 [default: 1, and a second where it pays; 8 uncached]
+    /// How many threads copy, 1 to 16 [default: 2, or 8 uncached]
     #[arg(short = 'm', long, alias = "num-coroutines", value_name = "N")]
     parallel: Option<u64>,
     /// Write in any order
@@ -307,7 +307,6 @@ impl ConvertArgs {
             base,
             sparse: self.sparse_size.unwrap_or(SPARSE),
             threads: self.tasks(),
-            begins_alone: self.parallel.is_none() && self.is_cached(),
             cached: self.is_cached(),
             any_order: self.oob_writes,
             offload: offload && !self.verify,

@@ -28,8 +28,6 @@ pub(crate) struct Conversion {
     pub sparse: u64,
     /// How many threads work at a time.
     pub threads: usize,
-    /// Whether one thread begins, and the others come when they are worth it.
-    pub begins_alone: bool,
     /// Whether both sides go through the page cache.
     pub cached: bool,
     /// Whether pieces may be written in any order.

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use async_trait::async_trait;
 use block_core::{PageBuffer, WriteFlags, ZeroFlags};
@@ -13,7 +12,6 @@ use super::copy_plan::{Piece, Segment, room_for};
 use super::early_flush::EarlyFlush;
 use super::job::{Buffers, Job};
 use super::order::Order;
-use super::pace::Pace;
 use super::zeros::zero_runs;
 use super::{PIECE, difference};
 use crate::error::{Failure, Result, reasons};
@@ -22,24 +20,32 @@ use crate::progress::Progress;
 /// Bytes given up at a time when reading fails.
 pub(super) const SALVAGE: u64 = 4096;
 
+/// From so many bytes on, a piece is written by the thread that has read it, for they are in its processor's
+/// cache. With fewer, a thread need not wait for its turn, but leaves them to the one whose turn it is.
+const LARGE: usize = 512 << 10;
+
+/// Pieces at most whose bytes are left to another thread at a time.
+const LEFT: usize = 4;
+
 /// A copy under way.
 pub(super) struct CopyJob {
     conversion: Conversion,
-    pace: Pace,
     /// What is read and not yet written, when it is to be written in order.
-    order: Option<Order<Filled>>,
+    order: Option<Order<Left>>,
     early_flush: EarlyFlush,
-    /// Buffers of pieces that another thread than the one that read them has written.
+    /// Buffers for threads that leave theirs with its piece, made when they are first used.
     spare: Mutex<Vec<PageBuffer>>,
     progress: Arc<Progress>,
     /// What could not be read, and why.
     lost: Mutex<Vec<(u64, String)>>,
 }
 
-/// A piece that has been read.
-struct Filled {
+/// A piece that has been read, left to another thread.
+struct Left {
     parts: Vec<(Segment, Ready)>,
+    /// Empty, where nothing of it is needed.
     buffer: PageBuffer,
+    /// Given back when it has been written.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -58,38 +64,41 @@ impl Job for CopyJob {
     type Piece = Piece;
 
     async fn work(&self, piece: Piece, buffers: &mut Buffers) -> Result<()> {
-        let began = self.pace.begin();
-        let mut buffer = self.take_buffer(buffers);
+        let Piece { number, segments, place } = piece;
+        let own = buffers.one(PIECE);
         let mut used = 0;
-        let mut parts = Vec::with_capacity(piece.segments.len());
-        for segment in piece.segments {
-            let room = buffer.get_mut(used..).unwrap_or_default();
+        let mut parts = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let room = own.get_mut(used..).unwrap_or_default();
             let (ready, len) = self.make_ready(&segment, room, used).await?;
             used += len;
             parts.push((segment, ready));
         }
-        let read = began.map(|began| (began, Instant::now()));
-        if parts.iter().all(|(_, ready)| self.needs_no_bytes(ready)) {
-            self.give_back(std::mem::take(&mut buffer), buffers);
-        }
-        let filled = Filled { parts, buffer, _place: piece.place };
-        let mut turn = match &self.order {
-            Some(order) => order.ready(piece.number, filled),
-            None => Some(filled),
+        let Some(order) = &self.order else { return self.write(&parts, own).await };
+        let left = match parts.iter().map(|(_, ready)| self.bytes_of(ready)).sum() {
+            0 => Some(PageBuffer::default()),
+            1..LARGE if !order.is_turn_of(number) => {
+                self.spare().pop().map(|spare| buffers.exchange(spare))
+            }
+            _ => None,
         };
-        while let Some(filled) = turn {
-            self.write(&filled.parts, &filled.buffer).await?;
-            self.give_back(filled.buffer, buffers);
-            turn = self.order.as_ref().and_then(Order::done);
-        }
-        if let Some((began, read)) = read {
-            self.pace.end(began, read);
+        let mut next = match left {
+            Some(buffer) => order.leave(number, Left { parts, buffer, _place: place }),
+            None => {
+                order.turn_of(number).await;
+                self.write(&parts, buffers.one(PIECE)).await?;
+                drop(place);
+                order.done()
+            }
+        };
+        while let Some(Left { parts, buffer, _place }) = next {
+            self.write(&parts, &buffer).await?;
+            if !buffer.is_empty() {
+                self.spare().push(buffer);
+            }
+            next = order.done();
         }
         Ok(())
-    }
-
-    fn wants_help(&self) -> bool {
-        self.pace.wants_help()
     }
 }
 
@@ -101,11 +110,10 @@ impl CopyJob {
         let has_blocks = conversion.target.info().block_size.is_some();
         let in_order = !conversion.any_order && (has_blocks || conversion.cached);
         Self {
-            pace: Pace::new(!conversion.begins_alone),
             conversion,
             order: in_order.then(Order::default),
             early_flush: EarlyFlush::default(),
-            spare: Mutex::default(),
+            spare: Mutex::new((0..LEFT).map(|_| PageBuffer::default()).collect()),
             progress,
             lost: Mutex::default(),
         }
@@ -116,30 +124,19 @@ impl CopyJob {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread's own buffer, which is in its processor's cache; another, where that is with its piece.
-    fn take_buffer(&self, buffers: &mut Buffers) -> PageBuffer {
-        let buffer = buffers.take().or_else(|| self.spare().pop());
-        buffer.unwrap_or_else(|| PageBuffer::new(PIECE as usize))
-    }
-
-    fn give_back(&self, buffer: PageBuffer, buffers: &mut Buffers) {
-        if let Some(buffer) = Some(buffer).filter(|buffer| !buffer.is_empty())
-            && let Some(spare) = buffers.put(buffer)
-        {
-            self.spare().push(spare);
-        }
-    }
-
     fn spare(&self) -> MutexGuard<'_, Vec<PageBuffer>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether writing a segment takes nothing from the piece's buffer.
-    fn needs_no_bytes(&self, ready: &Ready) -> bool {
+    /// How many bytes of the piece's buffer a segment writes.
+    fn bytes_of(&self, ready: &Ready) -> usize {
         match ready {
-            Ready::Copied | Ready::Zeros => true,
+            Ready::Copied | Ready::Zeros => 0,
             // Without a list, all of them are written.
-            Ready::Bytes(_, runs) => !runs.is_empty() && runs.iter().all(|(_, zero)| *zero),
+            Ready::Bytes(range, runs) if runs.is_empty() => range.len(),
+            Ready::Bytes(_, runs) => {
+                runs.iter().filter(|(_, zero)| !zero).map(|(range, _)| range.len()).sum()
+            }
         }
     }
 

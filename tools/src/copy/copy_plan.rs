@@ -24,8 +24,8 @@ pub(super) struct Piece {
     pub place: Option<OwnedSemaphorePermit>,
 }
 
-/// Pieces beyond one for each thread that may be read and not yet written.
-const AHEAD: usize = 4;
+/// Pieces under way beyond one for each thread: so far does one thread get ahead of another that is slow.
+const AHEAD: usize = 64;
 
 /// A run of bytes that are copied alike.
 #[derive(Debug, Clone, Copy)]

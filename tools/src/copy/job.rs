@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use block_core::PageBuffer;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use crate::error::{Failure, Result};
@@ -30,11 +30,6 @@ pub(crate) trait Job: Send + Sync + 'static {
 
     /// Does one piece with the thread's own buffers.
     async fn work(&self, piece: Self::Piece, buffers: &mut Buffers) -> Result<()>;
-
-    /// Whether more than one thread is worth its cost. Asked after each piece while there is one.
-    fn wants_help(&self) -> bool {
-        true
-    }
 }
 
 /// The buffers of one thread, made once.
@@ -50,19 +45,9 @@ impl Buffers {
         sized(&mut self.first, len)
     }
 
-    /// The first buffer to keep, if there is one.
-    pub fn take(&mut self) -> Option<PageBuffer> {
-        let buffer = std::mem::take(&mut self.first);
-        (!buffer.is_empty()).then_some(buffer)
-    }
-
-    /// Puts a buffer in the place of one that was taken; gives it back where there is one.
-    pub fn put(&mut self, buffer: PageBuffer) -> Option<PageBuffer> {
-        if self.first.is_empty() {
-            self.first = buffer;
-            return None;
-        }
-        Some(buffer)
+    /// Takes the buffer that [`Buffers::one`] lends, with its content, and leaves another in its place.
+    pub fn exchange(&mut self, other: PageBuffer) -> PageBuffer {
+        std::mem::replace(&mut self.first, other)
     }
 
     /// Two buffers of `len` bytes.
@@ -79,7 +64,7 @@ fn sized(buffer: &mut PageBuffer, len: u64) -> &mut [u8] {
     buffer.get_mut(..len).unwrap_or_default()
 }
 
-/// Does all pieces of `plan` on so many threads: on one, until the job wants help. The first failure ends the work, and all threads have
+/// Does all pieces of `plan` on so many threads. The first failure ends the work, and all threads have
 /// ended when this returns. Dropped, it stops them where they wait next or begin another piece; the end
 /// of the runtime waits for them.
 ///
@@ -94,45 +79,34 @@ where
     let Some(first) = plan.next().await? else { return Ok(plan) };
     let plan = Arc::new(Mutex::new((Some(first), plan)));
     let (go, stop) = watch::channel(());
-    let help = Arc::new(Notify::new());
-    let mut go = Some(go);
     let mut running = JoinSet::new();
-    let mut missing = threads.max(1);
-    let mut wanted = if job.wants_help() { missing } else { 1 };
-    let mut failure = None;
-    loop {
-        for _ in 0..std::mem::take(&mut wanted) {
-            missing -= 1;
-            let (plan, job, mut stop) = (Arc::clone(&plan), Arc::clone(&job), stop.clone());
-            let (runtime, help) = (Handle::current(), Arc::clone(&help));
-            running.spawn_blocking(move || {
-                runtime.block_on(async move {
-                    let going = stop.clone();
-                    tokio::select! {
-                        biased;
-                        _ = stop.changed() => Ok(()),
-                        done = work(&plan, &*job, &going, &help) => done,
-                    }
-                })
-            });
-        }
-        let ended = tokio::select! {
-            ended = running.join_next() => ended,
-            () = help.notified(), if missing > 0 => {
-                wanted = missing;
-                continue;
-            }
-        };
-        let error = match ended {
-            None => break,
-            Some(Ok(Ok(()))) => continue,
-            Some(Ok(Err(error))) => error,
-            Some(Err(error)) => Failure::new(format!("a thread died: {error}")),
-        };
-        failure.get_or_insert(error);
-        go = None;
+    for _ in 0..threads.max(1) {
+        let (plan, job, mut stop) = (Arc::clone(&plan), Arc::clone(&job), stop.clone());
+        let runtime = Handle::current();
+        running.spawn_blocking(move || {
+            runtime.block_on(async move {
+                let going = stop.clone();
+                tokio::select! {
+                    biased;
+                    _ = stop.changed() => Ok(()),
+                    done = work(&plan, &*job, &going) => done,
+                }
+            })
+        });
     }
     drop(stop);
+    let mut go = Some(go);
+    let mut failure = None;
+    while let Some(ended) = running.join_next().await {
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => Err(Failure::new(format!("a thread died: {error}"))),
+        };
+        if let Err(error) = ended {
+            failure.get_or_insert(error);
+            go = None;
+        }
+    }
     drop(go);
     if let Some(failure) = failure {
         return Err(failure);
@@ -148,14 +122,12 @@ async fn work<P, J>(
     plan: &Mutex<(Option<P::Piece>, P)>,
     job: &J,
     going: &watch::Receiver<()>,
-    help: &Notify,
 ) -> Result<()>
 where
     P: Plan,
     J: Job<Piece = P::Piece>,
 {
     let mut buffers = Buffers::default();
-    let mut alone = !job.wants_help();
     while going.has_changed().is_ok() {
         // Not held while the piece is worked on.
         let piece = {
@@ -169,65 +141,6 @@ where
             Some(piece) => job.work(piece, &mut buffers).await?,
             None => break,
         }
-        if alone && job.wants_help() {
-            help.notify_one();
-            alone = false;
-        }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
-
-    use tokio::sync::Barrier;
-
-    use super::*;
-
-    /// So many pieces.
-    struct Count(u32);
-
-    #[async_trait]
-    impl Plan for Count {
-        type Piece = u32;
-
-        async fn next(&mut self) -> Result<Option<u32>> {
-            self.0 = self.0.saturating_sub(1);
-            Ok((self.0 > 0).then_some(self.0))
-        }
-    }
-
-    /// The first piece is done by whoever comes, the others by two at a time.
-    struct Pairs {
-        both: Barrier,
-        first_is_done: AtomicBool,
-    }
-
-    #[async_trait]
-    impl Job for Pairs {
-        type Piece = u32;
-
-        async fn work(&self, _: u32, _: &mut Buffers) -> Result<()> {
-            if self.first_is_done.swap(true, Ordering::Relaxed) {
-                let both = tokio::time::timeout(Duration::from_secs(20), self.both.wait()).await;
-                both.map_err(|_| Failure::new("nobody came to help"))?;
-            }
-            Ok(())
-        }
-
-        fn wants_help(&self) -> bool {
-            self.first_is_done.load(Ordering::Relaxed)
-        }
-    }
-
-    #[test]
-    fn help_comes_when_it_is_wanted() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let job = Pairs { both: Barrier::new(2), first_is_done: AtomicBool::new(false) };
-        runtime
-            .block_on(run(Count(8), Arc::new(job), 2))
-            .unwrap_or_else(|e| panic!("{}", e.message));
-    }
 }

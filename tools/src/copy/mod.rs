@@ -11,7 +11,6 @@ mod job;
 mod merkle;
 mod offload;
 mod order;
-mod pace;
 mod pairs;
 mod rate;
 mod read;
