@@ -1,11 +1,13 @@
-//! The same requests, or the same copy, by plain system calls of one thread: what they cost on this machine.
+//! The same requests, or the same copy, by plain system calls: what they cost on this machine.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result};
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use block_core::{PageBuffer, is_zero};
 use rustix::fs::SeekFrom;
@@ -18,7 +20,7 @@ const BATCH: usize = 8;
 
 /// `read|write COUNT SIZE STEP FILE`: sends the requests one after the other, through the page cache.
 /// `ring COUNT SIZE STEP FILE DEPTH`: keeps so many reads past the page cache under way.
-/// `copy FROM TO`: copies what is stored and not zero.
+/// `copy THREADS FROM TO [durable]`: copies what is stored and not zero.
 pub fn child(words: &[String]) -> ExitCode {
     match run(words) {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,15 +32,17 @@ pub fn child(words: &[String]) -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result<()> {
-    if let [mode, from, to] = words
+    let number = |word: &String| word.parse::<u64>().map_err(Error::other);
+    if let [mode, threads, from, to, durable @ ..] = words
         && mode == "copy"
     {
-        return copy(&File::open(from)?, &File::create(to)?);
+        let to = File::create(to)?;
+        copy(&File::open(from)?, &to, number(threads)?)?;
+        return if durable.is_empty() { Ok(()) } else { to.sync_data() };
     }
     let [mode, count, size, step, path, rest @ ..] = words else {
         return Err(Error::other("not the words that it wants"));
     };
-    let number = |word: &String| word.parse::<u64>().map_err(Error::other);
     let (count, size, step) = (number(count)?, number(size)?, number(step)?);
     if let ("ring", [depth]) = (mode.as_str(), rest) {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
@@ -112,40 +116,66 @@ fn ring(file: &File, mut places: impl Iterator<Item = u64>, size: u64, depth: u6
     }
 }
 
-/// Copies, a MiB at a time. Holes are not read, and pages of zeros not written.
-fn copy(from: &File, to: &File) -> Result<()> {
-    let len = from.metadata()?.len();
-    to.set_len(len)?;
-    let mut buffer = PageBuffer::new(1 << 20);
+/// Copies, a MiB at a time, by so many threads. Holes are not read, and pages of zeros not written.
+fn copy(from: &File, to: &File, threads: u64) -> Result<()> {
+    to.set_len(from.metadata()?.len())?;
+    let pieces = pieces(from)?;
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut buffer = PageBuffer::new(BLOCK as usize);
+        while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let bytes = buffer.get_mut(..(piece.end - piece.start) as usize).unwrap_or_default();
+            from.read_exact_at(bytes, piece.start)?;
+            write_what_is_not_zero(to, piece.start, bytes)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            done = done.and(other.join().unwrap_or_else(|_| Err(Error::other("a thread died"))));
+        }
+        done
+    })
+}
+
+/// What is stored of a file, in pieces that end where a MiB ends.
+fn pieces(file: &File) -> Result<Vec<Range<u64>>> {
+    let len = file.metadata()?.len();
+    let mut pieces = Vec::new();
     let mut at = 0;
     while at < len {
-        let data = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(data) => data,
             Err(rustix::io::Errno::NXIO) => break,
             Err(errno) => return Err(errno.into()),
         };
-        let hole = rustix::fs::seek(from, SeekFrom::Hole(data))?;
+        let hole = rustix::fs::seek(file, SeekFrom::Hole(data))?;
         at = data;
         while at < hole {
-            let part = (hole - at).min(buffer.len() as u64);
-            let bytes = buffer.get_mut(..part as usize).unwrap_or_default();
-            from.read_exact_at(bytes, at)?;
-            let mut pages = bytes.chunks(4096).peekable();
-            let mut done = 0;
-            while let Some(page) = pages.next() {
-                let mut run = page.len();
-                let zero = is_zero(page);
-                while let Some(page) = pages.next_if(|page| is_zero(page) == zero) {
-                    run += page.len();
-                }
-                if !zero {
-                    let data = bytes.get(done..done + run).unwrap_or_default();
-                    to.write_all_at(data, at + done as u64)?;
-                }
-                done += run;
-            }
-            at += part;
+            let end = hole.min((at / BLOCK + 1) * BLOCK);
+            pieces.push(at..end);
+            at = end;
         }
+    }
+    Ok(pieces)
+}
+
+fn write_what_is_not_zero(to: &File, at: u64, bytes: &[u8]) -> Result<()> {
+    let mut pages = bytes.chunks(4096).peekable();
+    let mut done = 0;
+    while let Some(page) = pages.next() {
+        let mut run = page.len();
+        let zero = is_zero(page);
+        while let Some(page) = pages.next_if(|page| is_zero(page) == zero) {
+            run += page.len();
+        }
+        if !zero {
+            let data = bytes.get(done..done + run).unwrap_or_default();
+            to.write_all_at(data, at + done as u64)?;
+        }
+        done += run;
     }
     Ok(())
 }

@@ -16,7 +16,9 @@ pub struct Work {
     pub name: String,
     pub ours: Words,
     pub rivals: Vec<Words>,
-    /// The same bytes by plain system calls of one thread, without any format: what the machine takes for them.
+    /// The same bytes by plain system calls, without any format: what the machine takes for them. Copies are
+    /// made by one thread (which takes least of the processor), or by two where there is more to read than to
+    /// write (which one thread would be slow at).
     pub limit: Option<Words>,
     /// Ratios not to exceed: wall, processor time.
     pub targets: (f64, f64),
@@ -67,47 +69,49 @@ fn converts(data: &Data) -> Vec<Work> {
     let sparse_vdi = data.as_vdi(&sparse, "sparse.vdi");
     let out = data.path("out");
     let warm = random.arg();
-    let row = |name: &str, from: &str, to: &str, source: &Source, extra: &str, wall, cpu| {
-        let line =
-            |mode: &str| format!("convert {mode} {extra} -f {from} -O {to} {} {out}", source.arg());
-        let target = out.clone();
-        let (original, from, to) = (source.arg(), from.to_owned(), to.to_owned());
-        let same: Same = Box::new(move |_| {
-            let status = std::process::Command::new("qemu-img")
-                .args(["compare", "-q", "-f", &from, "-F", &to, &original, &target])
-                .status()
-                .map_err(|e| e.to_string())?;
-            if status.success() {
-                Ok("identical".into())
-            } else {
-                Err(format!("compare: {status}"))
+    let row =
+        |name: &str, from: &str, to: &str, source: &Source, extra: &str, threads, wall, cpu| {
+            let line = |mode: &str| {
+                format!("convert {mode} {extra} -f {from} -O {to} {} {out}", source.arg())
+            };
+            let target = out.clone();
+            let (original, from, to) = (source.arg(), from.to_owned(), to.to_owned());
+            let same: Same = Box::new(move |_| {
+                let status = std::process::Command::new("qemu-img")
+                    .args(["compare", "-q", "-f", &from, "-F", &to, &original, &target])
+                    .status()
+                    .map_err(|e| e.to_string())?;
+                if status.success() {
+                    Ok("identical".into())
+                } else {
+                    Err(format!("compare: {status}"))
+                }
+            });
+            Work {
+                name: format!("convert {name}"),
+                ours: ours(&line("")),
+                rivals: vec![stock(&line("")), stock(&line("-m 16 -W"))],
+                limit: plain_copy(threads, source, &out, !extra.is_empty()),
+                targets: (wall, cpu),
+                rss_target: None,
+                operations: 0,
+                needs: vec![source.clone(), random.clone()],
+                unmeasured: Some(ours(&format!("convert -f raw -O vdi {warm} {out}"))),
+                before: vec![remove(&out)],
+                same: Some(same),
             }
-        });
-        Work {
-            name: format!("convert {name}"),
-            ours: ours(&line("")),
-            rivals: vec![stock(&line("")), stock(&line("-m 16 -W"))],
-            limit: plain(&format!("copy {} {out}", source.arg())),
-            targets: (wall, cpu),
-            rss_target: None,
-            operations: 0,
-            needs: vec![source.clone(), random.clone()],
-            unmeasured: Some(ours(&format!("convert -f raw -O vdi {warm} {out}"))),
-            before: vec![remove(&out)],
-            same: Some(same),
-        }
-    };
+        };
     vec![
-        row("raw→vdi, 1 GiB random", "raw", "vdi", &random, "", 0.75, 0.60),
-        row("vdi→raw, 1 GiB random", "vdi", "raw", &random_vdi, "", 0.80, 0.70),
-        row("vdi→vdi, 1 GiB random", "vdi", "vdi", &random_vdi, "", 0.65, 0.65),
-        row("raw→vdi, 8 GiB, 10 % in 64 KiB", "raw", "vdi", &sparse, "", 0.12, 0.12),
-        row("vdi→raw, the sparse one", "vdi", "raw", &sparse_vdi, "", 0.75, 0.70),
-        row("vdi→vdi, the sparse one", "vdi", "vdi", &sparse_vdi, "", 0.30, 0.30),
-        row("raw→raw, the sparse one", "raw", "raw", &sparse, "", 0.70, 0.60),
-        row("raw→vdi, 2 GiB zeros", "raw", "vdi", &zeros, "", 0.70, 0.85),
-        row("raw→vdi, 8 GiB hole", "raw", "vdi", &hole, "", 0.40, 0.40),
-        row("raw→vdi, durable", "raw", "vdi", &random, "-t writeback", 0.70, 0.60),
+        row("raw→vdi, 1 GiB random", "raw", "vdi", &random, "", 1, 0.75, 0.60),
+        row("vdi→raw, 1 GiB random", "vdi", "raw", &random_vdi, "", 1, 0.80, 0.70),
+        row("vdi→vdi, 1 GiB random", "vdi", "vdi", &random_vdi, "", 1, 0.65, 0.65),
+        row("raw→vdi, 8 GiB, 10 % in 64 KiB", "raw", "vdi", &sparse, "", 1, 0.12, 0.12),
+        row("vdi→raw, the sparse one", "vdi", "raw", &sparse_vdi, "", 2, 0.75, 0.70),
+        row("vdi→vdi, the sparse one", "vdi", "vdi", &sparse_vdi, "", 2, 0.30, 0.30),
+        row("raw→raw, the sparse one", "raw", "raw", &sparse, "", 1, 0.70, 0.60),
+        row("raw→vdi, 2 GiB zeros", "raw", "vdi", &zeros, "", 2, 0.70, 0.85),
+        row("raw→vdi, 8 GiB hole", "raw", "vdi", &hole, "", 1, 0.40, 0.40),
+        row("raw→vdi, durable", "raw", "vdi", &random, "-t writeback", 1, 0.70, 0.60),
     ]
 }
 
@@ -206,6 +210,12 @@ fn requests(data: &Data) -> Vec<Work> {
 fn plain(line: &str) -> Option<Words> {
     let exe = std::env::current_exe().ok()?.to_string_lossy().into_owned();
     Some(words_of(&exe, &format!("--plain {line}")))
+}
+
+/// A plain copy by so many threads, flushed at its end where the result is to be durable.
+fn plain_copy(threads: u64, from: &Source, to: &str, durable: bool) -> Option<Words> {
+    let durable = if durable { "durable" } else { "" };
+    plain(&format!("copy {threads} {} {to} {durable}", from.arg()))
 }
 
 /// The plain system calls for a line of `bench`: one after the other through the page cache, and by a ring past it.
