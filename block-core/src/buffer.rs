@@ -34,6 +34,12 @@ impl PageBuffer {
     }
 }
 
+impl AsRef<[u8]> for PageBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Deref for PageBuffer {
     type Target = [u8];
 

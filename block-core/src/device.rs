@@ -10,7 +10,9 @@ use bitflags::bitflags;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Allocation, Disk, ExtentList, Options, Result, Storage};
+use crate::{
+    Allocation, Bytes, Disk, Error, ErrorKind, ExtentList, Options, PageBuffer, Result, Storage,
+};
 
 /// Bytes in a sector, of every disk and every format.
 pub const SECTOR_SIZE: u64 = 512;
@@ -213,6 +215,16 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
 
     /// Fills `buf` (whole sectors) from `sector` on.
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// Reads `count` sectors from `sector` on into memory that the storage chooses, so that nothing is copied
+    /// where it can be avoided ([`Storage::read_bytes`]). By default they are copied into a buffer made for them.
+    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
+        let len = usize::try_from(count.saturating_mul(SECTOR_SIZE))
+            .map_err(|_| Error::new(ErrorKind::Limit, "the request is too large"))?;
+        let mut buffer = PageBuffer::new(len);
+        self.read_sectors(sector, &mut buffer).await?;
+        Ok(Bytes::from_owner(buffer))
+    }
 
     /// As [`read_sectors`](Self::read_sectors), at once; `None` when it could block, and then nothing
     /// happened.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::range_lock::RangeLock;
 use crate::{
-    Allocation, BlockDevice, Error, ErrorKind, ExtentList, ImageInfo, MappedRuns, Result,
-    SECTOR_SIZE, WriteFlags, ZeroFlags,
+    Allocation, BlockDevice, Bytes, Error, ErrorKind, ExtentList, ImageInfo, MappedRuns,
+    PageBuffer, Result, SECTOR_SIZE, WriteFlags, ZeroFlags,
 };
 
 /// An opened disk. Cheap to clone; all clones are the same disk.
@@ -57,6 +57,23 @@ impl Disk {
             };
         }
         self.read_edges(offset, buf).await
+    }
+
+    /// Reads `len` bytes from byte `offset` on into memory that the storage chooses: nothing is copied where the
+    /// disk is read past the page cache and the range is whole sectors in one run. `len` bytes of memory are
+    /// taken.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.in_range(offset, len as u64)?;
+        if offset.is_multiple_of(SECTOR_SIZE) && (len as u64).is_multiple_of(SECTOR_SIZE) {
+            let sector = offset / SECTOR_SIZE;
+            return self.device.read_bytes(sector, len as u64 / SECTOR_SIZE).await;
+        }
+        let mut buffer = PageBuffer::new(len);
+        self.read_edges(offset, &mut buffer).await?;
+        Ok(Bytes::from_owner(buffer))
     }
 
     /// Writes `buf` at byte `offset`.

@@ -178,7 +178,7 @@ macro_rules! guarded {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for GuardedStorage {
-    forward_storage!(inner: uri caps limits len read_at try_read_at allocate flush begin_flush extents
+    forward_storage!(inner: uri caps limits len read_at read_bytes try_read_at allocate flush begin_flush extents
         allocated_bytes id);
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {

@@ -65,6 +65,7 @@ pub mod testkit;
 mod zeros;
 
 pub use buffer::PageBuffer;
+pub use bytes::Bytes;
 pub use check::{CheckMode, CheckReport, Finding, Severity};
 pub use context::{
     Candidate, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bitflags::bitflags;
 
-use crate::Result;
+use crate::{Bytes, PageBuffer, Result};
 
 bitflags! {
     /// What a storage can do. The conformance suite proves that a storage does what it declares.
@@ -98,6 +98,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Fills `buf` from `offset` (bytes), wholly or not at all.
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
 
+    /// Reads `len` bytes from `offset` into memory that the storage chooses. One that is read past the page
+    /// cache has them in memory of its own, and gives them away without copying; the others make a buffer and
+    /// fill it as [`read_at`](Self::read_at) does, which is the default.
+    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        read_a_copy(self, offset, len).await
+    }
+
     /// As [`read_at`](Self::read_at), at once; `None` when it could block, and then nothing happened.
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>>;
 
@@ -144,6 +151,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// For [`copy_from`](Self::copy_from) between two storages of one kind.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// What [`Storage::read_bytes`] does by default.
+pub(crate) async fn read_a_copy<S>(storage: &S, offset: u64, len: usize) -> Result<Bytes>
+where
+    S: Storage + ?Sized,
+{
+    let mut buffer = PageBuffer::new(len);
+    storage.read_at(offset, &mut buffer).await?;
+    Ok(Bytes::from_owner(buffer))
 }
 
 /// Writes methods of [`Storage`] that hand the request to the storage in a field as it is:
@@ -196,6 +213,10 @@ macro_rules! forward_storage {
     };
     (@ set_len $field:ident) => {
         $crate::storage::forward_storage!(@async $field, set_len(len: u64) -> ());
+    };
+    (@ read_bytes $field:ident) => {
+        $crate::storage::forward_storage!(
+            @async $field, read_bytes(offset: u64, len: usize) -> $crate::Bytes);
     };
     (@ allocate $field:ident) => {
         $crate::storage::forward_storage!(@async $field, allocate(offset: u64, len: u64) -> ());

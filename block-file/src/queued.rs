@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use block_core::range_lock::RangeGuard;
-use block_core::{Error, ErrorKind, Result};
+use block_core::{Bytes, Error, ErrorKind, Result};
 use rustix::io::Errno;
 
 use crate::direct::Direct;
@@ -23,11 +23,12 @@ fn refused(why: impl std::fmt::Display) -> Error {
 
 #[cfg(feature = "io_uring")]
 mod with_engine {
+    use std::ops::Range;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::aligned::{BufferPool, CAPACITY};
+    use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY};
     use crate::engine::Engine;
     use crate::sys::Way;
 
@@ -84,34 +85,59 @@ mod with_engine {
         }
     }
 
+    /// Whole units of a file that hold a range of bytes.
+    struct Units {
+        /// Where they begin in the file.
+        start: u64,
+        /// Bytes before the range.
+        skip: usize,
+        /// Bytes in the range.
+        len: usize,
+        /// Bytes in all of them.
+        span: usize,
+    }
+
     impl FileStorage {
         /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
         pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
+            let Some(units) = self.units_of(offset, buf.len()) else { return 0 };
+            let Some((buffer, useful)) = self.read_units(&units).await else { return 0 };
+            match (buf.get_mut(..useful.len()), buffer.get(useful.clone())) {
+                (Some(to), Some(from)) => to.copy_from_slice(from),
+                _ => return 0,
+            }
+            useful.len()
+        }
+
+        /// Reads past the page cache through the engine, and gives its memory away; `None`, where it is not
+        /// used or does not bring everything.
+        pub(crate) async fn read_given(&self, offset: u64, len: usize) -> Option<Bytes> {
+            self.direct()?;
+            let units = self.units_of(offset, len)?;
+            let (buffer, useful) = self.read_units(&units).await?;
+            (useful.len() == len).then(|| Bytes::from_owner(buffer).slice(useful))
+        }
+
+        /// The units to be read for a range of bytes, when the engine reads so many.
+        fn units_of(&self, offset: u64, len: usize) -> Option<Units> {
             let (unit, limit) = match self.direct() {
                 Some(direct) => (direct.unit(), CAPACITY),
                 None => (1, CACHED_LIMIT),
             };
-            let Ok(skip) = usize::try_from(offset % unit) else { return 0 };
-            let Some(span) = skip
-                .checked_add(buf.len())
-                .and_then(|span| span.checked_next_multiple_of(usize::try_from(unit).ok()?))
-                .filter(|span| *span <= limit)
-            else {
-                return 0;
-            };
-            let Some(engine) = self.queue().engine() else { return 0 };
-            let units = self.queue().buffers.take(span);
-            let start = offset - skip as u64;
-            let Ok(finished) = engine.transfer(Way::Read, start, span, units, None).await else {
-                return 0;
-            };
+            let skip = usize::try_from(offset % unit).ok()?;
+            let span = skip.checked_add(len)?.checked_next_multiple_of(unit.try_into().ok()?)?;
+            (span <= limit).then_some(Units { start: offset - skip as u64, skip, len, span })
+        }
+
+        /// Reads units, and says which of their bytes are there and wanted.
+        async fn read_units(&self, units: &Units) -> Option<(AlignedBuffer, Range<usize>)> {
+            let Units { start, skip, len, span } = *units;
+            let engine = self.queue().engine()?;
+            let buffer = self.queue().buffers.take(span);
+            let finished = engine.transfer(Way::Read, start, span, buffer, None).await.ok()?;
             // Whatever went wrong, the plain call that follows meets it again and says so.
-            let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(buf.len());
-            match (buf.get_mut(..useful), finished.buffer.get(skip..skip.saturating_add(useful))) {
-                (Some(to), Some(from)) => to.copy_from_slice(from),
-                _ => return 0,
-            }
-            useful
+            let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(len);
+            Some((finished.buffer, skip..skip.saturating_add(useful)))
         }
 
         /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
@@ -177,6 +203,10 @@ mod without_engine {
     impl FileStorage {
         pub(crate) async fn read_queued(&self, _: u64, _: &mut [u8]) -> usize {
             0
+        }
+
+        pub(crate) async fn read_given(&self, _: u64, _: usize) -> Option<Bytes> {
+            None
         }
 
         pub(crate) async fn write_queued(

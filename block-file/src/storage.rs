@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use async_trait::async_trait;
 use block_core::range_lock::RangeGuard;
 use block_core::{
-    CacheMode, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId,
-    StorageLimits, ZeroMode,
+    Bytes, CacheMode, Error, ErrorKind, PageBuffer, Result, Storage, StorageCaps, StorageExtent,
+    StorageId, StorageLimits, ZeroMode,
 };
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -355,6 +355,16 @@ impl Storage for FileStorage {
             }
             Err(errno) => Err(self.read_failed(offset, len, errno)),
         }
+    }
+
+    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.end_of(offset, len as u64)?;
+        if let Some(bytes) = self.read_given(offset, len).await {
+            return Ok(bytes);
+        }
+        let mut buffer = PageBuffer::new(len);
+        self.read_at(offset, &mut buffer).await?;
+        Ok(Bytes::from_owner(buffer))
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {

@@ -92,6 +92,9 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
                 3 | 4 => {
                     let mut buf = vec![0xEE; end - start];
                     let read = file.read_at(offset, &mut buf).await;
+                    let given = file.read_bytes(offset, end - start).await;
+                    assert_eq!(read.is_ok(), given.is_ok(), "step {step}");
+                    assert!(given.is_ok_and(|bytes| bytes == buf) || read.is_err(), "step {step}");
                     match model.get(start..end) {
                         Some(expected) => assert!(read.is_ok() && buf == expected, "step {step}"),
                         None if len == 0 => {}
@@ -112,6 +115,30 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
         file.flush().await.unwrap();
         assert!(all(&*file).await == model);
         assert!(std::fs::read(&path).unwrap() == model);
+    }
+}
+
+/// More of them than the engine knows by number, and all are kept while others are read.
+#[tokio::test]
+async fn bytes_that_were_given_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    for engine in ENGINES {
+        let path = dir.path().join(engine);
+        let Some(file) = direct_by(&path, CacheMode::None, engine).await else { continue };
+        let content = pattern(7, 200 * 4096);
+        file.write_at(0, &content).await.unwrap();
+        let mut given = Vec::new();
+        for index in 0..200 {
+            given.push(file.read_bytes(index * 4096, 4096).await.unwrap());
+        }
+        file.write_at(0, &pattern(8, 200 * 4096)).await.unwrap();
+        let later = file.read_bytes(4096 + 100, 8000).await.unwrap();
+        assert_eq!(later, pattern(8, 200 * 4096)[4196..12196]);
+        for (bytes, wanted) in given.iter().zip(content.chunks(4096)) {
+            assert_eq!(bytes, wanted);
+        }
+        drop(file);
+        assert_eq!(given.concat(), content, "after the file is gone, too");
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::{
-    Access, Allocation, BlockDevice, CompactReport, DeviceCaps, Disk, Error, ErrorKind, Extent,
-    ExtentFlags, ExtentList, ImageInfo, InfoValue, MappedRuns, Options, PageBuffer, Place,
+    Access, Allocation, BlockDevice, Bytes, CompactReport, DeviceCaps, Disk, Error, ErrorKind,
+    Extent, ExtentFlags, ExtentList, ImageInfo, InfoValue, MappedRuns, Options, PageBuffer, Place,
     Preallocation, Progress, Result, Run, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroFlags,
     ZeroMode,
 };
@@ -184,6 +184,18 @@ impl BlockDevice for RawDevice {
         let (stored, beyond) = buf.split_at_mut(span.stored);
         beyond.fill(0);
         self.storage.read_at(span.at, stored).await
+    }
+
+    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
+        let len = usize::try_from(count.saturating_mul(SECTOR_SIZE))
+            .map_err(|_| self.error(ErrorKind::Limit, "the request is too large"))?;
+        let span = self.span(sector, len)?;
+        if span.stored == len {
+            return self.storage.read_bytes(span.at, len).await;
+        }
+        let mut buffer = PageBuffer::new(len);
+        self.read_sectors(sector, &mut buffer).await?;
+        Ok(Bytes::from_owner(buffer))
     }
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {

@@ -50,6 +50,7 @@ async fn an_odd_length_is_rounded_up_and_the_rest_reads_as_zeros() {
             let mut buf = [0xEE; 512];
             disk.device().try_read_sectors(sector, &mut buf).unwrap().unwrap();
             assert_eq!(buf[..], expected[sector as usize * 512..][..512]);
+            assert_eq!(disk.device().read_bytes(sector, 1).await.unwrap(), buf[..]);
         }
         assert_eq!(storage.len().await.unwrap(), len as u64, "reading changes nothing");
     }
@@ -83,13 +84,14 @@ async fn requests_past_the_end_are_refused_and_change_nothing() {
         let mut buf = vec![1; count * 512];
         let kinds = [
             device.read_sectors(sector, &mut buf).await.unwrap_err().kind(),
+            device.read_bytes(sector, count as u64).await.unwrap_err().kind(),
             device.try_read_sectors(sector, &mut buf).unwrap().unwrap_err().kind(),
             device.write_sectors(sector, &buf, WriteFlags::empty()).await.unwrap_err().kind(),
             device.write_zeroes(sector, count as u64, ZeroFlags::empty()).await.unwrap_err().kind(),
             device.discard(sector, count as u64).await.unwrap_err().kind(),
             device.is_allocated(sector, count as u64).await.unwrap_err().kind(),
         ];
-        assert_eq!(kinds, [ErrorKind::OutOfRange; 6], "{sector} {count}");
+        assert_eq!(kinds, [ErrorKind::OutOfRange; 7], "{sector} {count}");
     }
     assert_eq!(storage.to_bytes().unwrap(), [7; 1000]);
 }

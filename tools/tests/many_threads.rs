@@ -26,7 +26,7 @@ fn many_threads_make_the_same_image() {
         |image: &str| folder.ours(&format!("map --output=json {image}")).ok().out;
     folder.ours("convert -m 1 -f raw -O vdi a.raw one.vdi").ok();
     let in_order = where_blocks_lie("one.vdi");
-    for words in ["", "-m 2", "-m 8", "-m 16", "-m 8 -W"] {
+    for words in ["", "-m 2", "-m 8", "-m 16", "-m 8 -W", "-T none", "-T none -t none -m 8"] {
         folder.ours(&format!("convert {words} -f raw -O vdi a.raw b.vdi")).ok();
         if !words.contains("-W") {
             assert_eq!(where_blocks_lie("b.vdi"), in_order, "{words}");

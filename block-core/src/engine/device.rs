@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{BlockMapper, Mapped};
 use crate::{
-    Access, Allocation, BlockDevice, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo,
+    Access, Allocation, BlockDevice, Bytes, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo,
     MappedRuns, Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage, WriteFlags,
     ZeroFlags,
 };
@@ -32,6 +32,10 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
 
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
         self.read(sector, buf).await
+    }
+
+    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
+        self.read_given(sector, count).await
     }
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {

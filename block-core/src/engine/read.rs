@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{BlockMapper, Layout, Mapped, Slot, blocks_of};
 use crate::sync::atomic::Ordering;
-use crate::{Disk, Error, ErrorKind, Result, SECTOR_SIZE};
+use crate::{Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE};
 
 /// How many reads follow one that its storage could not do at once, before another is tried: a storage
 /// past the page cache never can, and what is not cached is seldom alone.
@@ -27,6 +27,28 @@ impl<M: BlockMapper> Mapped<M> {
         let layout = self.layout();
         let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
         self.read_locked(&layout, range, buf).await
+    }
+
+    /// Reads into memory that the storage gives, where all lies in one run there.
+    pub(super) async fn read_given(&self, sector: u64, count: u64) -> Result<Bytes> {
+        let range = self.request(sector, count)?;
+        let len = length(range.end - range.start)?;
+        let layout = self.layout();
+        let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        if len > 0 {
+            let block = range.start / layout.block_size;
+            let first = self.slot_of(block).await?;
+            if let (Source::Stored(offset), end) =
+                self.source(&layout, first, range.start, range.end)
+                && end == range.end
+            {
+                let given = self.storage.read_bytes(offset, len).await;
+                return given.map_err(|error| self.explain_short(error, block));
+            }
+        }
+        let mut buffer = PageBuffer::new(len);
+        self.read_locked(&layout, range, &mut buffer).await?;
+        Ok(Bytes::from_owner(buffer))
     }
 
     /// As `read`, by a caller who holds a lock on the blocks.

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::{Hook, Request};
 use crate::{
-    Allocation, BlockDevice, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo, MappedRuns,
-    Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage, WriteFlags, ZeroFlags,
-    ZeroMode,
+    Allocation, BlockDevice, Bytes, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo,
+    MappedRuns, Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage, WriteFlags,
+    ZeroFlags, ZeroMode,
 };
 
 /// Hands every request to a [`Hook`] first, then to the disk below.
@@ -29,11 +29,11 @@ impl<H: Hook> FilteredDevice<H> {
         Arc::new(Self { below, uri, hook })
     }
 
-    async fn pass(
+    async fn pass<T>(
         &self,
         request: Request<'_>,
-        go_on: impl Future<Output = Result<()>> + Send,
-    ) -> Result<()> {
+        go_on: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let result = match self.hook.before(&request).await {
             Ok(()) => go_on.await,
             Err(refused) => Err(refused.in_image(&self.uri)),
@@ -78,6 +78,11 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
         let request = Request::Read { offset: bytes(sector), len: buf.len() as u64 };
         self.pass(request, self.below.read_sectors(sector, buf)).await
+    }
+
+    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
+        let request = Request::Read { offset: bytes(sector), len: bytes(count) };
+        self.pass(request, self.below.read_bytes(sector, count)).await
     }
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {

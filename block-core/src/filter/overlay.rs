@@ -8,8 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::RwLock;
 
+use crate::storage::read_a_copy;
 use crate::{
-    Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
+    Bytes, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
     ZeroMode,
 };
 
@@ -131,6 +132,10 @@ impl Storage for OverlayStorage {
             return Err(Error::new(ErrorKind::OutOfRange, text).at(offset).in_image(self.uri()));
         }
         self.fill(&state, offset, buf).await
+    }
+
+    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        read_a_copy(self, offset, len).await
     }
 
     fn try_read_at(&self, _: u64, _: &mut [u8]) -> Option<Result<()>> {

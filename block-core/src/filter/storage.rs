@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{Hook, Request};
 use crate::storage::forward_storage;
-use crate::{Result, Storage, ZeroMode};
+use crate::{Bytes, Result, Storage, ZeroMode};
 
 /// Hands every request to a [`Hook`] first, then to the storage below.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ impl<H: Hook> FilteredStorage<H> {
         Arc::new(Self { below, hook })
     }
 
-    async fn pass(
+    async fn pass<T>(
         &self,
         request: Request<'_>,
-        go_on: impl Future<Output = Result<()>> + Send,
-    ) -> Result<()> {
+        go_on: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let result = match self.hook.before(&request).await {
             Ok(()) => go_on.await,
             Err(refused) => Err(refused.in_image(self.below.uri())),
@@ -59,6 +59,11 @@ impl<H: Hook> Storage for FilteredStorage<H> {
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let request = Request::Read { offset, len: buf.len() as u64 };
         self.pass(request, self.below.read_at(offset, buf)).await
+    }
+
+    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let request = Request::Read { offset, len: len as u64 };
+        self.pass(request, self.below.read_bytes(offset, len)).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {

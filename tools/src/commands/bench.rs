@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::latency::Latencies;
 use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, number, size};
 use crate::context::Context;
+use crate::copy::are_cached;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 
@@ -162,6 +163,7 @@ impl BenchArgs {
             len: self.buffer_size as usize,
             pattern: self.write.then_some(self.pattern),
             flush_every: self.flush_interval,
+            direct: !are_cached(&[self.cache.0]),
             drain: (!self.no_drain).then(tokio::sync::RwLock::default),
             latencies: Mutex::new(Latencies::new()),
         });
@@ -226,6 +228,8 @@ struct Shared {
     len: usize,
     pattern: Option<u8>,
     flush_every: u64,
+    /// Past the page cache: bytes are taken where the disk has put them.
+    direct: bool,
     /// Held by requests; a flush that waits for them takes it alone.
     drain: Option<tokio::sync::RwLock<()>>,
     latencies: Mutex<Latencies>,
@@ -253,6 +257,7 @@ impl Shared {
             }
             match self.pattern {
                 Some(_) => self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?,
+                None if self.direct => drop(self.disk.read_bytes(offset, self.len).await?),
                 None => self.disk.read_at(offset, &mut buffer).await?,
             }
             let ended = Instant::now();

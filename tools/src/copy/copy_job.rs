@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use block_core::{PageBuffer, WriteFlags, ZeroFlags};
+use block_core::{Bytes, PageBuffer, WriteFlags, ZeroFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::convert::Conversion;
@@ -57,6 +57,8 @@ enum Ready {
     Zeros,
     /// Bytes of the piece's buffer, and where in them are zeros that need not be written.
     Bytes(Range<usize>, Vec<(Range<usize>, bool)>),
+    /// Bytes in the memory of the storage that has read them, and where in them are such zeros.
+    Given(Bytes, Vec<(Range<usize>, bool)>),
 }
 
 #[async_trait]
@@ -128,15 +130,17 @@ impl CopyJob {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many bytes of the piece's buffer a segment writes.
+    /// How many bytes in memory a segment writes.
     fn bytes_of(&self, ready: &Ready) -> usize {
-        match ready {
-            Ready::Copied | Ready::Zeros => 0,
-            // Without a list, all of them are written.
-            Ready::Bytes(range, runs) if runs.is_empty() => range.len(),
-            Ready::Bytes(_, runs) => {
-                runs.iter().filter(|(_, zero)| !zero).map(|(range, _)| range.len()).sum()
-            }
+        let (len, runs) = match ready {
+            Ready::Copied | Ready::Zeros => return 0,
+            Ready::Bytes(range, runs) => (range.len(), runs),
+            Ready::Given(bytes, runs) => (bytes.len(), runs),
+        };
+        // Without a list, all of them are written.
+        match runs.is_empty() {
+            true => len,
+            false => runs.iter().filter(|(_, zero)| !zero).map(|(range, _)| range.len()).sum(),
         }
     }
 
@@ -156,6 +160,13 @@ impl CopyJob {
             return Ok((Ready::Copied, 0));
         }
         let len = segment.len as usize;
+        if self.conversion.reads_direct && !segment.zero {
+            let given = self.read_given(segment, len).await?;
+            if let Some(bytes) = given {
+                let runs = self.look_at(segment, &bytes);
+                return Ok((Ready::Given(bytes, runs), 0));
+            }
+        }
         let Some(bytes) = room.get_mut(..len) else {
             return Err(Failure::new("a piece of the copy is larger than its buffer"));
         };
@@ -186,15 +197,15 @@ impl CopyJob {
     ) -> block_core::Result<()> {
         let target = &self.conversion.target;
         let (to, len) = (segment.to, segment.len);
-        let (range, runs) = match (ready, &self.conversion.base) {
+        let (bytes, runs) = match (ready, &self.conversion.base) {
             (Ready::Copied, _) => return Ok(()),
             (Ready::Zeros, Some(base)) => return difference::zero(base, target, to, len).await,
             (Ready::Zeros, None) => {
                 return target.write_zeroes(to, len, ZeroFlags::MAY_UNMAP).await;
             }
-            (Ready::Bytes(range, runs), _) => (range.clone(), runs),
+            (Ready::Bytes(range, runs), _) => (buffer.get(range.clone()).unwrap_or_default(), runs),
+            (Ready::Given(bytes, runs), _) => (&**bytes, runs),
         };
-        let bytes = buffer.get(range).unwrap_or_default();
         match &self.conversion.base {
             Some(base) => difference::write(base, target, to, bytes).await,
             None if self.conversion.sparse == 0 => self.write_bytes(to, bytes).await,
@@ -204,13 +215,31 @@ impl CopyJob {
 
     /// Fills `buf`, and says where in it are zeros that need not be written.
     async fn read(&self, segment: &Segment, buf: &mut [u8]) -> Result<Vec<(Range<usize>, bool)>> {
+        self.read_bytes(segment, buf).await?;
+        Ok(self.look_at(segment, buf))
+    }
+
+    /// Adds what was read to the fingerprint, and says where in it are zeros that need not be written.
+    fn look_at(&self, segment: &Segment, bytes: &[u8]) -> Vec<(Range<usize>, bool)> {
+        if let Some(fingerprint) = &self.conversion.fingerprint {
+            fingerprint.add(segment.to, bytes);
+        }
         let least = self.conversion.sparse as usize;
         let looks = least > 0 && self.conversion.base.is_none();
-        self.read_bytes(segment, buf).await?;
-        if let Some(fingerprint) = &self.conversion.fingerprint {
-            fingerprint.add(segment.to, buf);
+        if looks { zero_runs(bytes, least) } else { Vec::new() }
+    }
+
+    /// Takes the bytes where the storage has read them. `None`: what can be read is to be found out.
+    async fn read_given(&self, segment: &Segment, len: usize) -> Result<Option<Bytes>> {
+        let Some(part) = self.conversion.source.part(segment.part) else { return Ok(None) };
+        match part.disk.read_bytes(segment.from, len).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(_) if self.conversion.salvage => Ok(None),
+            Err(error) => {
+                let place = format!("error while reading {} at byte {}", part.name, segment.from);
+                Err(Failure::because(place, &error))
+            }
         }
-        Ok(if looks { zero_runs(buf, least) } else { Vec::new() })
     }
 
     /// Reads a segment, or what of it can be read.

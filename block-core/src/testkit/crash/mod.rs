@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::image::{Image, ImageStorage};
-use crate::{Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode};
+use crate::storage::read_a_copy;
+use crate::{
+    Bytes, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode,
+};
 pub use replay::Replay;
 pub use states::{CrashState, Enumeration, Level};
 
@@ -189,6 +192,10 @@ impl Storage for CrashStorage {
 
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.server().read_at(offset, buf).await
+    }
+
+    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        read_a_copy(self, offset, len).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {

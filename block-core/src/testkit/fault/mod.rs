@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use super::crash::CrashStorage;
 use super::exec::give_way;
-use crate::storage::forward_storage;
-use crate::{Error, ErrorKind, Result, Storage, StorageExtent, ZeroMode};
+use crate::storage::{forward_storage, read_a_copy};
+use crate::{Bytes, Error, ErrorKind, Result, Storage, StorageExtent, ZeroMode};
 pub use orphan::Fate;
 use orphan::{Flight, Request};
 pub use rule::{Fault, Half, OpKind, Rule};
@@ -201,6 +201,10 @@ impl Storage for FaultStorage {
             }
             _ => self.inner.read_at(offset, buf).await,
         }
+    }
+
+    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
+        read_a_copy(self, offset, len).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {

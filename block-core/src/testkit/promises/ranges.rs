@@ -89,7 +89,8 @@ async fn bytes(stage: &mut Stage, seed: u64) -> std::result::Result<(), String> 
             _ => {
                 let mut found = vec![0x55; len as usize];
                 disk.read_at(offset, &mut found).await.map_err(text)?;
-                if found != wanted[range] {
+                let given = disk.read_bytes(offset, len as usize).await.map_err(text)?;
+                if found != wanted[range] || *given != *found {
                     return Err(format!("{len} bytes at {offset} are not what was written"));
                 }
             }

@@ -133,9 +133,15 @@ async fn read(storage: &dyn Storage, model: &[u8], range: Range<u64>) -> Result<
     let mut bytes = at_once.clone();
     let quick = storage.try_read_at(range.start, &mut at_once);
     let answer = storage.read_at(range.start, &mut bytes).await;
-    for (what, answer, bytes) in
-        [("read_at", Some(answer), &bytes), ("try_read_at", quick, &at_once)]
-    {
+    let (given, owned) = match storage.read_bytes(range.start, bytes.len()).await {
+        Ok(given) => (given.to_vec(), Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    for (what, answer, bytes) in [
+        ("read_at", Some(answer), &bytes),
+        ("read_bytes", Some(owned), &given),
+        ("try_read_at", quick, &at_once),
+    ] {
         match (answer, wanted) {
             (None, _) => {}
             (Some(Ok(())), Some(wanted)) if bytes == wanted => {}
