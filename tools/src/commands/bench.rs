@@ -1,9 +1,7 @@
 //! `bench`: the speed of requests to an image.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use block_core::{Access, CacheMode, Disk, PageBuffer, WriteFlags};
@@ -180,8 +178,8 @@ impl BenchArgs {
             let flushed = shared.disk.flush().await;
             flushed.map_err(|error| Failure::because("Failed flush", &error))?;
         }
-        let latencies = shared.latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(latencies.clone())
+        let latencies = shared.latencies().clone();
+        Ok(latencies)
     }
 
     fn report(&self, cx: &Context, all: &Latencies, wall: Duration, cpu: Duration) -> Result<()> {
@@ -232,6 +230,7 @@ struct Shared {
     direct: bool,
     /// Held by requests; a flush that waits for them takes it alone.
     drain: Option<tokio::sync::RwLock<()>>,
+    /// One for all tasks: it stays in the processor's cache, which as many as there are tasks would not.
     latencies: Mutex<Latencies>,
 }
 
@@ -239,7 +238,6 @@ impl Shared {
     async fn requests(&self) -> block_core::Result<()> {
         let mut buffer = PageBuffer::new(self.len);
         buffer.fill(self.pattern.unwrap_or(0));
-        let mut latencies = Latencies::new();
         // One look at the clock ends a request and begins the next, unless something lies between them.
         let mut started = Instant::now();
         loop {
@@ -261,7 +259,7 @@ impl Shared {
                 None => self.disk.read_at(offset, &mut buffer).await?,
             }
             let ended = Instant::now();
-            latencies.record(ended - started);
+            self.latencies().record(ended - started);
             started = ended;
             drop(held);
             if self.flush_every > 0 && (index + 1).is_multiple_of(self.flush_every) {
@@ -272,8 +270,11 @@ impl Shared {
                 self.disk.flush().await?;
             }
         }
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).merge(&latencies);
         Ok(())
+    }
+
+    fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

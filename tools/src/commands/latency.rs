@@ -25,13 +25,6 @@ impl Latencies {
         }
     }
 
-    pub fn merge(&mut self, other: &Self) {
-        self.longest = self.longest.max(other.longest);
-        for (to, from) in self.buckets.iter_mut().zip(&other.buckets) {
-            *to += from;
-        }
-    }
-
     /// The latency that `part` (0 to 1) of all requests kept to.
     pub fn at(&self, part: f64) -> Duration {
         let total: u64 = self.buckets.iter().sum();
