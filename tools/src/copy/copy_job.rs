@@ -40,6 +40,12 @@ pub(super) struct CopyJob {
     lost: Mutex<Vec<(u64, String)>>,
 }
 
+/// The error of a copy that does not know what it is doing: nothing is left out in silence.
+fn missing() -> block_core::Error {
+    let text = "bytes that were read are missing";
+    block_core::Error::new(block_core::ErrorKind::Io, text)
+}
+
 /// A piece that has been read, left to another thread.
 struct Left {
     parts: Vec<(Segment, Ready)>,
@@ -162,8 +168,12 @@ impl CopyJob {
         let len = segment.len as usize;
         if self.conversion.reads_direct && !segment.zero {
             let given = self.read_given(segment, len).await?;
-            if let Some(bytes) = given {
+            if let Some(mut bytes) = given {
                 let runs = self.look_at(segment, &bytes);
+                if !runs.is_empty() && runs.iter().all(|(_, zero)| *zero) {
+                    // None of them is needed, and many such pieces may wait for their turn.
+                    bytes = Bytes::new();
+                }
                 return Ok((Ready::Given(bytes, runs), 0));
             }
         }
@@ -206,6 +216,9 @@ impl CopyJob {
             (Ready::Bytes(range, runs), _) => (buffer.get(range.clone()).unwrap_or_default(), runs),
             (Ready::Given(bytes, runs), _) => (&**bytes, runs),
         };
+        if runs.is_empty() && bytes.len() as u64 != len {
+            return Err(missing());
+        }
         match &self.conversion.base {
             Some(base) => difference::write(base, target, to, bytes).await,
             None if self.conversion.sparse == 0 => self.write_bytes(to, bytes).await,
@@ -277,7 +290,7 @@ impl CopyJob {
                 (true, true) => {}
                 (true, false) => target.write_zeroes(at, len, ZeroFlags::MAY_UNMAP).await?,
                 (false, _) => {
-                    let bytes = buf.get(range).unwrap_or_default();
+                    let bytes = buf.get(range).ok_or_else(missing)?;
                     self.write_bytes(at, bytes).await?;
                 }
             }
