@@ -71,9 +71,13 @@ impl Disk {
             let sector = offset / SECTOR_SIZE;
             return self.device.read_bytes(sector, len as u64 / SECTOR_SIZE).await;
         }
-        let mut buffer = PageBuffer::new(len);
-        self.read_edges(offset, &mut buffer).await?;
-        Ok(Bytes::from_owner(buffer))
+        let copy = async {
+            let mut buffer = PageBuffer::new(len);
+            self.read_edges(offset, &mut buffer).await?;
+            Ok(Bytes::from_owner(buffer))
+        };
+        // Apart, so that the futures of whole sectors are small.
+        Box::pin(copy).await
     }
 
     /// Writes `buf` at byte `offset`.

@@ -82,5 +82,7 @@ pub use mem::MemStorage;
 pub use options::{OptionKind, OptionSpec, OptionValue, Options};
 pub use protocol::{CacheMode, ProtocolDriver, Sharing, StorageAccess, StorageOptions};
 pub use registry::{OpenRequest, Registry};
-pub use storage::{Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode};
+pub use storage::{
+    Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode, read_a_copy,
+};
 pub use zeros::is_zero;

@@ -153,8 +153,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn as_any(&self) -> &dyn Any;
 }
 
-/// What [`Storage::read_bytes`] does by default.
-pub(crate) async fn read_a_copy<S>(storage: &S, offset: u64, len: usize) -> Result<Bytes>
+/// What [`Storage::read_bytes`] does by default, for a storage that has something better for some requests only:
+/// copies the bytes into a buffer made for them.
+///
+/// # Errors
+/// As [`Storage::read_at`].
+pub async fn read_a_copy<S>(storage: &S, offset: u64, len: usize) -> Result<Bytes>
 where
     S: Storage + ?Sized,
 {

@@ -53,24 +53,30 @@ impl Engine {
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Transfers `len` bytes between `buffer` and the file at `offset`. `guard` is kept until the bytes
-    /// have landed. Gives both back at once when no more can be queued, or nobody could drive it.
-    pub(crate) async fn transfer(
+    /// Transfers `len` bytes between `buffer` and the file at `offset`, from when it is first polled. `guard` is
+    /// kept until the bytes have landed. Gives both back at once when no more can be queued, or nobody could
+    /// drive it.
+    pub(crate) fn transfer(
         self: &Arc<Self>,
         way: Way,
         offset: u64,
         len: usize,
         buffer: AlignedBuffer,
         guard: Option<RangeGuard>,
-    ) -> Result<Finished, NotQueued> {
+    ) -> Transfer<'_> {
+        Transfer { engine: self, stage: Stage::New { way, offset, len, buffer, guard } }
+    }
+
+    /// Queues a request that `waker` waits for.
+    fn queue(self: &Arc<Self>, request: Stage, waker: Waker) -> Result<Stage, NotQueued> {
+        let Stage::New { way, offset, len, buffer, guard } = request else { return Ok(request) };
         let Ok(runtime) = Handle::try_current() else { return Err((buffer, guard)) };
         if !self.have_driver(&runtime) {
             return Err((buffer, guard));
         }
-        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let token = self.ring.push(way, offset, len, buffer, guard, waker)?;
         self.wake_driver(runtime.id());
-        Ok(Transfer { engine: self, token: Some(token), is_new: true }.await)
+        Ok(Stage::Queued(token))
     }
 
     /// Makes sure that this runtime drives the ring.
@@ -163,21 +169,33 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
     .await;
 }
 
-/// A transfer that is under way.
-struct Transfer<'e> {
+/// A transfer. One future that holds nothing else: it is what all that wait for a disk are made of, and
+/// each line of memory that has to be looked at again when the disk is done is a cache miss.
+pub(crate) struct Transfer<'e> {
     engine: &'e Arc<Engine>,
-    token: Option<Token>,
-    /// It was queued by the same poll, with the waker of that.
-    is_new: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    New { way: Way, offset: u64, len: usize, buffer: AlignedBuffer, guard: Option<RangeGuard> },
+    Queued(Token),
+    Ended,
 }
 
 impl Future for Transfer<'_> {
-    type Output = Finished;
+    type Output = Result<Finished, NotQueued>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let Some(token) = this.token.filter(|_| !std::mem::take(&mut this.is_new)) else {
-            return Poll::Pending;
+        let Stage::Queued(token) = this.stage else {
+            let request = std::mem::replace(&mut this.stage, Stage::Ended);
+            return match this.engine.queue(request, cx.waker().clone()) {
+                Ok(queued) => {
+                    this.stage = queued;
+                    Poll::Pending
+                }
+                Err(back) => Poll::Ready(Err(back)),
+            };
         };
         let finished = match this.engine.ring.poll(token, cx.waker()) {
             Poll::Ready(finished) => finished,
@@ -190,14 +208,14 @@ impl Future for Transfer<'_> {
                 _ => this.engine.ring.finish(token),
             },
         };
-        this.token = None;
-        Poll::Ready(finished)
+        this.stage = Stage::Ended;
+        Poll::Ready(Ok(finished))
     }
 }
 
 impl Drop for Transfer<'_> {
     fn drop(&mut self) {
-        if let Some(token) = self.token.take() {
+        if let Stage::Queued(token) = self.stage {
             drop(self.engine.ring.finish(token));
         }
     }

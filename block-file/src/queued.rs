@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use block_core::range_lock::RangeGuard;
-use block_core::{Bytes, Error, ErrorKind, Result};
+use block_core::{Error, ErrorKind, Result};
 use rustix::io::Errno;
 
 use crate::direct::Direct;
@@ -23,13 +23,16 @@ fn refused(why: impl std::fmt::Display) -> Error {
 
 #[cfg(feature = "io_uring")]
 mod with_engine {
+    use std::future::Future;
     use std::ops::Range;
+    use std::pin::Pin;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Poll};
 
     use super::*;
     use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY};
-    use crate::engine::Engine;
+    use crate::engine::{Engine, Transfer};
     use crate::sys::Way;
 
     /// Reads of a file that is not cached are queued up to this many bytes. Larger ones are read ahead
@@ -97,11 +100,35 @@ mod with_engine {
         span: usize,
     }
 
+    /// A read of whole units: gives their memory, and says where in it the bytes are that are there and wanted.
+    pub(crate) struct Reading<'e> {
+        transfer: Transfer<'e>,
+        skip: usize,
+        len: usize,
+    }
+
+    impl Future for Reading<'_> {
+        type Output = Option<(AlignedBuffer, Range<usize>)>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            Pin::new(&mut self.transfer).poll(cx).map(|done| {
+                let finished = done.ok()?;
+                // Whatever went wrong, the plain call that follows meets it again and says so.
+                let useful = finished.result.unwrap_or(0).saturating_sub(self.skip).min(self.len);
+                Some((finished.buffer, self.skip..self.skip.saturating_add(useful)))
+            })
+        }
+    }
+
     impl FileStorage {
         /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
         pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
-            let Some(units) = self.units_of(offset, buf.len()) else { return 0 };
-            let Some((buffer, useful)) = self.read_units(&units).await else { return 0 };
+            let Some(reading) =
+                self.units_of(offset, buf.len()).and_then(|units| self.begin(&units))
+            else {
+                return 0;
+            };
+            let Some((buffer, useful)) = reading.await else { return 0 };
             match (buf.get_mut(..useful.len()), buffer.get(useful.clone())) {
                 (Some(to), Some(from)) => to.copy_from_slice(from),
                 _ => return 0,
@@ -110,12 +137,10 @@ mod with_engine {
         }
 
         /// Reads past the page cache through the engine, and gives its memory away; `None`, where it is not
-        /// used or does not bring everything.
-        pub(crate) async fn read_given(&self, offset: u64, len: usize) -> Option<Bytes> {
+        /// used. What it gives may be less than was wanted.
+        pub(crate) fn read_given(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
             self.direct()?;
-            let units = self.units_of(offset, len)?;
-            let (buffer, useful) = self.read_units(&units).await?;
-            (useful.len() == len).then(|| Bytes::from_owner(buffer).slice(useful))
+            self.begin(&self.units_of(offset, len)?)
         }
 
         /// The units to be read for a range of bytes, when the engine reads so many.
@@ -129,15 +154,16 @@ mod with_engine {
             (span <= limit).then_some(Units { start: offset - skip as u64, skip, len, span })
         }
 
-        /// Reads units, and says which of their bytes are there and wanted.
-        async fn read_units(&self, units: &Units) -> Option<(AlignedBuffer, Range<usize>)> {
+        /// Begins to read units.
+        fn begin(&self, units: &Units) -> Option<Reading<'_>> {
             let Units { start, skip, len, span } = *units;
             let engine = self.queue().engine()?;
             let buffer = self.queue().buffers.take(span);
-            let finished = engine.transfer(Way::Read, start, span, buffer, None).await.ok()?;
-            // Whatever went wrong, the plain call that follows meets it again and says so.
-            let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(len);
-            Some((finished.buffer, skip..skip.saturating_add(useful)))
+            Some(Reading {
+                transfer: engine.transfer(Way::Read, start, span, buffer, None),
+                skip,
+                len,
+            })
         }
 
         /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
@@ -184,7 +210,14 @@ mod with_engine {
 
 #[cfg(not(feature = "io_uring"))]
 mod without_engine {
+    use std::future::Ready;
+    use std::ops::Range;
+
     use super::*;
+    use crate::aligned::AlignedBuffer;
+
+    /// What a read gives that is never begun.
+    type NoReading = Option<(AlignedBuffer, Range<usize>)>;
 
     /// Nothing: every request is a plain call.
     #[derive(Debug)]
@@ -205,7 +238,7 @@ mod without_engine {
             0
         }
 
-        pub(crate) async fn read_given(&self, _: u64, _: usize) -> Option<Bytes> {
+        pub(crate) fn read_given(&self, _: u64, _: usize) -> Option<Ready<NoReading>> {
             None
         }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use async_trait::async_trait;
 use block_core::range_lock::RangeGuard;
 use block_core::{
-    Bytes, CacheMode, Error, ErrorKind, PageBuffer, Result, Storage, StorageCaps, StorageExtent,
-    StorageId, StorageLimits, ZeroMode,
+    Bytes, CacheMode, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId,
+    StorageLimits, ZeroMode, read_a_copy,
 };
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -359,12 +359,14 @@ impl Storage for FileStorage {
 
     async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
         self.end_of(offset, len as u64)?;
-        if let Some(bytes) = self.read_given(offset, len).await {
-            return Ok(bytes);
+        if let Some(reading) = self.read_given(offset, len)
+            && let Some((buffer, useful)) = reading.await
+            && useful.len() == len
+        {
+            let bytes = Bytes::from_owner(buffer);
+            return Ok(if bytes.len() == len { bytes } else { bytes.slice(useful) });
         }
-        let mut buffer = PageBuffer::new(len);
-        self.read_at(offset, &mut buffer).await?;
-        Ok(Bytes::from_owner(buffer))
+        read_a_copy(self, offset, len).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::{BlockMapper, Layout, Mapped, Slot, blocks_of};
+use crate::range_lock::RangeGuard;
 use crate::sync::atomic::Ordering;
-use crate::{Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE};
+use crate::{Access, Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE};
 
 /// How many reads follow one that its storage could not do at once, before another is tried: a storage
 /// past the page cache never can, and what is not cached is seldom alone.
@@ -21,6 +22,16 @@ pub(super) enum Source {
     Parent,
 }
 
+/// A run of bytes in the storage that stays where it is.
+struct StoredRun {
+    /// Where it begins, bytes.
+    offset: u64,
+    len: usize,
+    /// The block its first byte belongs to.
+    block: u64,
+    _guard: Option<RangeGuard>,
+}
+
 impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn read(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
         let range = self.request(sector, buf.len() as u64 / SECTOR_SIZE)?;
@@ -32,21 +43,41 @@ impl<M: BlockMapper> Mapped<M> {
     /// Reads into memory that the storage gives, where all lies in one run there.
     pub(super) async fn read_given(&self, sector: u64, count: u64) -> Result<Bytes> {
         let range = self.request(sector, count)?;
-        let len = length(range.end - range.start)?;
+        if let Some(run) = self.try_stored(&range) {
+            let given = self.storage.read_bytes(run.offset, run.len).await;
+            return given.map_err(|error| self.explain_short(error, run.block));
+        }
+        // Apart: all who wait for a disk hold a future of this, and most need no more than the above.
+        Box::pin(self.read_parts(range)).await
+    }
+
+    /// Where all of a request is stored in one run, if nothing has to be waited for to know that.
+    fn try_stored(&self, range: &Range<u64>) -> Option<StoredRun> {
+        let layout = self.layout();
+        // What is only read stays where it is.
+        let guard = match self.access {
+            Access::Read => None,
+            Access::ReadWrite => Some(self.blocks.try_share(blocks_of(range, layout.block_size))?),
+        };
+        if range.is_empty() {
+            return None;
+        }
+        let block = range.start / layout.block_size;
+        let first = self.lookup(block)?;
+        match self.source(&layout, first, range.start, range.end) {
+            (Source::Stored(offset), end) if end == range.end => {
+                let len = usize::try_from(range.end - range.start).ok()?;
+                Some(StoredRun { offset, len, block, _guard: guard })
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads from wherever the parts lie into a buffer made for them.
+    async fn read_parts(&self, range: Range<u64>) -> Result<Bytes> {
         let layout = self.layout();
         let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
-        if len > 0 {
-            let block = range.start / layout.block_size;
-            let first = self.slot_of(block).await?;
-            if let (Source::Stored(offset), end) =
-                self.source(&layout, first, range.start, range.end)
-                && end == range.end
-            {
-                let given = self.storage.read_bytes(offset, len).await;
-                return given.map_err(|error| self.explain_short(error, block));
-            }
-        }
-        let mut buffer = PageBuffer::new(len);
+        let mut buffer = PageBuffer::new(length(range.end - range.start)?);
         self.read_locked(&layout, range, &mut buffer).await?;
         Ok(Bytes::from_owner(buffer))
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use block_core::{PageBuffer, is_zero};
-use rustix::fs::SeekFrom;
+use rustix::fs::{FallocateFlags, SeekFrom};
 
 /// The images have whole blocks of this size, all of them stored, in order.
 const BLOCK: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const BATCH: usize = 8;
 
 /// `read|write COUNT SIZE STEP FILE`: sends the requests one after the other, through the page cache.
 /// `ring COUNT SIZE STEP FILE DEPTH`: keeps so many reads past the page cache under way.
-/// `copy THREADS FROM TO [durable]`: copies what is stored and not zero.
+/// `copy THREADS FROM TO [room] [durable]`: copies what is stored and not zero; `room` asks for all of it first.
 pub fn child(words: &[String]) -> ExitCode {
     match run(words) {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,12 +33,16 @@ pub fn child(words: &[String]) -> ExitCode {
 
 fn run(words: &[String]) -> Result<()> {
     let number = |word: &String| word.parse::<u64>().map_err(Error::other);
-    if let [mode, threads, from, to, durable @ ..] = words
+    if let [mode, threads, from, to, rest @ ..] = words
         && mode == "copy"
     {
-        let to = File::create(to)?;
-        copy(&File::open(from)?, &to, number(threads)?)?;
-        return if durable.is_empty() { Ok(()) } else { to.sync_data() };
+        let has = |word: &str| rest.iter().any(|other| other == word);
+        let (from, to) = (File::open(from)?, File::create(to)?);
+        if has("room") {
+            rustix::fs::fallocate(&to, FallocateFlags::empty(), 0, from.metadata()?.len())?;
+        }
+        copy(&from, &to, number(threads)?)?;
+        return if has("durable") { to.sync_data() } else { Ok(()) };
     }
     let [mode, count, size, step, path, rest @ ..] = words else {
         return Err(Error::other("not the words that it wants"));
