@@ -233,6 +233,12 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     /// Writes `buf` (whole sectors) from `sector` on.
     async fn write_sectors(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()>;
 
+    /// As [`write_sectors`](Self::write_sectors), from memory that may be kept until it is written, so that
+    /// nothing is copied where it can be avoided ([`Storage::write_bytes`]). By default it is.
+    async fn write_bytes(&self, sector: u64, bytes: Bytes, flags: WriteFlags) -> Result<()> {
+        self.write_sectors(sector, &bytes, flags).await
+    }
+
     /// Makes `count` sectors read as zeros, whatever a parent holds.
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()>;
 

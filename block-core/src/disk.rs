@@ -104,6 +104,22 @@ impl Disk {
         self.device.write_sectors(sectors.start, &sectors_buf, flags).await
     }
 
+    /// As [`write_at`](Self::write_at), from memory that the storage keeps for as long as it needs: nothing is
+    /// copied where the disk is written past the page cache, the range is whole sectors, and the memory is
+    /// aligned as a [`PageBuffer`] is.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub async fn write_bytes(&self, offset: u64, bytes: Bytes, flags: WriteFlags) -> Result<()> {
+        let len = bytes.len() as u64;
+        if !offset.is_multiple_of(SECTOR_SIZE) || !len.is_multiple_of(SECTOR_SIZE) {
+            return self.write_at(offset, &bytes, flags).await;
+        }
+        let end = self.in_range(offset, len)?;
+        let _guard = self.writes.share(offset / SECTOR_SIZE..end / SECTOR_SIZE).await;
+        self.device.write_bytes(offset / SECTOR_SIZE, bytes, flags).await
+    }
+
     /// Makes `len` bytes at `offset` read as zeros.
     ///
     /// # Errors

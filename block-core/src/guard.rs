@@ -9,7 +9,7 @@ use tokio::sync::RwLock;
 
 use crate::probe::{ProbeInput, ReadPlan};
 use crate::storage::forward_storage;
-use crate::{Error, ErrorKind, Registry, Result, Storage, ZeroMode};
+use crate::{Bytes, Error, ErrorKind, Registry, Result, Storage, ZeroMode};
 
 /// A storage whose format was found out by looking, not declared.
 ///
@@ -178,11 +178,16 @@ macro_rules! guarded {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for GuardedStorage {
-    forward_storage!(inner: uri caps limits len read_at read_bytes try_read_at allocate flush begin_flush extents
-        allocated_bytes id);
+    forward_storage!(inner: uri caps limits len allocated_bytes id extents);
+    forward_storage!(inner: read_at read_bytes try_read_at allocate flush begin_flush);
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         guarded!(self, Change::Write { offset, bytes: buf }, self.inner.write_at(offset, buf))
+    }
+
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        let change = Change::Write { offset, bytes: &bytes };
+        guarded!(self, change, self.inner.write_bytes(offset, bytes.clone()))
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
@@ -385,10 +390,15 @@ mod tests {
             if *offset == 0x4000 {
                 window[256..264].copy_from_slice(&0x4000u64.to_be_bytes());
             }
-            let error = guard.write_at(*offset, &window[..len]).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Denied, "{offset:#x}");
-            assert_eq!(error.code(), Some("raw-guard"));
-            assert!(error.hint().unwrap().contains("-f raw"));
+            let given = Bytes::copy_from_slice(&window[..len]);
+            for error in [
+                guard.write_at(*offset, &window[..len]).await.unwrap_err(),
+                guard.write_bytes(*offset, given).await.unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Denied, "{offset:#x}");
+                assert_eq!(error.code(), Some("raw-guard"));
+                assert!(error.hint().unwrap().contains("-f raw"));
+            }
         }
         assert_eq!(storage.to_bytes().unwrap(), before);
         // What a guest usually does goes through: a boot sector, a file system, data.

@@ -23,6 +23,9 @@ bitflags! {
         const SPARSE = 1 << 3;
         /// [`Storage::copy_from`] can copy without moving the bytes through this process.
         const COPY = 1 << 4;
+        /// Bytes go between the disk and the memory of a request, past the page cache: with
+        /// [`Storage::read_bytes`] and [`Storage::write_bytes`] they are not copied. A matter of speed only.
+        const DIRECT = 1 << 5;
     }
 }
 
@@ -110,6 +113,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Writes all of `buf` at `offset` (bytes). Durable after the next [`flush`](Self::flush).
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()>;
+
+    /// As [`write_at`](Self::write_at), from memory that the storage keeps for as long as it needs. One that is
+    /// written past the page cache writes it from where it is, if that is aligned as a [`PageBuffer`] is; the
+    /// others, and the default, do as `write_at` does.
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.write_at(offset, &bytes).await
+    }
 
     /// Makes `len` bytes at `offset` read as zeros; extends the storage as a write would.
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()>;

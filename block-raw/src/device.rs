@@ -215,6 +215,13 @@ impl BlockDevice for RawDevice {
         if flags.contains(WriteFlags::FUA) { self.storage.flush().await } else { Ok(()) }
     }
 
+    async fn write_bytes(&self, sector: u64, given: Bytes, flags: WriteFlags) -> Result<()> {
+        let bytes = self.bytes_to_change(sector, (given.len() as u64).div_ceil(SECTOR_SIZE))?;
+        self.storage.write_bytes(self.start + bytes.start, given).await?;
+        self.reaches(bytes.end);
+        if flags.contains(WriteFlags::FUA) { self.storage.flush().await } else { Ok(()) }
+    }
+
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
         let bytes = self.bytes_to_change(sector, count)?;
         let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {

@@ -44,6 +44,27 @@ fn every_filter_passes_the_same_bytes_on() {
 }
 
 #[test]
+fn every_filter_passes_the_same_writes_on() {
+    let (folder, _) = folder();
+    let work = "bench -w -q -c 40 -s 12k -S 20k --pattern 9";
+    folder.ours(&format!("{work} a.raw -f raw")).ok();
+    let wanted = fs::read(folder.file("a.raw")).unwrap();
+    for options in [
+        "driver=raw,file.driver=stats,file.filename=b.raw",
+        "driver=stats,format=raw,file.filename=b.raw",
+        "driver=log,format=raw,file.filename=b.raw",
+        "driver=throttle,iops=100000,format=raw,file.filename=b.raw",
+        "driver=fault,after=1000000,format=raw,file.filename=b.raw",
+    ] {
+        for cache in ["writeback", "none"] {
+            folder.ours("convert -O raw a.vdi b.raw").ok();
+            folder.ours(&format!("{work} -t {cache} --image-opts {options}")).ok();
+            assert!(fs::read(folder.file("b.raw")).unwrap() == wanted, "{cache}: {options}");
+        }
+    }
+}
+
+#[test]
 fn a_fault_surfaces_and_names_the_file() {
     let (folder, _) = folder();
     for options in [

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 
+use super::payload::Payload;
 use super::{BlockMapper, Mapped};
 use crate::{
     Access, Allocation, BlockDevice, Bytes, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo,
@@ -43,7 +44,11 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
     }
 
     async fn write_sectors(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()> {
-        self.write(sector, buf, flags).await
+        self.write(sector, Payload::Lent(buf), flags).await
+    }
+
+    async fn write_bytes(&self, sector: u64, bytes: Bytes, flags: WriteFlags) -> Result<()> {
+        self.write(sector, Payload::Given(&bytes), flags).await
     }
 
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {

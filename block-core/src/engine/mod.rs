@@ -33,6 +33,7 @@ mod device;
 mod extents;
 mod flush;
 mod mapper;
+mod payload;
 mod pending;
 mod read;
 mod resize;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::payload::Payload;
 use super::read::{on_parent, read_parent};
 use super::write::place_in;
 use super::{BlockMapper, Mapped, Slot};
@@ -105,7 +106,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let (mut last, start) = ([0; SECTOR_SIZE as usize], end.saturating_sub(SECTOR_SIZE));
         read_parent(self.parent.as_ref(), start, &mut last).await?;
-        self.write_transaction(start..end, 0, &last).await?;
+        self.write_transaction(start..end, 0, Payload::Lent(&last)).await?;
         self.publish().await
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::payload::Payload;
 use super::read::{Source, length, on_parent, read_parent};
 use super::slots::{Reservation, Reserved};
 use super::{BlockMapper, Change, Layout, Mapped, Slot, blocks_of};
@@ -32,11 +33,16 @@ struct Part {
 }
 
 impl<M: BlockMapper> Mapped<M> {
-    pub(super) async fn write(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()> {
-        let range = self.write_request(sector, buf.len() as u64 / SECTOR_SIZE)?;
+    pub(super) async fn write(
+        &self,
+        sector: u64,
+        payload: Payload<'_>,
+        flags: WriteFlags,
+    ) -> Result<()> {
+        let range = self.write_request(sector, payload.bytes().len() as u64 / SECTOR_SIZE)?;
         self.start_writing().await?;
-        if !self.write_in_place(&range, buf).await? {
-            self.write_allocating(range, buf).await?;
+        if !self.write_in_place(&range, payload).await? {
+            self.write_allocating(range, payload).await?;
         }
         match flags.contains(WriteFlags::FUA) {
             true => self.publish().await,
@@ -64,7 +70,7 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Writes into blocks that are all stored. `false`: they are not, and nothing was written.
-    async fn write_in_place(&self, range: &Range<u64>, buf: &[u8]) -> Result<bool> {
+    async fn write_in_place(&self, range: &Range<u64>, payload: Payload<'_>) -> Result<bool> {
         let layout = self.layout();
         let blocks = blocks_of(range, layout.block_size);
         let _guard = self.blocks.share(blocks.clone()).await;
@@ -73,20 +79,20 @@ impl<M: BlockMapper> Mapped<M> {
                 return Ok(false);
             }
         }
-        let (mut at, mut rest) = (range.start, buf);
+        let mut at = range.start;
         while at < range.end {
             let first = self.slot_of(at / layout.block_size).await?;
             let (source, end) = self.source(&layout, first, at, range.end);
-            let (bytes, behind) = rest.split_at(length(end - at)?);
             if let Source::Stored(offset) = source {
-                self.storage.write_at(offset, bytes).await?;
+                let part = length(at - range.start)?..length(end - range.start)?;
+                payload.write(&*self.storage, offset, part).await?;
             }
-            (at, rest) = (end, behind);
+            at = end;
         }
         Ok(true)
     }
 
-    async fn write_allocating(&self, range: Range<u64>, buf: &[u8]) -> Result<()> {
+    async fn write_allocating(&self, range: Range<u64>, payload: Payload<'_>) -> Result<()> {
         let layout = self.layout();
         let step = layout.block_size.saturating_mul(BLOCKS_IN_TRANSACTION);
         let mut at = range.start;
@@ -95,7 +101,7 @@ impl<M: BlockMapper> Mapped<M> {
             let blocks = blocks_of(&(at..end), layout.block_size);
             let _guard = self.blocks.own(blocks).await;
             let first = length(at - range.start)?;
-            self.write_transaction(at..end, first, buf).await?;
+            self.write_transaction(at..end, first, payload).await?;
             at = end;
         }
         Ok(())
@@ -109,7 +115,7 @@ impl<M: BlockMapper> Mapped<M> {
         &self,
         range: Range<u64>,
         first: usize,
-        buf: &[u8],
+        payload: Payload<'_>,
     ) -> Result<()> {
         let layout = self.layout();
         let parts = self.parts(&layout, range, first).await?;
@@ -117,7 +123,7 @@ impl<M: BlockMapper> Mapped<M> {
         let reservation = self.reserve(missing, 0, &layout).await?;
         let mut reserved = reservation.taken().iter();
         let mut changes = Vec::with_capacity(missing);
-        let mut writer = RunWriter::new(&*self.storage, buf);
+        let mut writer = RunWriter::new(&*self.storage, payload);
         for part in parts {
             if let Slot::Data(slot) = part.slot {
                 writer.add(place_in(&layout, slot, part.range.start)?, part.buf).await?;
@@ -274,18 +280,18 @@ pub(super) fn too_far() -> Error {
 /// Writes parts of one buffer; parts that follow each other in buffer and storage are one request.
 struct RunWriter<'a> {
     storage: &'a dyn Storage,
-    buf: &'a [u8],
+    payload: Payload<'a>,
     offset: u64,
     run: Range<usize>,
 }
 
 impl<'a> RunWriter<'a> {
-    fn new(storage: &'a dyn Storage, buf: &'a [u8]) -> Self {
-        Self { storage, buf, offset: 0, run: 0..0 }
+    fn new(storage: &'a dyn Storage, payload: Payload<'a>) -> Self {
+        Self { storage, payload, offset: 0, run: 0..0 }
     }
 
     fn bytes(&self, range: &Range<usize>) -> Option<&'a [u8]> {
-        self.buf.get(range.clone())
+        self.payload.bytes().get(range.clone())
     }
 
     async fn add(&mut self, offset: u64, range: Range<usize>) -> Result<()> {
@@ -302,9 +308,6 @@ impl<'a> RunWriter<'a> {
 
     async fn finish(&mut self) -> Result<()> {
         let run = std::mem::take(&mut self.run);
-        match self.buf.get(run) {
-            Some(bytes) if !bytes.is_empty() => self.storage.write_at(self.offset, bytes).await,
-            _ => Ok(()),
-        }
+        self.payload.write(self.storage, self.offset, run).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::payload::Payload;
 use super::write::place_in;
 use super::{BlockMapper, Change, Layout, Mapped, Slot, SlotRun, blocks_of};
 use crate::{Result, ZeroFlags, ZeroMode};
@@ -173,7 +174,7 @@ impl<M: BlockMapper> Mapped<M> {
         while at < range.end {
             let len = (range.end - at).min(ZEROS as u64);
             let bytes = zeros.get(..super::read::length(len)?).unwrap_or(&zeros);
-            self.write_transaction(at..at.saturating_add(len), 0, bytes).await?;
+            self.write_transaction(at..at.saturating_add(len), 0, Payload::Lent(bytes)).await?;
             at = at.saturating_add(len);
         }
         Ok(())

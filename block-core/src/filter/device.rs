@@ -100,6 +100,11 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
         self.pass(request, self.below.write_sectors(sector, buf, flags)).await
     }
 
+    async fn write_bytes(&self, sector: u64, given: Bytes, flags: WriteFlags) -> Result<()> {
+        let request = Request::Write { offset: bytes(sector), bytes: &given };
+        self.pass(request, self.below.write_bytes(sector, given.clone(), flags)).await
+    }
+
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
         let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {
             true => ZeroMode::Deallocate,

@@ -146,6 +146,10 @@ impl Storage for OverlayStorage {
         self.put(offset, buf.len() as u64, Some(buf)).await
     }
 
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.write_at(offset, &bytes).await
+    }
+
     async fn write_zeroes(&self, offset: u64, len: u64, _: ZeroMode) -> Result<()> {
         self.put(offset, len, None).await
     }

@@ -81,6 +81,11 @@ impl<H: Hook> Storage for FilteredStorage<H> {
         self.pass(request, self.below.write_at(offset, buf)).await
     }
 
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        let request = Request::Write { offset, bytes: &bytes };
+        self.pass(request, self.below.write_bytes(offset, bytes.clone())).await
+    }
+
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
         let request = Request::Zeroes { offset, len, mode };
         self.pass(request, self.below.write_zeroes(offset, len, mode)).await

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use super::rng::Rng;
-use super::stamp::{Id, SECTOR, stamped};
+use super::stamp::{Id, SECTOR, in_pages, stamped};
 use crate::{BlockDevice, DeviceCaps, Preallocation, SECTOR_SIZE, WriteFlags, ZeroFlags};
 
 /// One request. Numbers are sectors.
@@ -142,7 +142,12 @@ impl Op {
             }
             Self::Write { sector, count, fua } => {
                 let flags = if fua { WriteFlags::FUA } else { WriteFlags::empty() };
-                device.write_sectors(sector, &stamped(id, sector, count), flags).await?;
+                let bytes = stamped(id, sector, count);
+                // Both ways have to do the same.
+                match sector % 2 {
+                    0 => device.write_sectors(sector, &bytes, flags).await?,
+                    _ => device.write_bytes(sector, in_pages(&bytes), flags).await?,
+                }
             }
             Self::Zeroes { sector, count, unmap, fua } => {
                 let mut flags = ZeroFlags::empty();

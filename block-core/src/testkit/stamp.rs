@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::SECTOR_SIZE;
+use crate::{Bytes, PageBuffer, SECTOR_SIZE};
 
 /// Bytes in a sector, for slices.
 pub const SECTOR: usize = SECTOR_SIZE as usize;
@@ -79,6 +79,13 @@ pub fn stamped(id: Id, sector: u64, count: u64) -> Vec<u8> {
     let mut buf = vec![0; count as usize * SECTOR];
     fill(&mut buf, id, sector);
     buf
+}
+
+/// The same bytes in memory that can be given away, and that requests past a page cache take as it is.
+pub fn in_pages(bytes: &[u8]) -> Bytes {
+    let mut pages = PageBuffer::new(bytes.len());
+    pages.copy_from_slice(bytes);
+    Bytes::from_owner(pages)
 }
 
 /// Tells what one sector's bytes, read from `sector`, are.

@@ -210,6 +210,10 @@ impl Storage for CrashStorage {
         Ok(())
     }
 
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.write_at(offset, &bytes).await
+    }
+
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
         let range = offset..offset.saturating_add(len);
         let event = self.world.issue(self.index, What::Zero(range.clone()));

@@ -224,6 +224,10 @@ impl Storage for FaultStorage {
         self.change(OpKind::Write, Request::Write { offset, data: buf.to_vec() }).await
     }
 
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.write_at(offset, &bytes).await
+    }
+
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
         self.change(OpKind::Zeroes, Request::Zeroes { offset, len, mode }).await
     }

@@ -7,6 +7,7 @@ use crate::testkit::ops::Op;
 use crate::testkit::report::Verdict;
 use crate::testkit::rig::{Subject, read_all};
 use crate::testkit::rng::Rng;
+use crate::testkit::stamp::in_pages;
 use crate::{Disk, ErrorKind, Result, SECTOR_SIZE, WriteFlags, ZeroFlags};
 
 /// Requests behind, across and far past the end, empty ones, and byte ranges through [`Disk`].
@@ -70,16 +71,26 @@ async fn bytes(stage: &mut Stage, seed: u64) -> std::result::Result<(), String> 
     let size = disk.size();
     let mut wanted = read_all(&**disk.device()).await.map_err(|error| format!("{error:?}"))?;
     let mut rng = Rng::new(seed);
-    for _ in 0..60 {
+    for _ in 0..100 {
         stage.tally.requests += 1;
-        let offset = rng.within(0..size);
-        let len = rng.within(0..(size - offset).min(3000) + 1);
+        let mut offset = rng.within(0..size);
+        let mut len = rng.within(0..(size - offset).min(3000) + 1);
+        if rng.one_in(2) {
+            offset -= offset % SECTOR_SIZE;
+            len -= len % SECTOR_SIZE;
+        }
         let range = offset as usize..(offset + len) as usize;
         let text = |error| format!("{len} bytes at {offset}: {error:?}");
         match rng.within(0..3) {
             0 => {
                 let data: Vec<u8> = (0..len).map(|_| rng.roll() as u8).collect();
-                disk.write_at(offset, &data, WriteFlags::empty()).await.map_err(text)?;
+                let flags = WriteFlags::empty();
+                match rng.one_in(2) {
+                    true => disk.write_at(offset, &data, flags).await.map_err(text)?,
+                    false => {
+                        disk.write_bytes(offset, in_pages(&data), flags).await.map_err(text)?
+                    }
+                }
                 wanted[range].copy_from_slice(&data);
             }
             1 => {

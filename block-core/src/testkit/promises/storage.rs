@@ -7,6 +7,7 @@ use super::Effort;
 use crate::testkit::exec::block_on;
 use crate::testkit::report::Tally;
 use crate::testkit::rng::Rng;
+use crate::testkit::stamp::in_pages;
 use crate::{ErrorKind, Storage, StorageCaps, ZeroMode};
 
 /// Bytes a storage grows to in these tests.
@@ -76,8 +77,11 @@ async fn one(
     match rng.within(0..16) {
         0..=4 => read(storage, model, range).await,
         5..=9 => {
-            let answer = storage.write_at(start, &bytes).await;
-            if agrees("write_at", inside || resizable, answer)? {
+            let (what, answer) = match rng.one_in(2) {
+                true => ("write_at", storage.write_at(start, &bytes).await),
+                false => ("write_bytes", storage.write_bytes(start, in_pages(&bytes)).await),
+            };
+            if agrees(what, inside || resizable, answer)? {
                 put(model, range, value);
             }
             Ok(())
