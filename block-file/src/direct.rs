@@ -43,6 +43,12 @@ impl Direct {
         usable.then(|| Self { unit, memory, locks: RangeLock::new(), pool: Arc::default() })
     }
 
+    /// Whether the kernel accepts this memory as it is.
+    #[cfg(feature = "io_uring")]
+    pub(crate) fn accepts(&self, memory: &[u8]) -> bool {
+        is_aligned(memory, self.memory)
+    }
+
     /// The unit in bytes.
     pub(crate) fn unit(&self) -> u64 {
         self.unit as u64

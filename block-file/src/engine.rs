@@ -18,8 +18,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
-use crate::aligned::{AlignedBuffer, BufferPool};
-use crate::sys::{Finished, Ring, Token, Way};
+use crate::aligned::BufferPool;
+use crate::sys::{Finished, Op, Ring, Token};
 
 /// A ring, and the drivers it has: one for each runtime that uses it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct Driver {
 static WITHOUT_REACTOR: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
 /// What goes on with a transfer that could not be queued.
-pub(crate) type NotQueued = (AlignedBuffer, Option<RangeGuard>);
+pub(crate) type NotQueued = (Op, Option<RangeGuard>);
 
 impl Engine {
     /// An engine for `file` whose requests use `buffers`, unless the kernel refuses.
@@ -53,28 +53,27 @@ impl Engine {
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Transfers `len` bytes between `buffer` and the file at `offset`, from when it is first polled. `guard` is
-    /// kept until the bytes have landed. Gives both back at once when no more can be queued, or nobody could
-    /// drive it.
+    /// Transfers `len` bytes between the memory of `op` and the file at `offset`, from when it is first polled.
+    /// `guard` is kept until the bytes have landed. Gives both back at once when no more can be queued, or
+    /// nobody could drive it.
     pub(crate) fn transfer(
         self: &Arc<Self>,
-        way: Way,
+        op: Op,
         offset: u64,
         len: usize,
-        buffer: AlignedBuffer,
         guard: Option<RangeGuard>,
     ) -> Transfer<'_> {
-        Transfer { engine: self, stage: Stage::New { way, offset, len, buffer, guard } }
+        Transfer { engine: self, stage: Stage::New { op, offset, len, guard } }
     }
 
     /// Queues a request that `waker` waits for.
     fn queue(self: &Arc<Self>, request: Stage, waker: Waker) -> Result<Stage, NotQueued> {
-        let Stage::New { way, offset, len, buffer, guard } = request else { return Ok(request) };
-        let Ok(runtime) = Handle::try_current() else { return Err((buffer, guard)) };
+        let Stage::New { op, offset, len, guard } = request else { return Ok(request) };
+        let Ok(runtime) = Handle::try_current() else { return Err((op, guard)) };
         if !self.have_driver(&runtime) {
-            return Err((buffer, guard));
+            return Err((op, guard));
         }
-        let token = self.ring.push(way, offset, len, buffer, guard, waker)?;
+        let token = self.ring.push(op, offset, len, guard, waker)?;
         self.wake_driver(runtime.id());
         Ok(Stage::Queued(token))
     }
@@ -177,7 +176,7 @@ pub(crate) struct Transfer<'e> {
 }
 
 enum Stage {
-    New { way: Way, offset: u64, len: usize, buffer: AlignedBuffer, guard: Option<RangeGuard> },
+    New { op: Op, offset: u64, len: usize, guard: Option<RangeGuard> },
     Queued(Token),
     Ended,
 }

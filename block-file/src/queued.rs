@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use block_core::range_lock::RangeGuard;
-use block_core::{Error, ErrorKind, Result};
+use block_core::{Bytes, Error, ErrorKind, Result};
 use rustix::io::Errno;
 
 use crate::direct::Direct;
@@ -33,7 +33,7 @@ mod with_engine {
     use super::*;
     use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY};
     use crate::engine::{Engine, Transfer};
-    use crate::sys::Way;
+    use crate::sys::Op;
 
     /// Reads of a file that is not cached are queued up to this many bytes. Larger ones are read ahead
     /// by the kernel, and copying them out of the engine's memory costs more than it brings.
@@ -115,7 +115,8 @@ mod with_engine {
                 let finished = done.ok()?;
                 // Whatever went wrong, the plain call that follows meets it again and says so.
                 let useful = finished.result.unwrap_or(0).saturating_sub(self.skip).min(self.len);
-                Some((finished.buffer, self.skip..self.skip.saturating_add(useful)))
+                let Op::Read(buffer) = finished.op else { return None };
+                Some((buffer, self.skip..self.skip.saturating_add(useful)))
             })
         }
     }
@@ -160,19 +161,21 @@ mod with_engine {
             let engine = self.queue().engine()?;
             let buffer = self.queue().buffers.take(span);
             Some(Reading {
-                transfer: engine.transfer(Way::Read, start, span, buffer, None),
+                transfer: engine.transfer(Op::Read(buffer), start, span, None),
                 skip,
                 len,
             })
         }
 
         /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
-        /// not used. Gives the guard back, which the request held while it was queued.
+        /// not used. They are copied, unless they are also `given` in memory that the kernel accepts. Gives
+        /// the guard back, which the request held while it was queued.
         pub(crate) async fn write_queued(
             &self,
             direct: &Direct,
             offset: u64,
             buf: &[u8],
+            given: Option<&Bytes>,
             guard: RangeGuard,
         ) -> (Result<usize, Errno>, Option<RangeGuard>) {
             let unit = direct.unit();
@@ -183,11 +186,17 @@ mod with_engine {
             else {
                 return (Ok(0), Some(guard));
             };
-            let mut units = self.queue().buffers.take(len);
-            if let Some(units) = units.get_mut(..len) {
-                units.copy_from_slice(buf);
-            }
-            match engine.transfer(Way::Write, offset, len, units, Some(guard)).await {
+            let op = match given.filter(|given| direct.accepts(given)) {
+                Some(given) => Op::WriteGiven(given.clone()),
+                None => {
+                    let mut units = self.queue().buffers.take(len);
+                    if let Some(units) = units.get_mut(..len) {
+                        units.copy_from_slice(buf);
+                    }
+                    Op::Write(units)
+                }
+            };
+            match engine.transfer(op, offset, len, Some(guard)).await {
                 Ok(finished) => {
                     let result = match finished.result {
                         // Nothing was written, and a plain call may do better.
@@ -247,6 +256,7 @@ mod without_engine {
             _: &Direct,
             _: u64,
             _: &[u8],
+            _: Option<&Bytes>,
             guard: RangeGuard,
         ) -> (Result<usize, Errno>, Option<RangeGuard>) {
             (Ok(0), Some(guard))

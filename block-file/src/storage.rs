@@ -157,8 +157,18 @@ impl FileStorage {
         end.ok_or_else(|| overflow(self.uri(), offset, len))
     }
 
-    /// Writes bytes inside a range that was found changeable.
-    pub(crate) async fn put(&self, offset: u64, buf: &[u8]) -> Result<()> {
+    async fn write(&self, offset: u64, buf: &[u8], given: Option<&Bytes>) -> Result<()> {
+        self.changeable(offset, buf.len() as u64)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        self.put(offset, buf, given).await?;
+        self.changed()
+    }
+
+    /// Writes bytes inside a range that was found changeable. They may also be given in memory that can be
+    /// kept until they are written.
+    pub(crate) async fn put(&self, offset: u64, buf: &[u8], given: Option<&Bytes>) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         let written = match &self.direct {
             None => {
@@ -168,7 +178,7 @@ impl FileStorage {
             }
             Some(direct) => {
                 match direct.guard(offset, end, Change::Bytes, || self.length()).await {
-                    Ok(guard) => self.put_direct(direct, offset, buf, guard).await,
+                    Ok(guard) => self.put_direct(direct, offset, buf, given, guard).await,
                     Err(errno) => Err(errno),
                 }
             }
@@ -203,10 +213,11 @@ impl FileStorage {
         direct: &Direct,
         offset: u64,
         buf: &[u8],
+        given: Option<&Bytes>,
         guard: RangeGuard,
     ) -> Result<(), Errno> {
         // Held to the end, by the request while it is queued.
-        let (queued, _guard) = self.write_queued(direct, offset, buf, guard).await;
+        let (queued, _guard) = self.write_queued(direct, offset, buf, given, guard).await;
         let done = queued?;
         let rest = buf.get(done..).unwrap_or_default();
         if rest.is_empty() {
@@ -299,19 +310,20 @@ impl Storage for FileStorage {
     }
 
     fn caps(&self) -> StorageCaps {
-        let sparse = match self.parts.kind {
+        let mut caps = match self.parts.kind {
             Kind::Regular => StorageCaps::SPARSE,
             Kind::Device { .. } => StorageCaps::empty(),
         };
+        caps.set(StorageCaps::DIRECT, self.direct.is_some());
         if !self.parts.writable {
-            return sparse;
+            return caps;
         }
         let change = match self.parts.kind {
             Kind::Regular => StorageCaps::RESIZE | StorageCaps::DEALLOCATE | StorageCaps::COPY,
             Kind::Device { discards: true, .. } => StorageCaps::DEALLOCATE,
             Kind::Device { discards: false, .. } => StorageCaps::empty(),
         };
-        sparse | change | StorageCaps::WRITE
+        caps | change | StorageCaps::WRITE
     }
 
     fn limits(&self) -> StorageLimits {
@@ -381,12 +393,11 @@ impl Storage for FileStorage {
     }
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
-        self.changeable(offset, buf.len() as u64)?;
-        if buf.is_empty() {
-            return Ok(());
-        }
-        self.put(offset, buf).await?;
-        self.changed()
+        self.write(offset, buf, None).await
+    }
+
+    async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.write(offset, &bytes, Some(&bytes)).await
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {

@@ -135,7 +135,7 @@ impl FileStorage {
         let mut at = range.start;
         while at < range.end {
             let left = usize::try_from(range.end - at).unwrap_or(len).min(len);
-            self.put(at, zeros.get(..left).unwrap_or_default()).await?;
+            self.put(at, zeros.get(..left).unwrap_or_default(), None).await?;
             at = at.saturating_add(left as u64);
         }
         Ok(())

@@ -5,7 +5,9 @@ mod common;
 
 use std::sync::Arc;
 
-use block_core::{CacheMode, ErrorKind, Storage, StorageAccess, ZeroMode};
+use block_core::{
+    Bytes, CacheMode, ErrorKind, PageBuffer, Storage, StorageAccess, StorageCaps, ZeroMode,
+};
 use common::{Random, all, open, pattern, skip};
 
 async fn direct(path: &std::path::Path, cache: CacheMode) -> Option<Arc<dyn Storage>> {
@@ -36,6 +38,7 @@ async fn the_page_cache_is_not_used() {
     for read_too in [false, true] {
         let path = dir.path().join(read_too.to_string());
         let Some(file) = direct(&path, CacheMode::None).await else { return };
+        assert!(file.caps().contains(StorageCaps::DIRECT));
         file.write_at(0, &pattern(1, 1 << 20)).await.unwrap();
         let mut buf = vec![0; 4096];
         if read_too {
@@ -43,6 +46,7 @@ async fn the_page_cache_is_not_used() {
         }
         // An ordinary descriptor sees what is cached. It may be asked once: asking reads ahead.
         let plain = open(&path, StorageAccess::Read, CacheMode::Writeback).await.unwrap();
+        assert!(!plain.caps().contains(StorageCaps::DIRECT));
         assert!(plain.try_read_at(512 << 10, &mut buf).is_none(), "read too: {read_too}");
     }
 }
@@ -62,13 +66,16 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
         let mut random = Random(seed);
         let mut model: Vec<u8> = Vec::new();
         for step in 0..400 {
-            let offset = random.below(1 << 16);
+            // Half of them in whole units.
+            let unit = if random.below(2) == 0 { 1 } else { 4096 };
+            let offset = random.below(1 << 16) / unit * unit;
             // Some larger than a bounce buffer.
             let len = if random.below(40) == 0 {
                 (1 << 20) + random.below(5000)
             } else {
                 random.below(9000)
             };
+            let len = len / unit * unit;
             let end = usize::try_from(offset + len).unwrap();
             let start = usize::try_from(offset).unwrap();
             match random.below(8) {
@@ -103,7 +110,17 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
                 }
                 _ => {
                     let bytes = pattern(seed + step, end - start);
-                    file.write_at(offset, &bytes).await.unwrap();
+                    match random.below(3) {
+                        0 => file.write_at(offset, &bytes).await.unwrap(),
+                        // Aligned as the kernel wants it, and not.
+                        shift => {
+                            let shift = usize::try_from(shift - 1).unwrap();
+                            let mut pages = PageBuffer::new(shift + bytes.len());
+                            pages[shift..].copy_from_slice(&bytes);
+                            let given = Bytes::from_owner(pages).slice(shift..);
+                            file.write_bytes(offset, given).await.unwrap();
+                        }
+                    }
                     if len > 0 {
                         model.resize(model.len().max(end), 0);
                         model[start..end].copy_from_slice(&bytes);

@@ -1,8 +1,7 @@
 //! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
 //!
-//! What makes this sound: a request's buffer lives in [`State::requests`], on the heap, from before its
-//! entry is pushed until its completion has been taken off the queue. Nobody can reach the buffer in
-//! between, nothing removes a request earlier, and the ring is not dropped while one is left.
+//! What makes this sound: a request's memory is kept in [`State::requests`] from before its entry is pushed
+//! until its completion has been taken off the queue. Nobody can change it in between, nothing removes a request earlier, and the ring is not dropped while one is left.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,9 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use block_core::PageBuffer;
 use block_core::range_lock::RangeGuard;
-use io_uring::{IoUring, opcode, types};
+use block_core::{Bytes, PageBuffer};
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 
 use crate::aligned::{AlignedBuffer, BufferPool, SMALLEST};
@@ -29,18 +28,20 @@ const KNOWN: usize = 64;
 /// machine's disk an exit.
 const BATCH: usize = 8;
 
-/// Which way the bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    Read,
-    Write,
+/// What a request does, with its memory.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Read(AlignedBuffer),
+    Write(AlignedBuffer),
+    /// From somebody's memory, who does not change it.
+    WriteGiven(Bytes),
 }
 
-/// What a finished request gives back: how many bytes it moved, its buffer, and its range.
+/// What a finished request gives back: how many bytes it moved, itself, and its range.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) result: Result<usize, Errno>,
-    pub(crate) buffer: AlignedBuffer,
+    pub(crate) op: Op,
     /// Gone when all bytes have landed, whether or not anybody has asked; there is something left to do
     /// under it otherwise.
     pub(crate) guard: Option<RangeGuard>,
@@ -78,7 +79,7 @@ enum Slot {
 
 struct Request {
     len: usize,
-    buffer: AlignedBuffer,
+    op: Op,
     guard: Option<RangeGuard>,
     waker: Waker,
 }
@@ -127,46 +128,35 @@ impl Ring {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a transfer of the first `len` bytes of `buffer`, at `offset` of the file. The kernel hears
-    /// of it at the next [`submit`](Self::submit), or when enough are queued ([`BATCH`]). `waker` is woken when it
-    /// is done. Gives everything back when too many are under way.
+    /// Queues `op` for the first `len` bytes of its memory, at `offset` of the file. The kernel hears of it
+    /// at the next [`submit`](Self::submit), or when enough are queued ([`BATCH`]). `waker` is woken when it is
+    /// done. Gives everything back when too many are under way.
     pub(crate) fn push(
         &self,
-        way: Way,
+        mut op: Op,
         offset: u64,
         len: usize,
-        buffer: AlignedBuffer,
         guard: Option<RangeGuard>,
         waker: Waker,
-    ) -> Result<Token, (AlignedBuffer, Option<RangeGuard>)> {
+    ) -> Result<Token, (Op, Option<RangeGuard>)> {
         let mut state = self.lock();
-        let len = len.min(buffer.len());
+        let len = len.min(op.memory_len());
         let bytes = u32::try_from(len).ok().filter(|_| state.broken.is_none());
         let (Some(bytes), Some(index)) = (bytes, state.free.pop()) else {
-            return Err((buffer, guard));
+            return Err((op, guard));
         };
-        let mut request = Request { len, buffer, guard, waker };
-        let fd = types::Fd(self.file.as_raw_fd());
-        let memory = request.buffer.as_mut_ptr();
-        let entry = match (way, request.buffer.number()) {
-            (Way::Read, None) => opcode::Read::new(fd, memory, bytes).offset(offset).build(),
-            (Way::Write, None) => opcode::Write::new(fd, memory, bytes).offset(offset).build(),
-            (Way::Read, Some(number)) => {
-                opcode::ReadFixed::new(fd, memory, bytes, number).offset(offset).build()
-            }
-            (Way::Write, Some(number)) => {
-                opcode::WriteFixed::new(fd, memory, bytes, number).offset(offset).build()
-            }
-        }
-        .user_data(index as u64);
-        // SAFETY: the entry points at `bytes` bytes of a buffer that is at least as long and that stays
-        // in its slot, untouched, until the completion with this slot's number has been taken; the file
-        // is open for as long as the ring is, by `self.file`. A number that is another buffer's is
-        // refused by the kernel, which compares the addresses.
+        let file = types::Fd(self.file.as_raw_fd());
+        let entry = op.entry(file, bytes, offset).user_data(index as u64);
+        let request = Request { len, op, guard, waker };
+        // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
+        // in its slot, untouched, until the completion with this slot's number has been taken (what is
+        // given does not move, and nobody changes it); the file is open for as long as the ring is, by
+        // `self.file`. A number that is another buffer's is refused by the kernel, which compares the
+        // addresses.
         let pushed = unsafe { state.uring.submission().push(&entry) };
         if pushed.is_err() {
             state.free.push(index);
-            return Err((request.buffer, request.guard));
+            return Err((request.op, request.guard));
         }
         state.pushed.push_back(index);
         if let Some(slot) = state.requests.get_mut(index) {
@@ -237,6 +227,45 @@ fn register(uring: &IoUring, pool: &BufferPool) -> io::Result<()> {
     Ok(())
 }
 
+impl Op {
+    /// What tells the kernel of it, without its number.
+    fn entry(&mut self, file: types::Fd, bytes: u32, offset: u64) -> squeue::Entry {
+        match self {
+            Self::Read(buffer) => match (buffer.as_mut_ptr(), buffer.number()) {
+                (start, None) => opcode::Read::new(file, start, bytes).offset(offset).build(),
+                (start, Some(number)) => {
+                    opcode::ReadFixed::new(file, start, bytes, number).offset(offset).build()
+                }
+            },
+            Self::Write(buffer) => match (buffer.as_ptr(), buffer.number()) {
+                (start, None) => opcode::Write::new(file, start, bytes).offset(offset).build(),
+                (start, Some(number)) => {
+                    opcode::WriteFixed::new(file, start, bytes, number).offset(offset).build()
+                }
+            },
+            Self::WriteGiven(given) => {
+                opcode::Write::new(file, given.as_ptr(), bytes).offset(offset).build()
+            }
+        }
+    }
+
+    fn memory_len(&self) -> usize {
+        match self {
+            Self::Read(buffer) | Self::Write(buffer) => buffer.len(),
+            Self::WriteGiven(given) => given.len(),
+        }
+    }
+
+    /// What can be given back in its place.
+    fn another(&self) -> Self {
+        match self {
+            Self::Read(buffer) => Self::Read(buffer.another()),
+            Self::Write(buffer) => Self::Write(buffer.another()),
+            Self::WriteGiven(_) => Self::WriteGiven(Bytes::new()),
+        }
+    }
+}
+
 impl State {
     /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
     /// refuses for good and what is queued has failed.
@@ -266,10 +295,10 @@ impl State {
             let Some(slot) = self.requests.get_mut(index) else { continue };
             if let Slot::Running(request) = std::mem::replace(slot, Slot::Free) {
                 // Its entry is still queued, so its memory is the kernel's should it ever look.
-                let Request { buffer, guard, waker, .. } = request;
-                let spare = buffer.another();
-                std::mem::forget(buffer);
-                *slot = Slot::Done(Finished { result: Err(errno), buffer: spare, guard });
+                let Request { op, guard, waker, .. } = request;
+                let spare = op.another();
+                std::mem::forget(op);
+                *slot = Slot::Done(Finished { result: Err(errno), op: spare, guard });
                 freed.push((waker, None));
             }
         }
@@ -285,7 +314,7 @@ impl State {
             let Some(slot) = requests.get_mut(index) else { continue };
             *running = running.saturating_sub(1);
             match std::mem::replace(slot, Slot::Free) {
-                Slot::Running(Request { len, buffer, guard, waker }) => {
+                Slot::Running(Request { len, op, guard, waker }) => {
                     let result = usize::try_from(completion.result()).map_err(|_| {
                         Errno::from_raw_os_error(completion.result().saturating_neg())
                     });
@@ -293,7 +322,7 @@ impl State {
                         true => (guard, None),
                         false => (None, guard),
                     };
-                    *slot = Slot::Done(Finished { result, buffer, guard });
+                    *slot = Slot::Done(Finished { result, op, guard });
                     freed.push((waker, landed));
                 }
                 // No completion comes for these; whatever it is, it is not ours to free.
@@ -355,11 +384,14 @@ mod tests {
                 return;
             }
         };
-        let run = |way, buffer: AlignedBuffer| {
-            let token = ring.push(way, 0, SMALLEST, buffer, None, Waker::noop().clone());
+        let run = |op| {
+            let token = ring.push(op, 0, SMALLEST, None, Waker::noop().clone());
             let finished = ring.finish(token.unwrap());
             assert_eq!(finished.result, Ok(SMALLEST));
-            finished.buffer
+            let (Op::Read(buffer) | Op::Write(buffer)) = finished.op else {
+                panic!("another operation")
+            };
+            buffer
         };
         for round in 0..2 * KNOWN {
             // Another one each time.
@@ -367,16 +399,32 @@ mod tests {
             let mut buffer = pool.take(SMALLEST);
             assert!(buffer.number().is_some());
             buffer.fill(round as u8 + 1);
-            drop(run(Way::Write, buffer));
+            drop(run(Op::Write(buffer)));
             assert_eq!(content(&file), [round as u8 + 1; SMALLEST]);
             file.write_all_at(&[round as u8; SMALLEST], 0).unwrap();
-            let buffer = run(Way::Read, pool.take(SMALLEST));
+            let buffer = run(Op::Read(pool.take(SMALLEST)));
             assert_eq!(buffer[..], [round as u8; SMALLEST]);
             drop(held);
         }
         assert!(pool.take(SMALLEST + 1).number().is_none(), "they are too small");
         let many: Vec<_> = (0..KNOWN).map(|_| pool.take(1)).collect();
         assert!(pool.take(1).number().is_none(), "all {} are in use", many.len());
+    }
+
+    #[test]
+    fn what_is_given_is_written() {
+        let file = tempfile::tempfile().unwrap();
+        let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
+        let Ok(ring) = Ring::new(other, &Arc::default()) else {
+            eprintln!("SKIPPED: this kernel gives no ring");
+            return;
+        };
+        let given = Bytes::from((0..=255).cycle().take(2 * SMALLEST).collect::<Vec<u8>>());
+        let op = Op::WriteGiven(given.slice(SMALLEST - 1..));
+        let token = ring.push(op, 0, SMALLEST, None, Waker::noop().clone());
+        let finished = ring.finish(token.unwrap());
+        assert_eq!(finished.result, Ok(SMALLEST));
+        assert_eq!(content(&file), given[SMALLEST - 1..2 * SMALLEST - 1]);
     }
 
     fn content(file: &File) -> Vec<u8> {
