@@ -359,6 +359,8 @@ fn options_of_convert_do_the_same() {
     let content =
         [(4096, noise(1, 4096)), (1 << 20, vec![0; 1 << 20]), (3 << 20, noise(2, 100_000))];
     folder.raw("a.raw", 6 << 20, &content);
+    let zeros_in_it = [noise(4, 70_000), vec![0; 100_000], noise(5, 30_000)].concat();
+    folder.raw("c.raw", 3 << 20, &[((1 << 20) - 90_000, zeros_in_it)]);
     folder.raw("b.raw", 1 << 20, &[(512, noise(3, 512))]);
     let allocated = |name: &str| {
         use std::os::unix::fs::MetadataExt;
@@ -373,6 +375,8 @@ fn options_of_convert_do_the_same() {
         "-O vdi -m 16 -W a.raw",
         "-O vdi -t writeback a.raw",
         "-O vdi -t none -T none a.raw",
+        "-O raw -t none -T none c.raw",
+        "-O vdi -t none c.raw",
         "-O raw a.raw b.raw",
         "-O vdi a.raw b.raw a.raw",
         "-O raw -o size=8M a.raw",

@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use block_core::{Access, CacheMode, Disk, PageBuffer, WriteFlags};
+use block_core::{Access, Bytes, CacheMode, Disk, PageBuffer, StorageCaps, WriteFlags};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
 use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, number, size};
 use crate::context::Context;
-use crate::copy::are_cached;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 
@@ -153,6 +152,12 @@ impl BenchArgs {
 
     /// Sends all requests from `depth` tasks.
     async fn send(&self, disk: Disk, places: Places) -> Result<Latencies> {
+        let direct = disk.device().storage().caps().contains(StorageCaps::DIRECT);
+        let given = direct.then(|| {
+            let mut buffer = PageBuffer::new(self.buffer_size as usize);
+            buffer.fill(self.pattern);
+            Bytes::from_owner(buffer)
+        });
         let shared = Arc::new(Shared {
             disk,
             places,
@@ -161,7 +166,7 @@ impl BenchArgs {
             len: self.buffer_size as usize,
             pattern: self.write.then_some(self.pattern),
             flush_every: self.flush_interval,
-            direct: !are_cached(&[self.cache.0]),
+            given,
             drain: (!self.no_drain).then(tokio::sync::RwLock::default),
             latencies: Mutex::new(Latencies::new()),
         });
@@ -226,8 +231,8 @@ struct Shared {
     len: usize,
     pattern: Option<u8>,
     flush_every: u64,
-    /// Past the page cache: bytes are taken where the disk has put them.
-    direct: bool,
+    /// Past the page cache: bytes are taken where the disk has put them, and written from here.
+    given: Option<Bytes>,
     /// Held by requests; a flush that waits for them takes it alone.
     drain: Option<tokio::sync::RwLock<()>>,
     /// One for all tasks: it stays in the processor's cache, which as many as there are tasks would not.
@@ -236,7 +241,10 @@ struct Shared {
 
 impl Shared {
     async fn requests(&self) -> block_core::Result<()> {
-        let mut buffer = PageBuffer::new(self.len);
+        let mut buffer = match &self.given {
+            Some(_) => PageBuffer::default(),
+            None => PageBuffer::new(self.len),
+        };
         buffer.fill(self.pattern.unwrap_or(0));
         // One look at the clock ends a request and begins the next, unless something lies between them.
         let mut started = Instant::now();
@@ -253,10 +261,15 @@ impl Shared {
             if self.flush_every > 0 {
                 started = Instant::now();
             }
-            match self.pattern {
-                Some(_) => self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?,
-                None if self.direct => drop(self.disk.read_bytes(offset, self.len).await?),
-                None => self.disk.read_at(offset, &mut buffer).await?,
+            match (self.pattern, &self.given) {
+                (Some(_), Some(given)) => {
+                    self.disk.write_bytes(offset, given.clone(), WriteFlags::empty()).await?;
+                }
+                (Some(_), None) => {
+                    self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?;
+                }
+                (None, Some(_)) => drop(self.disk.read_bytes(offset, self.len).await?),
+                (None, None) => self.disk.read_at(offset, &mut buffer).await?,
             }
             let ended = Instant::now();
             self.latencies().record(ended - started);

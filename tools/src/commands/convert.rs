@@ -307,7 +307,6 @@ impl ConvertArgs {
             base,
             sparse: self.sparse_size.unwrap_or(SPARSE),
             threads: self.tasks(),
-            reads_direct: !are_cached(&[self.source_cache.0]),
             cached: self.is_cached(),
             any_order: self.oob_writes,
             offload: offload && !self.verify,

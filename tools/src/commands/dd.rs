@@ -71,7 +71,6 @@ impl DdArgs {
                     base: None,
                     sparse: 4096,
                     threads: pieces_at_a_time(true),
-                    reads_direct: false,
                     cached: true,
                     any_order: false,
                     offload: false,

@@ -28,8 +28,6 @@ pub(crate) struct Conversion {
     pub sparse: u64,
     /// How many threads work at a time.
     pub threads: usize,
-    /// Whether the source is read past the page cache.
-    pub reads_direct: bool,
     /// Whether both sides go through the page cache.
     pub cached: bool,
     /// Whether pieces may be written in any order.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use block_core::{Bytes, PageBuffer, WriteFlags, ZeroFlags};
+use block_core::{Bytes, PageBuffer, StorageCaps, WriteFlags, ZeroFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::convert::Conversion;
@@ -30,6 +30,8 @@ const LEFT: usize = 4;
 /// A copy under way.
 pub(super) struct CopyJob {
     conversion: Conversion,
+    /// Whether the target is written past the page cache, from the memory that it is given.
+    writes_direct: bool,
     /// What is read and not yet written, when it is to be written in order.
     order: Option<Order<Left>>,
     early_flush: EarlyFlush,
@@ -53,6 +55,30 @@ struct Left {
     buffer: PageBuffer,
     /// Given back when it has been written.
     _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Bytes to be written, which the target may keep or has to copy.
+enum Memory<'a> {
+    Lent(&'a [u8]),
+    Given(Bytes),
+}
+
+impl Memory<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Given(bytes) => bytes,
+        }
+    }
+
+    /// A part, if it is there.
+    fn part(&self, range: Range<usize>) -> Option<Memory<'_>> {
+        let part = self.bytes().get(range.clone())?;
+        Some(match self {
+            Self::Lent(_) => Memory::Lent(part),
+            Self::Given(all) => Memory::Given(all.slice(range)),
+        })
+    }
 }
 
 /// A segment that is ready to be written.
@@ -82,7 +108,9 @@ impl Job for CopyJob {
             used += len;
             parts.push((segment, ready));
         }
-        let Some(order) = &self.order else { return self.write(&parts, own).await };
+        let Some(order) = &self.order else {
+            return self.write(&parts, &self.memory_of(buffers)).await;
+        };
         let left = match parts.iter().map(|(_, ready)| self.bytes_of(ready)).sum() {
             0 => Some(PageBuffer::default()),
             1..LARGE if !order.is_turn_of(number) => {
@@ -94,13 +122,13 @@ impl Job for CopyJob {
             Some(buffer) => order.leave(number, Left { parts, buffer, _place: place }),
             None => {
                 order.turn_of(number).await;
-                self.write(&parts, buffers.one(PIECE)).await?;
+                self.write(&parts, &self.memory_of(buffers)).await?;
                 drop(place);
                 order.done()
             }
         };
         while let Some(Left { parts, buffer, _place }) = next {
-            self.write(&parts, &buffer).await?;
+            self.write(&parts, &Memory::Lent(&buffer)).await?;
             if !buffer.is_empty() {
                 self.spare().push(buffer);
             }
@@ -117,8 +145,10 @@ impl CopyJob {
         // And writers of one file in the page cache would wait for each other inside the kernel, spinning.
         let has_blocks = conversion.target.info().block_size.is_some();
         let in_order = !conversion.any_order && (has_blocks || conversion.cached);
+        let caps = conversion.target.device().storage().caps();
         Self {
             conversion,
+            writes_direct: caps.contains(StorageCaps::DIRECT),
             order: in_order.then(Order::default),
             early_flush: EarlyFlush::default(),
             spare: Mutex::new((0..LEFT).map(|_| PageBuffer::default()).collect()),
@@ -134,6 +164,14 @@ impl CopyJob {
 
     fn spare(&self) -> MutexGuard<'_, Vec<PageBuffer>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was read into a thread's own buffer.
+    fn memory_of<'a>(&self, buffers: &'a mut Buffers) -> Memory<'a> {
+        match self.writes_direct {
+            true => Memory::Given(buffers.give_away()),
+            false => Memory::Lent(buffers.one(PIECE)),
+        }
     }
 
     /// How many bytes in memory a segment writes.
@@ -166,7 +204,7 @@ impl CopyJob {
             return Ok((Ready::Copied, 0));
         }
         let len = segment.len as usize;
-        if self.conversion.reads_direct && !segment.zero {
+        if !segment.zero && self.reads_direct(segment) {
             let given = self.read_given(segment, len).await?;
             if let Some(mut bytes) = given {
                 let runs = self.look_at(segment, &bytes);
@@ -189,9 +227,9 @@ impl CopyJob {
     }
 
     /// Writes a piece.
-    async fn write(&self, parts: &[(Segment, Ready)], buffer: &[u8]) -> Result<()> {
+    async fn write(&self, parts: &[(Segment, Ready)], memory: &Memory<'_>) -> Result<()> {
         for (segment, ready) in parts {
-            self.write_segment(segment, ready, buffer).await.map_err(|error| {
+            self.write_segment(segment, ready, memory).await.map_err(|error| {
                 Failure::because(format_args!("error while writing at byte {}", segment.to), &error)
             })?;
         }
@@ -203,26 +241,29 @@ impl CopyJob {
         &self,
         segment: &Segment,
         ready: &Ready,
-        buffer: &[u8],
+        memory: &Memory<'_>,
     ) -> block_core::Result<()> {
         let target = &self.conversion.target;
         let (to, len) = (segment.to, segment.len);
-        let (bytes, runs) = match (ready, &self.conversion.base) {
+        let (memory, runs) = match (ready, &self.conversion.base) {
             (Ready::Copied, _) => return Ok(()),
             (Ready::Zeros, Some(base)) => return difference::zero(base, target, to, len).await,
             (Ready::Zeros, None) => {
                 return target.write_zeroes(to, len, ZeroFlags::MAY_UNMAP).await;
             }
-            (Ready::Bytes(range, runs), _) => (buffer.get(range.clone()).unwrap_or_default(), runs),
-            (Ready::Given(bytes, runs), _) => (&**bytes, runs),
+            // A piece that is all zeros waits without its buffer.
+            (Ready::Bytes(range, runs), _) => {
+                (memory.part(range.clone()).unwrap_or(Memory::Lent(&[])), runs)
+            }
+            (Ready::Given(bytes, runs), _) => (Memory::Given(bytes.clone()), runs),
         };
-        if runs.is_empty() && bytes.len() as u64 != len {
+        if runs.is_empty() && memory.bytes().len() as u64 != len {
             return Err(missing());
         }
         match &self.conversion.base {
-            Some(base) => difference::write(base, target, to, bytes).await,
-            None if self.conversion.sparse == 0 => self.write_bytes(to, bytes).await,
-            None => self.write_runs(to, bytes, runs).await,
+            Some(base) => difference::write(base, target, to, memory.bytes()).await,
+            None if self.conversion.sparse == 0 => self.write_bytes(to, memory).await,
+            None => self.write_runs(to, &memory, runs).await,
         }
     }
 
@@ -240,6 +281,12 @@ impl CopyJob {
         let least = self.conversion.sparse as usize;
         let looks = least > 0 && self.conversion.base.is_none();
         if looks { zero_runs(bytes, least) } else { Vec::new() }
+    }
+
+    /// Whether the source is read past the page cache, into memory that it gives.
+    fn reads_direct(&self, segment: &Segment) -> bool {
+        let part = self.conversion.source.part(segment.part);
+        part.is_some_and(|part| part.disk.device().storage().caps().contains(StorageCaps::DIRECT))
     }
 
     /// Takes the bytes where the storage has read them. `None`: what can be read is to be found out.
@@ -279,7 +326,7 @@ impl CopyJob {
     async fn write_runs(
         &self,
         to: u64,
-        buf: &[u8],
+        memory: &Memory<'_>,
         runs: &[(Range<usize>, bool)],
     ) -> block_core::Result<()> {
         let target = &self.conversion.target;
@@ -290,18 +337,22 @@ impl CopyJob {
                 (true, true) => {}
                 (true, false) => target.write_zeroes(at, len, ZeroFlags::MAY_UNMAP).await?,
                 (false, _) => {
-                    let bytes = buf.get(range).ok_or_else(missing)?;
-                    self.write_bytes(at, bytes).await?;
+                    let part = memory.part(range).ok_or_else(missing)?;
+                    self.write_bytes(at, part).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn write_bytes(&self, to: u64, bytes: &[u8]) -> block_core::Result<()> {
+    async fn write_bytes(&self, to: u64, memory: Memory<'_>) -> block_core::Result<()> {
         let target = &self.conversion.target;
-        target.write_at(to, bytes, WriteFlags::empty()).await?;
-        self.early_flush.wrote(target, bytes.len() as u64);
+        let len = memory.bytes().len() as u64;
+        match memory {
+            Memory::Lent(bytes) => target.write_at(to, bytes, WriteFlags::empty()).await?,
+            Memory::Given(bytes) => target.write_bytes(to, bytes, WriteFlags::empty()).await?,
+        }
+        self.early_flush.wrote(target, len);
         Ok(())
     }
 

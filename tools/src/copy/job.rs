@@ -1,9 +1,9 @@
 //! Work in pieces, done by several threads that take the next piece from one plan.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use block_core::PageBuffer;
+use block_core::{Bytes, PageBuffer};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -37,12 +37,44 @@ pub(crate) trait Job: Send + Sync + 'static {
 pub(crate) struct Buffers {
     first: PageBuffer,
     second: PageBuffer,
+    /// Where the first one comes back to when it was given away.
+    back: Arc<std::sync::Mutex<PageBuffer>>,
+}
+
+/// A buffer that was given away, and goes back when nobody needs it any more.
+struct GivenAway {
+    buffer: PageBuffer,
+    back: Arc<std::sync::Mutex<PageBuffer>>,
+}
+
+impl AsRef<[u8]> for GivenAway {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for GivenAway {
+    fn drop(&mut self) {
+        let mut back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
+        *back = std::mem::take(&mut self.buffer);
+    }
 }
 
 impl Buffers {
     /// A buffer of `len` bytes (at most [`PIECE`]) with whatever content.
     pub fn one(&mut self, len: u64) -> &mut [u8] {
+        if self.first.is_empty() {
+            self.first =
+                std::mem::take(&mut *self.back.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         sized(&mut self.first, len)
+    }
+
+    /// Gives away the buffer that [`Buffers::one`] lends, with its content, to whoever writes it from there. It
+    /// is lent again once that is done.
+    pub fn give_away(&mut self) -> Bytes {
+        let buffer = std::mem::take(&mut self.first);
+        Bytes::from_owner(GivenAway { buffer, back: Arc::clone(&self.back) })
     }
 
     /// Takes the buffer that [`Buffers::one`] lends, with its content, and leaves another in its place.
@@ -143,4 +175,26 @@ where
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_was_given_away_comes_back_when_nobody_has_it() {
+        let mut buffers = Buffers::default();
+        buffers.one(PIECE).fill(1);
+        let given = buffers.give_away();
+        let (part, place) = (given.slice(10..20), given.as_ptr());
+        drop(given);
+        buffers.one(PIECE).fill(2);
+        assert_eq!(part, [1; 10][..], "it is not lent while it is kept");
+        drop(buffers.give_away());
+        let second = buffers.one(PIECE).as_ptr();
+        assert_ne!(second, place);
+        drop(buffers.give_away());
+        drop(part);
+        assert_eq!(buffers.one(PIECE).as_ptr(), place, "and lent again when it is free");
+    }
 }
