@@ -61,7 +61,8 @@ pub(crate) struct Ring {
 
 struct State {
     uring: IoUring,
-    requests: Vec<Slot>,
+    /// Each in the place that is its number.
+    requests: Vec<Option<Request>>,
     free: Vec<usize>,
     /// Pushed and not yet taken by the kernel, in order.
     pushed: VecDeque<usize>,
@@ -71,27 +72,25 @@ struct State {
     broken: Option<Errno>,
 }
 
-enum Slot {
-    Free,
-    Running(Request),
-    Done(Finished),
-}
-
+/// A request, and what it came to when its completion has been taken.
 struct Request {
     len: usize,
     op: Op,
     guard: Option<RangeGuard>,
-    waker: Waker,
+    waker: Option<Waker>,
+    result: Option<Result<usize, Errno>>,
 }
 
 /// Whom a completion wakes, and the range it no longer needs.
-type Freed = (Waker, Option<RangeGuard>);
+type Freed = (Option<Waker>, Option<RangeGuard>);
 
 /// Both may run code of others, so this is done without the ring's lock.
 fn release(freed: Vec<Freed>) {
     for (waker, guard) in freed {
         drop(guard);
-        waker.wake();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
@@ -109,7 +108,7 @@ impl Ring {
             tracing::debug!("no buffer is registered: {error}");
         }
         let mut requests = Vec::new();
-        requests.resize_with(ENTRIES as usize, || Slot::Free);
+        requests.resize_with(ENTRIES as usize, || None);
         let free = (0..requests.len()).rev().collect();
         let state =
             State { uring, requests, free, pushed: VecDeque::new(), running: 0, broken: None };
@@ -147,7 +146,7 @@ impl Ring {
         };
         let file = types::Fd(self.file.as_raw_fd());
         let entry = op.entry(file, bytes, offset).user_data(index as u64);
-        let request = Request { len, op, guard, waker };
+        let request = Request { len, op, guard, waker: Some(waker), result: None };
         // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
         // in its slot, untouched, until the completion with this slot's number has been taken (what is
         // given does not move, and nobody changes it); the file is open for as long as the ring is, by
@@ -160,7 +159,7 @@ impl Ring {
         }
         state.pushed.push_back(index);
         if let Some(slot) = state.requests.get_mut(index) {
-            *slot = Slot::Running(request);
+            *slot = Some(request);
         }
         if state.pushed.len() >= state.running.max(BATCH) {
             let freed = state.enter(0);
@@ -185,16 +184,16 @@ impl Ring {
     /// What a request came to, once it is done; until then `waker` is woken.
     pub(crate) fn poll(&self, token: Token, waker: &Waker) -> Poll<Finished> {
         let mut state = self.lock();
-        match state.requests.get_mut(token.0) {
-            Some(Slot::Running(request)) => {
-                request.waker.clone_from(waker);
-                Poll::Pending
-            }
-            _ => match state.take(token) {
-                Some(finished) => Poll::Ready(finished),
-                None => Poll::Pending,
-            },
+        if let Some(finished) = state.take(token) {
+            return Poll::Ready(finished);
         }
+        if let Some(Some(request)) = state.requests.get_mut(token.0) {
+            match &mut request.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        }
+        Poll::Pending
     }
 
     /// Waits, in this thread, until a request is done.
@@ -292,14 +291,12 @@ impl State {
         self.broken = Some(errno);
         let mut freed = Vec::new();
         for index in std::mem::take(&mut self.pushed) {
-            let Some(slot) = self.requests.get_mut(index) else { continue };
-            if let Slot::Running(request) = std::mem::replace(slot, Slot::Free) {
+            if let Some(Some(request)) = self.requests.get_mut(index) {
                 // Its entry is still queued, so its memory is the kernel's should it ever look.
-                let Request { op, guard, waker, .. } = request;
-                let spare = op.another();
-                std::mem::forget(op);
-                *slot = Slot::Done(Finished { result: Err(errno), op: spare, guard });
-                freed.push((waker, None));
+                let spare = request.op.another();
+                std::mem::forget(std::mem::replace(&mut request.op, spare));
+                request.result = Some(Err(errno));
+                freed.push((request.waker.take(), None));
             }
         }
         freed
@@ -311,39 +308,27 @@ impl State {
         let mut freed = Vec::with_capacity(completed.len());
         for completion in completed {
             let Ok(index) = usize::try_from(completion.user_data()) else { continue };
-            let Some(slot) = requests.get_mut(index) else { continue };
-            *running = running.saturating_sub(1);
-            match std::mem::replace(slot, Slot::Free) {
-                Slot::Running(Request { len, op, guard, waker }) => {
-                    let result = usize::try_from(completion.result()).map_err(|_| {
-                        Errno::from_raw_os_error(completion.result().saturating_neg())
-                    });
-                    let (landed, guard) = match result == Ok(len) {
-                        true => (guard, None),
-                        false => (None, guard),
-                    };
-                    *slot = Slot::Done(Finished { result, op, guard });
-                    freed.push((waker, landed));
-                }
-                // No completion comes for these; whatever it is, it is not ours to free.
-                other => *slot = other,
+            let Some(Some(request)) = requests.get_mut(index) else { continue };
+            if request.result.is_some() {
+                // No completion is awaited for it; whatever this is, it is not ours to free.
+                continue;
             }
+            let result = usize::try_from(completion.result())
+                .map_err(|_| Errno::from_raw_os_error(completion.result().saturating_neg()));
+            let landed = if result == Ok(request.len) { request.guard.take() } else { None };
+            request.result = Some(result);
+            *running = running.saturating_sub(1);
+            freed.push((request.waker.take(), landed));
         }
         freed
     }
 
     fn take(&mut self, token: Token) -> Option<Finished> {
-        let slot = self.requests.get_mut(token.0)?;
-        match std::mem::replace(slot, Slot::Free) {
-            Slot::Done(finished) => {
-                self.free.push(token.0);
-                Some(finished)
-            }
-            other => {
-                *slot = other;
-                None
-            }
-        }
+        let place = self.requests.get_mut(token.0)?;
+        let result = place.as_ref()?.result?;
+        let Request { op, guard, .. } = place.take()?;
+        self.free.push(token.0);
+        Some(Finished { result, op, guard })
     }
 
     fn busy(&self) -> bool {
