@@ -95,7 +95,7 @@ impl How {
         request.options.clone_from(&spec.options);
         request.storage_options.clone_from(&spec.storage_options);
         request.sharing = self.sharing;
-        request.cache = self.cache;
+        request.cache = spec.cache(self.cache);
         request.parent_access = self.parent_access;
         Ok(request)
     }

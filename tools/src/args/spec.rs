@@ -11,6 +11,7 @@
     )
 )]
 
+use block_core::CacheMode;
 use block_core::options::split_list;
 use serde_json::Value;
 
@@ -37,17 +38,18 @@ pub(crate) struct ImageSpec {
     pub options: Vec<(String, String)>,
     /// Options of the protocol.
     pub storage_options: Vec<(String, String)>,
+    /// Whether the page cache is passed, where that was said (`cache.direct`).
+    pub direct: Option<bool>,
 }
 
 /// Options of other programs' block layer that change nothing here.
-const WITHOUT_EFFECT: [&str; 9] = [
+const WITHOUT_EFFECT: [&str; 8] = [
     "read-only",
     "auto-read-only",
     "discard",
     "detect-zeroes",
     "node-name",
     "force-share",
-    "cache.direct",
     "cache.no-flush",
     "aio",
 ];
@@ -87,6 +89,19 @@ impl ImageSpec {
             format: format.map(str::to_owned),
             options: Vec::new(),
             storage_options: Vec::new(),
+            direct: None,
+        }
+    }
+
+    /// What becomes of the cache mode that a command would use. Flushes are real wherever the page cache is
+    /// passed.
+    pub fn cache(&self, mode: CacheMode) -> CacheMode {
+        match (self.direct, mode) {
+            (Some(true), CacheMode::Writeback | CacheMode::Unsafe) => CacheMode::None,
+            (Some(true), CacheMode::Writethrough) => CacheMode::Directsync,
+            (Some(false), CacheMode::None) => CacheMode::Writeback,
+            (Some(false), CacheMode::Directsync) => CacheMode::Writethrough,
+            (_, mode) => mode,
         }
     }
 
@@ -96,6 +111,10 @@ impl ImageSpec {
         for (name, value) in pairs {
             let bare = name.strip_prefix("file.").unwrap_or(&name);
             if WITHOUT_EFFECT.contains(&bare) {
+                continue;
+            }
+            if bare == "cache.direct" {
+                spec.direct = Some(on_or_off(bare, &value)?);
                 continue;
             }
             match name.as_str() {
@@ -130,6 +149,17 @@ impl ImageSpec {
             Some(scheme) => format!("{scheme}:{filename}"),
         };
         Ok(spec)
+    }
+}
+
+fn on_or_off(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "on" | "true" | "yes" => Ok(true),
+        "off" | "false" | "no" => Ok(false),
+        _ => Err(NoImage {
+            message: format!("Parameter '{name}' expects 'on' or 'off'"),
+            hint: None,
+        }),
     }
 }
 
@@ -185,6 +215,24 @@ mod tests {
             (&opts.uri, &opts.format, &opts.options),
             (&json.uri, &json.format, &json.options)
         );
+    }
+
+    #[test]
+    fn whether_the_cache_is_passed_may_be_said_with_the_image() {
+        use CacheMode::{Directsync, None as Direct, Unsafe, Writeback, Writethrough};
+        let modes = |word: &str| {
+            let text = format!("{word}driver=raw,file.filename=a");
+            let spec = ImageSpec::parse(&text, true, None).unwrap();
+            assert!(spec.options.is_empty() && spec.storage_options.is_empty(), "{word}");
+            [Writeback, Direct, Writethrough, Directsync, Unsafe].map(|mode| spec.cache(mode))
+        };
+        assert_eq!(modes(""), [Writeback, Direct, Writethrough, Directsync, Unsafe]);
+        let direct = [Direct, Direct, Directsync, Directsync, Direct];
+        assert_eq!(modes("cache.direct=on,"), direct);
+        assert_eq!(modes("file.cache.direct=true,"), direct);
+        let cached = [Writeback, Writeback, Writethrough, Writethrough, Unsafe];
+        assert_eq!(modes("cache.direct=off,"), cached);
+        assert!(ImageSpec::parse("cache.direct=1,file.filename=a", true, None).is_err());
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl CheckArgs {
             CheckMode::Report => self.share.sharing(),
             _ => Sharing::Exclusive,
         };
-        let options = StorageOptions::new(access).sharing(sharing).cache(self.cache.0);
+        let cache = spec.cache(self.cache.0);
+        let options = StorageOptions::new(access).sharing(sharing).cache(cache);
         let failed = |error| Failure::open(&spec.shown, &error);
         let storage = cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)?;
         let driver = image::driver(cx, spec, &*storage).await?;
@@ -76,10 +77,9 @@ impl CheckArgs {
             cx.console.say("This image format does not support checks");
             return Ok(NO_CHECK);
         }
-        let how = How::reading(sharing).cache(self.cache.0).allow(&self.allow);
-        let open = OpenContext::new(cx.registry.clone())
-            .gate(how.gate(cx).await?)
-            .files(sharing, self.cache.0);
+        let how = How::reading(sharing).cache(cache).allow(&self.allow);
+        let open =
+            OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?).files(sharing, cache);
         let report = driver.check(storage, mode, &open).await;
         let report = report.map_err(|error| {
             let mut failure = Failure::open(&spec.shown, &error);
