@@ -183,6 +183,11 @@ fn comparisons_end_with_the_same_words_and_status() {
         "compare -f raw -F raw a a.vdi",
         "compare a missing",
         "compare missing a",
+        "compare -T none a b",
+        "compare -T none a a.vdi",
+        "compare -T none a.vdi b",
+        "compare -T none a longer-data",
+        "compare -T none zero a",
     ];
     for line in lines {
         let (ours, theirs) = (folder.ours(line), folder.theirs(line));

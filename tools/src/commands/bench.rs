@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use block_core::{Access, Bytes, CacheMode, Disk, PageBuffer, StorageCaps, WriteFlags};
+use block_core::{Access, Bytes, CacheMode, Disk, PageBuffer, WriteFlags};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
 use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, number, size};
 use crate::context::Context;
+use crate::copy::is_direct;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 
@@ -152,8 +153,7 @@ impl BenchArgs {
 
     /// Sends all requests from `depth` tasks.
     async fn send(&self, disk: Disk, places: Places) -> Result<Latencies> {
-        let direct = disk.device().storage().caps().contains(StorageCaps::DIRECT);
-        let given = direct.then(|| {
+        let given = is_direct(&disk).then(|| {
             let mut buffer = PageBuffer::new(self.buffer_size as usize);
             buffer.fill(self.pattern);
             Bytes::from_owner(buffer)

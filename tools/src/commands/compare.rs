@@ -9,7 +9,8 @@ use block_core::{Disk, Extent, ExtentFlags};
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
 use crate::copy::{
-    Buffers, Job, PIECE, Pair, PairStream, Plan, first_difference, first_nonzero, run,
+    Buffer, Buffers, Job, Memory, PIECE, Pair, PairStream, Plan, first_difference, first_nonzero,
+    run,
 };
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -115,9 +116,9 @@ impl CompareArgs {
             found: Arc::clone(&found),
             progress: Arc::clone(progress),
         };
-        let names = [self.a.clone(), self.b.clone()];
-        let job =
-            CompareJob { a, b, names, found: Arc::clone(&found), progress: Arc::clone(progress) };
+        let a = Side { disk: a, name: self.a.clone() };
+        let b = Side { disk: b, name: self.b.clone() };
+        let job = CompareJob { a, b, found: Arc::clone(&found), progress: Arc::clone(progress) };
         run(plan, Arc::new(job), TASKS).await?;
         Ok(*found.what.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -232,10 +233,15 @@ fn status(extent: Option<Extent>) -> Option<ExtentFlags> {
     extent.map(|extent| extent.flags & told)
 }
 
+/// One of the two disks, and what the user calls it.
+struct Side {
+    disk: Disk,
+    name: String,
+}
+
 struct CompareJob {
-    a: Disk,
-    b: Disk,
-    names: [String; 2],
+    a: Side,
+    b: Side,
     found: Arc<Found>,
     progress: Arc<Progress>,
 }
@@ -245,17 +251,13 @@ impl Job for CompareJob {
     type Piece = Piece;
 
     async fn work(&self, piece: Piece, buffers: &mut Buffers) -> Result<()> {
-        let (in_a, in_b) = buffers.two(piece.len);
-        if piece.read_a {
-            self.read(&self.a, 0, piece.start, in_a).await?;
-        }
-        if piece.read_b {
-            self.read(&self.b, 1, piece.start, in_b).await?;
-        }
-        let difference = match (piece.read_a, piece.read_b) {
-            (true, true) => first_difference(in_a, in_b),
-            (true, false) => first_nonzero(in_a),
-            _ => first_nonzero(in_b),
+        let (first, second) = buffers.two();
+        let in_a = if piece.read_a { Some(self.a.read(&piece, first).await?) } else { None };
+        let in_b = if piece.read_b { Some(self.b.read(&piece, second).await?) } else { None };
+        let difference = match (&in_a, &in_b) {
+            (Some(in_a), Some(in_b)) => first_difference(in_a, in_b),
+            (Some(only), None) | (None, Some(only)) => first_nonzero(only),
+            (None, None) => None,
         };
         if let Some(at) = difference {
             self.found.set(Mismatch::Content(piece.start + at as u64));
@@ -265,11 +267,11 @@ impl Job for CompareJob {
     }
 }
 
-impl CompareJob {
-    async fn read(&self, disk: &Disk, which: usize, at: u64, buf: &mut [u8]) -> Result<()> {
-        disk.read_at(at, buf).await.map_err(|error| {
-            let name = self.names.get(which).map_or("", String::as_str);
-            let place = format!("Error while reading offset {at} of {name}");
+impl Side {
+    async fn read<'b>(&self, piece: &Piece, buffer: &'b mut Buffer) -> Result<Memory<'b>> {
+        let Self { disk, name } = self;
+        buffer.read(disk, piece.start, piece.len).await.map_err(|error| {
+            let place = format!("Error while reading offset {} of {name}", piece.start);
             Failure::because(place, &error).status(CANNOT_READ)
         })
     }

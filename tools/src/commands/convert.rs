@@ -10,7 +10,7 @@ use super::stream;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
 use crate::copy::{
-    Conversion, Fingerprint, Source, are_cached, convert, pieces_at_a_time, read_data,
+    Conversion, Fingerprint, Source, convert, is_direct, pieces_at_a_time, read_data,
 };
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
@@ -306,8 +306,7 @@ impl ConvertArgs {
             target_is_zero,
             base,
             sparse: self.sparse_size.unwrap_or(SPARSE),
-            threads: self.tasks(),
-            cached: self.is_cached(),
+            parallel: self.parallel(),
             any_order: self.oob_writes,
             offload: offload && !self.verify,
             salvage: self.salvage,
@@ -327,13 +326,8 @@ impl ConvertArgs {
         }
     }
 
-    fn tasks(&self) -> usize {
-        let given = self.parallel.and_then(|tasks| usize::try_from(tasks).ok());
-        given.unwrap_or_else(|| pieces_at_a_time(self.is_cached()))
-    }
-
-    fn is_cached(&self) -> bool {
-        are_cached(&[self.source_cache.0, self.target_cache.0])
+    fn parallel(&self) -> Option<usize> {
+        self.parallel.and_then(|pieces| usize::try_from(pieces).ok())
     }
 
     /// Reads the result back.
@@ -348,7 +342,8 @@ impl ConvertArgs {
         let progress = Arc::new(self.progress.start("verify", size));
         let sum = Arc::clone(&found);
         let see = move |offset: u64, bytes: &[u8]| sum.add(offset, bytes);
-        read_data(target, 0..size, name, self.tasks(), &progress, see).await?;
+        let threads = self.parallel().unwrap_or_else(|| pieces_at_a_time(is_direct(target)));
+        read_data(target, 0..size, name, threads, &progress, see).await?;
         progress.finish();
         match found.value() == expected.value() {
             true => Ok(()),

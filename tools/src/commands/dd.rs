@@ -8,7 +8,7 @@ use super::options;
 use super::output::Output;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
-use crate::copy::{Conversion, Source, convert, pieces_at_a_time};
+use crate::copy::{Conversion, Source, convert};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::ProgressArgs;
@@ -70,8 +70,7 @@ impl DdArgs {
                     target_is_zero: true,
                     base: None,
                     sparse: 4096,
-                    threads: pieces_at_a_time(true),
-                    cached: true,
+                    parallel: None,
                     any_order: false,
                     offload: false,
                     salvage: false,

@@ -81,7 +81,8 @@ impl DiffArgs {
             let mut at = start;
             while at < start + len {
                 let take = (start + len - at).min(PIECE - at % PIECE);
-                let (in_a, in_b) = buffers.two(take);
+                let (in_a, in_b) = buffers.two();
+                let (in_a, in_b) = (in_a.sized(take), in_b.sized(take));
                 for (disk, data, buffer) in [(a, data_a, &mut *in_a), (b, data_b, &mut *in_b)] {
                     match data {
                         true => disk.read_at(at, buffer).await.map_err(failed)?,

@@ -164,14 +164,14 @@ impl Job for DigestJob {
     type Piece = Piece;
 
     async fn work(&self, piece: Piece, buffers: &mut Buffers) -> Result<()> {
-        let buffer = buffers.one(piece.len);
-        self.disk.read_at(piece.start, buffer).await.map_err(|error| {
+        let read = buffers.two().0.read(&self.disk, piece.start, piece.len).await;
+        let bytes = read.map_err(|error| {
             let place = format!("error while reading {} at byte {}", self.name, piece.start);
             Failure::because(place, &error)
         })?;
         let first = piece.start / LEAF;
         let leaves = (first..)
-            .zip(buffer.chunks(LEAF as usize))
+            .zip(bytes.chunks(LEAF as usize))
             .filter(|(_, bytes)| !is_zero(bytes))
             .map(|(index, bytes)| (index, leaf(bytes)))
             .collect();

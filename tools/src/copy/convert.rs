@@ -9,6 +9,7 @@ use super::copy_job::{CopyJob, SALVAGE};
 use super::copy_plan::CopyPlan;
 use super::job::run;
 use super::source::Source;
+use super::{is_direct, pieces_at_a_time};
 use crate::console::Console;
 use crate::error::Result;
 use crate::progress::Progress;
@@ -26,10 +27,8 @@ pub(crate) struct Conversion {
     pub base: Option<Disk>,
     /// Runs of zeros from this many bytes on are not written as data; 0: everything is written.
     pub sparse: u64,
-    /// How many threads work at a time.
-    pub threads: usize,
-    /// Whether both sides go through the page cache.
-    pub cached: bool,
+    /// How many pieces are under way, when somebody says.
+    pub parallel: Option<usize>,
     /// Whether pieces may be written in any order.
     pub any_order: bool,
     /// Whether the storages may copy among themselves, without zeros being looked for.
@@ -40,6 +39,18 @@ pub(crate) struct Conversion {
     pub rate: Option<u64>,
     /// Taken of everything read, when the copy is to be verified.
     pub fingerprint: Option<Arc<Fingerprint>>,
+}
+
+impl Conversion {
+    /// Whether a side is read or written past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.source.disks().chain([&self.target]).any(is_direct)
+    }
+
+    /// How many threads work at a time.
+    pub fn threads(&self) -> usize {
+        self.parallel.unwrap_or_else(|| pieces_at_a_time(self.is_direct()))
+    }
 }
 
 /// What was copied.
@@ -55,7 +66,7 @@ pub(crate) async fn convert(
     progress: &Arc<Progress>,
     console: &Console,
 ) -> Result<Copied> {
-    let threads = conversion.threads;
+    let threads = conversion.threads();
     let plan = CopyPlan::new(&conversion, Arc::clone(progress));
     let job = Arc::new(CopyJob::new(conversion, Arc::clone(progress)));
     run(plan, Arc::clone(&job), threads).await?;

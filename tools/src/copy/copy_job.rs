@@ -4,16 +4,17 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use block_core::{Bytes, PageBuffer, StorageCaps, WriteFlags, ZeroFlags};
+use block_core::{Bytes, PageBuffer, WriteFlags, ZeroFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::buffers::{Buffers, Memory};
 use super::convert::Conversion;
 use super::copy_plan::{Piece, Segment, room_for};
 use super::early_flush::EarlyFlush;
-use super::job::{Buffers, Job};
+use super::job::Job;
 use super::order::Order;
 use super::zeros::zero_runs;
-use super::{PIECE, difference};
+use super::{PIECE, difference, is_direct};
 use crate::error::{Failure, Result, reasons};
 use crate::progress::Progress;
 
@@ -55,30 +56,6 @@ struct Left {
     buffer: PageBuffer,
     /// Given back when it has been written.
     _place: Option<OwnedSemaphorePermit>,
-}
-
-/// Bytes to be written, which the target may keep or has to copy.
-enum Memory<'a> {
-    Lent(&'a [u8]),
-    Given(Bytes),
-}
-
-impl Memory<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Lent(bytes) => bytes,
-            Self::Given(bytes) => bytes,
-        }
-    }
-
-    /// A part, if it is there.
-    fn part(&self, range: Range<usize>) -> Option<Memory<'_>> {
-        let part = self.bytes().get(range.clone())?;
-        Some(match self {
-            Self::Lent(_) => Memory::Lent(part),
-            Self::Given(all) => Memory::Given(all.slice(range)),
-        })
-    }
 }
 
 /// A segment that is ready to be written.
@@ -144,11 +121,11 @@ impl CopyJob {
         // Where blocks are stored in the order they are first written, the order of the guest reads fastest.
         // And writers of one file in the page cache would wait for each other inside the kernel, spinning.
         let has_blocks = conversion.target.info().block_size.is_some();
-        let in_order = !conversion.any_order && (has_blocks || conversion.cached);
-        let caps = conversion.target.device().storage().caps();
+        let in_order = !conversion.any_order && (has_blocks || !conversion.is_direct());
+        let writes_direct = is_direct(&conversion.target);
         Self {
             conversion,
-            writes_direct: caps.contains(StorageCaps::DIRECT),
+            writes_direct,
             order: in_order.then(Order::default),
             early_flush: EarlyFlush::default(),
             spare: Mutex::new((0..LEFT).map(|_| PageBuffer::default()).collect()),
@@ -257,11 +234,11 @@ impl CopyJob {
             }
             (Ready::Given(bytes, runs), _) => (Memory::Given(bytes.clone()), runs),
         };
-        if runs.is_empty() && memory.bytes().len() as u64 != len {
+        if runs.is_empty() && memory.len() as u64 != len {
             return Err(missing());
         }
         match &self.conversion.base {
-            Some(base) => difference::write(base, target, to, memory.bytes()).await,
+            Some(base) => difference::write(base, target, to, &memory).await,
             None if self.conversion.sparse == 0 => self.write_bytes(to, memory).await,
             None => self.write_runs(to, &memory, runs).await,
         }
@@ -286,7 +263,7 @@ impl CopyJob {
     /// Whether the source is read past the page cache, into memory that it gives.
     fn reads_direct(&self, segment: &Segment) -> bool {
         let part = self.conversion.source.part(segment.part);
-        part.is_some_and(|part| part.disk.device().storage().caps().contains(StorageCaps::DIRECT))
+        part.is_some_and(|part| is_direct(&part.disk))
     }
 
     /// Takes the bytes where the storage has read them. `None`: what can be read is to be found out.
@@ -347,7 +324,7 @@ impl CopyJob {
 
     async fn write_bytes(&self, to: u64, memory: Memory<'_>) -> block_core::Result<()> {
         let target = &self.conversion.target;
-        let len = memory.bytes().len() as u64;
+        let len = memory.len() as u64;
         match memory {
             Memory::Lent(bytes) => target.write_at(to, bytes, WriteFlags::empty()).await?,
             Memory::Given(bytes) => target.write_bytes(to, bytes, WriteFlags::empty()).await?,

@@ -109,7 +109,7 @@ impl CopyPlan {
             skip_zeros: conversion.target_is_zero && conversion.sparse > 0,
             zeros_as_data: conversion.sparse == 0 && conversion.base.is_none(),
             rate: Rate::new(conversion.rate),
-            places: Arc::new(Semaphore::new(conversion.threads + AHEAD)),
+            places: Arc::new(Semaphore::new(conversion.threads() + AHEAD)),
             number: 0,
             progress,
         }

@@ -1,16 +1,15 @@
 //! Work in pieces, done by several threads that take the next piece from one plan.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use block_core::{Bytes, PageBuffer};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use crate::error::{Failure, Result};
 
-use super::PIECE;
+use super::Buffers;
 
 /// What says which piece comes next. Only one thread asks at a time.
 #[async_trait]
@@ -30,70 +29,6 @@ pub(crate) trait Job: Send + Sync + 'static {
 
     /// Does one piece with the thread's own buffers.
     async fn work(&self, piece: Self::Piece, buffers: &mut Buffers) -> Result<()>;
-}
-
-/// The buffers of one thread, made once.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    first: PageBuffer,
-    second: PageBuffer,
-    /// Where the first one comes back to when it was given away.
-    back: Arc<std::sync::Mutex<PageBuffer>>,
-}
-
-/// A buffer that was given away, and goes back when nobody needs it any more.
-struct GivenAway {
-    buffer: PageBuffer,
-    back: Arc<std::sync::Mutex<PageBuffer>>,
-}
-
-impl AsRef<[u8]> for GivenAway {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl Drop for GivenAway {
-    fn drop(&mut self) {
-        let mut back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
-        *back = std::mem::take(&mut self.buffer);
-    }
-}
-
-impl Buffers {
-    /// A buffer of `len` bytes (at most [`PIECE`]) with whatever content.
-    pub fn one(&mut self, len: u64) -> &mut [u8] {
-        if self.first.is_empty() {
-            self.first =
-                std::mem::take(&mut *self.back.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        sized(&mut self.first, len)
-    }
-
-    /// Gives away the buffer that [`Buffers::one`] lends, with its content, to whoever writes it from there. It
-    /// is lent again once that is done.
-    pub fn give_away(&mut self) -> Bytes {
-        let buffer = std::mem::take(&mut self.first);
-        Bytes::from_owner(GivenAway { buffer, back: Arc::clone(&self.back) })
-    }
-
-    /// Takes the buffer that [`Buffers::one`] lends, with its content, and leaves another in its place.
-    pub fn exchange(&mut self, other: PageBuffer) -> PageBuffer {
-        std::mem::replace(&mut self.first, other)
-    }
-
-    /// Two buffers of `len` bytes.
-    pub fn two(&mut self, len: u64) -> (&mut [u8], &mut [u8]) {
-        (sized(&mut self.first, len), sized(&mut self.second, len))
-    }
-}
-
-fn sized(buffer: &mut PageBuffer, len: u64) -> &mut [u8] {
-    let len = len.min(PIECE) as usize;
-    if buffer.len() < len {
-        *buffer = PageBuffer::new(PIECE as usize);
-    }
-    buffer.get_mut(..len).unwrap_or_default()
 }
 
 /// Does all pieces of `plan` on so many threads. The first failure ends the work, and all threads have
@@ -175,26 +110,4 @@ where
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_that_was_given_away_comes_back_when_nobody_has_it() {
-        let mut buffers = Buffers::default();
-        buffers.one(PIECE).fill(1);
-        let given = buffers.give_away();
-        let (part, place) = (given.slice(10..20), given.as_ptr());
-        drop(given);
-        buffers.one(PIECE).fill(2);
-        assert_eq!(part, [1; 10][..], "it is not lent while it is kept");
-        drop(buffers.give_away());
-        let second = buffers.one(PIECE).as_ptr();
-        assert_ne!(second, place);
-        drop(buffers.give_away());
-        drop(part);
-        assert_eq!(buffers.one(PIECE).as_ptr(), place, "and lent again when it is free");
-    }
 }

@@ -1,5 +1,6 @@
 //! Reading and copying whole disks: by extents, in pieces, by several threads, in bounded memory.
 
+mod buffers;
 mod convert;
 mod copy_job;
 mod copy_plan;
@@ -17,11 +18,14 @@ mod read;
 mod source;
 mod zeros;
 
+use block_core::{Disk, StorageCaps};
+
+pub(crate) use buffers::{Buffer, Buffers, Memory};
 pub(crate) use convert::{Conversion, convert};
 pub(crate) use early_flush::EarlyFlush;
 pub(crate) use extents::ExtentStream;
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use job::{Buffers, Job, Plan, run};
+pub(crate) use job::{Job, Plan, run};
 pub(crate) use merkle::{LEAF, Merkle, leaf};
 pub(crate) use pairs::{Pair, PairStream};
 pub(crate) use read::read_data;
@@ -31,14 +35,13 @@ pub(crate) use zeros::{first_difference, first_nonzero};
 /// Bytes read or written at a time; pieces begin and end on multiples of it where they can.
 pub(crate) const PIECE: u64 = 1 << 20;
 
-/// Whether all of these go through the page cache.
-pub(crate) fn are_cached(modes: &[block_core::CacheMode]) -> bool {
-    use block_core::CacheMode::{Directsync, None};
-    !modes.iter().any(|mode| matches!(mode, None | Directsync))
+/// Whether a disk is read and written past the page cache.
+pub(crate) fn is_direct(disk: &Disk) -> bool {
+    disk.device().storage().caps().contains(StorageCaps::DIRECT)
 }
 
-/// How many pieces are under way, when nobody says. One piece is read while another is written; what is read
-/// past the page cache wants more.
-pub(crate) fn pieces_at_a_time(cached: bool) -> usize {
-    if cached { 2 } else { 8 }
+/// How many pieces are under way, when nobody says. One piece is read while another is written; the disk itself
+/// wants more.
+pub(crate) fn pieces_at_a_time(direct: bool) -> usize {
+    if direct { 8 } else { 2 }
 }

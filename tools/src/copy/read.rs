@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use block_core::Disk;
 
-use super::job::{Buffers, Job, Plan, run};
-use super::{ExtentStream, PIECE};
+use super::job::{Job, Plan, run};
+use super::{Buffers, ExtentStream, PIECE};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 
@@ -71,12 +71,12 @@ impl<F: Fn(u64, &[u8]) + Send + Sync + 'static> Job for ReadJob<F> {
     type Piece = (u64, u64);
 
     async fn work(&self, (offset, len): (u64, u64), buffers: &mut Buffers) -> Result<()> {
-        let buffer = buffers.one(len);
-        self.disk.read_at(offset, buffer).await.map_err(|error| {
+        let read = buffers.two().0.read(&self.disk, offset, len).await;
+        let bytes = read.map_err(|error| {
             let place = format!("error while reading {} at byte {offset}", self.name);
             Failure::because(place, &error)
         })?;
-        (self.see)(offset, buffer);
+        (self.see)(offset, &bytes);
         self.progress.advance(len);
         Ok(())
     }

@@ -55,6 +55,11 @@ impl Source {
         self.len
     }
 
+    /// The disks of all parts.
+    pub fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.parts.iter().map(|part| &part.disk)
+    }
+
     /// The part with number `index`.
     pub fn part(&self, index: usize) -> Option<&Part> {
         self.parts.get(index)
