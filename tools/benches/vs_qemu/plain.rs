@@ -15,11 +15,9 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 /// The images have whole blocks of this size, all of them stored, in order.
 const BLOCK: u64 = 1 << 20;
 
-/// Requests told to the kernel in one call: the disk works on the first ones while the next are made.
-const BATCH: usize = 8;
-
 /// `read|write COUNT SIZE STEP FILE`: sends the requests one after the other, through the page cache.
-/// `ring COUNT SIZE STEP FILE DEPTH`: keeps so many reads past the page cache under way.
+/// `ring COUNT SIZE STEP FILE DEPTH BATCH`: keeps so many reads past the page cache under way, and tells the
+/// kernel of `BATCH` in one call: with few, the disk begins early; with many, there are fewer calls.
 /// `copy THREADS FROM TO [room] [durable]`: copies what is stored and not zero; `room` asks for all of it first.
 pub fn child(words: &[String]) -> ExitCode {
     match run(words) {
@@ -48,9 +46,10 @@ fn run(words: &[String]) -> Result<()> {
         return Err(Error::other("not the words that it wants"));
     };
     let (count, size, step) = (number(count)?, number(size)?, number(step)?);
-    if let ("ring", [depth]) = (mode.as_str(), rest) {
+    if let ("ring", [depth, batch]) = (mode.as_str(), rest) {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
-        return ring(&file, places(&file, count, size, step)?, size, number(depth)?);
+        let places = places(&file, count, size, step)?;
+        return ring(&file, places, size, number(depth)?, number(batch)?);
     }
     let writes = mode == "write";
     let file = OpenOptions::new().read(true).write(writes).open(path)?;
@@ -72,9 +71,15 @@ fn places(file: &File, count: u64, size: u64, step: u64) -> Result<impl Iterator
     Ok((0..count).map(move |index| start + (index * step) % room / 512 * 512))
 }
 
-/// Reads `size` bytes at each of these places, so many at a time.
+/// Reads `size` bytes at each of these places, so many at a time, which the kernel is told of in batches.
 #[allow(unsafe_code, reason = "entries of a ring name their memory by address")]
-fn ring(file: &File, mut places: impl Iterator<Item = u64>, size: u64, depth: u64) -> Result<()> {
+fn ring(
+    file: &File,
+    mut places: impl Iterator<Item = u64>,
+    size: u64,
+    depth: u64,
+    batch: u64,
+) -> Result<()> {
     let bytes = u32::try_from(size).map_err(Error::other)?;
     let entries = u32::try_from(depth).map_err(Error::other)?;
     // Never freed: after an error the kernel may still write there until the program has ended.
@@ -101,7 +106,7 @@ fn ring(file: &File, mut places: impl Iterator<Item = u64>, size: u64, depth: u6
             unsafe { ring.submission().push(&entry) }.map_err(Error::other)?;
             under_way += 1;
             pushed += 1;
-            if pushed == BATCH {
+            if pushed == batch {
                 ring.submit()?;
                 pushed = 0;
             }

@@ -170,7 +170,7 @@ fn requests(data: &Data) -> Vec<Work> {
             name: format!("bench {name}"),
             ours: ours(&line),
             rivals: rivals.collect(),
-            plain: plain_requests(count, &line).into_iter().collect(),
+            plain: plain_requests(count, &line).unwrap_or_default(),
             targets,
             rss_target: None,
             operations: count,
@@ -220,17 +220,22 @@ fn plain_copies(from: &Source, to: &str, is_full: bool, durable: bool) -> Vec<Wo
     (1..=2).filter_map(copy).collect()
 }
 
-/// The plain system calls for a line of `bench`: one after the other through the page cache, and by a ring past it.
-fn plain_requests(count: u64, line: &str) -> Option<Words> {
+/// The plain system calls for a line of `bench`: one after the other through the page cache, and by a ring past
+/// it, in small batches and in large ones.
+fn plain_requests(count: u64, line: &str) -> Option<Vec<Words>> {
     let mut words = line.split_whitespace().rev();
     let file = words.next()?;
     let after = |option: &str| line.split_whitespace().skip_while(|word| *word != option).nth(1);
-    let (mode, depth) = match (after("-t"), line.contains(" -w ")) {
-        (Some(_), _) => ("ring", after("-d")?),
-        (None, true) => ("write", ""),
-        (None, false) => ("read", ""),
+    let (mode, ways) = match (after("-t"), line.contains(" -w ")) {
+        (Some(_), _) => {
+            let depth = after("-d")?;
+            ("ring", vec![format!("{depth} 8"), format!("{depth} 32")])
+        }
+        (None, true) => ("write", vec![String::new()]),
+        (None, false) => ("read", vec![String::new()]),
     };
-    plain(&format!("{mode} {count} {} {} {file} {depth}", after("-s")?, after("-S")?))
+    let (size, step) = (after("-s")?, after("-S")?);
+    ways.iter().map(|way| plain(&format!("{mode} {count} {size} {step} {file} {way}"))).collect()
 }
 
 /// Small writes that each need a new block.
