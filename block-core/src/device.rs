@@ -10,9 +10,7 @@ use bitflags::bitflags;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{
-    Allocation, Bytes, Disk, Error, ErrorKind, ExtentList, Options, PageBuffer, Result, Storage,
-};
+use crate::{Allocation, Bytes, Disk, ExtentList, Options, Result, Storage};
 
 /// Bytes in a sector, of every disk and every format.
 pub const SECTOR_SIZE: u64 = 512;
@@ -217,14 +215,8 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()>;
 
     /// Reads `count` sectors from `sector` on into memory that the storage chooses, so that nothing is copied
-    /// where it can be avoided ([`Storage::read_bytes`]). By default they are copied into a buffer made for them.
-    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
-        let len = usize::try_from(count.saturating_mul(SECTOR_SIZE))
-            .map_err(|_| Error::new(ErrorKind::Limit, "the request is too large"))?;
-        let mut buffer = PageBuffer::new(len);
-        self.read_sectors(sector, &mut buffer).await?;
-        Ok(Bytes::from_owner(buffer))
-    }
+    /// where it can be avoided ([`Storage::read_bytes`]). The range is checked before memory is asked for.
+    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes>;
 
     /// As [`read_sectors`](Self::read_sectors), at once; `None` when it could block, and then nothing
     /// happened.
@@ -234,10 +226,8 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     async fn write_sectors(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()>;
 
     /// As [`write_sectors`](Self::write_sectors), from memory that may be kept until it is written, so that
-    /// nothing is copied where it can be avoided ([`Storage::write_bytes`]). By default it is.
-    async fn write_bytes(&self, sector: u64, bytes: Bytes, flags: WriteFlags) -> Result<()> {
-        self.write_sectors(sector, &bytes, flags).await
-    }
+    /// nothing is copied where it can be avoided ([`Storage::write_bytes`]).
+    async fn write_bytes(&self, sector: u64, bytes: Bytes, flags: WriteFlags) -> Result<()>;
 
     /// Makes `count` sectors read as zeros, whatever a parent holds.
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()>;

@@ -7,7 +7,10 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bitflags::bitflags;
 
-use crate::{Bytes, PageBuffer, Result};
+use crate::{Bytes, Error, ErrorKind, PageBuffer, Result};
+
+/// Up to so many bytes, memory is asked for before it is known whether the storage is long enough.
+const UNASKED: usize = 4 << 20;
 
 bitflags! {
     /// What a storage can do. The conformance suite proves that a storage does what it declares.
@@ -164,7 +167,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
 }
 
 /// What [`Storage::read_bytes`] does by default, for a storage that has something better for some requests only:
-/// copies the bytes into a buffer made for them.
+/// copies the bytes into a buffer made for them. One of more than 4 MiB is made only if the storage is long enough.
 ///
 /// # Errors
 /// As [`Storage::read_at`].
@@ -172,6 +175,13 @@ pub async fn read_a_copy<S>(storage: &S, offset: u64, len: usize) -> Result<Byte
 where
     S: Storage + ?Sized,
 {
+    if len > UNASKED {
+        let end = storage.len().await?;
+        if offset.checked_add(len as u64).is_none_or(|wanted| wanted > end) {
+            let text = format!("{len} bytes go past the end at {end:#x}");
+            return Err(Error::new(ErrorKind::OutOfRange, text).at(offset).in_image(storage.uri()));
+        }
+    }
     let mut buffer = PageBuffer::new(len);
     storage.read_at(offset, &mut buffer).await?;
     Ok(Bytes::from_owner(buffer))

@@ -51,6 +51,11 @@ async fn outside(stage: &mut Stage) -> std::result::Result<(), String> {
         let read = Op::Read { sector, count };
         refused(&read, device.map(sector * SECTOR_SIZE..end).await.map(drop))?;
     }
+    // No memory is asked for.
+    for (sector, count) in [(n, 1), (0, n + 1), (0, 1 << 45), (n - 1, far)] {
+        let read = Op::Read { sector, count };
+        refused(&read, device.read_bytes(sector, count).await.map(drop))?;
+    }
     for sector in [0, n / 2, n] {
         for op in [Op::Read { sector, count: 0 }, Op::Write { sector, count: 0, fua: false }] {
             op.send(&*device, 1).await.map_err(|error| format!("empty {op}: {error:?}"))?;

@@ -196,6 +196,13 @@ async fn past_all_bounds(storage: &dyn Storage) -> Result<(), String> {
             other => return Err(format!("a read at {offset:#x} of nothing gives {other:?}")),
         }
     }
+    // No memory is asked for.
+    for len in [1 << 45, isize::MAX as usize / 2] {
+        match storage.read_bytes(0, len).await {
+            Err(error) if error.kind() == ErrorKind::OutOfRange => {}
+            other => return Err(format!("reading {len:#x} bytes of nothing gives {other:?}")),
+        }
+    }
     storage.read_at(0, &mut []).await.map_err(|error| format!("reading no bytes: {error:?}"))
 }
 
