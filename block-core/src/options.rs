@@ -35,7 +35,7 @@ pub enum OptionKind {
         /// Greatest value.
         max: u64,
     },
-    /// `on` or `off`.
+    /// `on` or `off`; the other words that QEMU takes for them are taken too.
     Bool,
     /// One of a few words.
     Choice(&'static [&'static str]),
@@ -95,8 +95,8 @@ impl OptionSpec {
                 _ => bad(format!("a number from {min} to {max}")),
             },
             OptionKind::Bool => match value {
-                "on" => Ok(OptionValue::Bool(true)),
-                "off" => Ok(OptionValue::Bool(false)),
+                "on" | "yes" | "true" | "y" => Ok(OptionValue::Bool(true)),
+                "off" | "no" | "false" | "n" => Ok(OptionValue::Bool(false)),
                 _ => Err(Error::new(
                     ErrorKind::InvalidInput,
                     format!("Parameter '{}' expects 'on' or 'off'", self.name),
@@ -299,7 +299,17 @@ mod tests {
 
     #[test]
     fn a_bad_bool_is_refused_in_the_words_scripts_know() {
-        let error = Options::parse("static=yes", SPECS).unwrap_err();
-        assert_eq!(error.message(), "Parameter 'static' expects 'on' or 'off'");
+        for (words, wanted) in
+            [(["on", "yes", "true", "y"], true), (["off", "no", "false", "n"], false)]
+        {
+            for word in words {
+                let options = Options::parse(&format!("static={word}"), SPECS).unwrap();
+                assert_eq!(options.bool("static"), Some(wanted), "{word}");
+            }
+        }
+        for word in ["maybe", "1", "YES", ""] {
+            let error = Options::parse(&format!("static={word}"), SPECS).unwrap_err();
+            assert_eq!(error.message(), "Parameter 'static' expects 'on' or 'off'");
+        }
     }
 }

@@ -193,7 +193,7 @@ fn errors_say_what_is_wrong_and_what_to_do() {
             "create -f vdi new.vdi 12X",
             "create -f vid new.vdi 1G",
             "create -f vdi -o statik=on new.vdi 1G",
-            "create -f vdi -o static=yes new.vdi 1G",
+            "create -f vdi -o static=maybe new.vdi 1G",
             "create -f vdi new.vdi 1P",
             "convert -O vdi gone.raw new.vdi",
             "convert -O qcow2 disk.vdi new.qcow2",

@@ -12,7 +12,7 @@
 )]
 
 use block_core::CacheMode;
-use block_core::options::split_list;
+use block_core::options::{OptionKind, OptionSpec, OptionValue, split_list};
 use serde_json::Value;
 
 /// Why a text names no image.
@@ -53,6 +53,14 @@ const WITHOUT_EFFECT: [&str; 8] = [
     "cache.no-flush",
     "aio",
 ];
+
+/// Whether the page cache is passed.
+const DIRECT: OptionSpec = OptionSpec {
+    name: "cache.direct",
+    kind: OptionKind::Bool,
+    default: None,
+    help: "pass the page cache",
+};
 
 impl ImageSpec {
     /// Reads `text`, as a specification when `image_opts` says so.
@@ -113,8 +121,12 @@ impl ImageSpec {
             if WITHOUT_EFFECT.contains(&bare) {
                 continue;
             }
-            if bare == "cache.direct" {
-                spec.direct = Some(on_or_off(bare, &value)?);
+            if bare == DIRECT.name {
+                let value = DIRECT.parse(&value).map_err(|error| NoImage {
+                    message: format!("Could not open '{text}': {error}"),
+                    hint: None,
+                })?;
+                spec.direct = Some(value == OptionValue::Bool(true));
                 continue;
             }
             match name.as_str() {
@@ -149,17 +161,6 @@ impl ImageSpec {
             Some(scheme) => format!("{scheme}:{filename}"),
         };
         Ok(spec)
-    }
-}
-
-fn on_or_off(name: &str, value: &str) -> Result<bool> {
-    match value {
-        "on" | "true" | "yes" => Ok(true),
-        "off" | "false" | "no" => Ok(false),
-        _ => Err(NoImage {
-            message: format!("Parameter '{name}' expects 'on' or 'off'"),
-            hint: None,
-        }),
     }
 }
 
