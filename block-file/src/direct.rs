@@ -44,7 +44,6 @@ impl Direct {
     }
 
     /// Whether the kernel accepts this memory as it is.
-    #[cfg(feature = "io_uring")]
     pub(crate) fn accepts(&self, memory: &[u8]) -> bool {
         is_aligned(memory, self.memory)
     }
@@ -102,7 +101,7 @@ impl Direct {
             let at = offset.saturating_add(done as u64);
             let skip = self.within(at);
             let whole = rest.len() - rest.len() % self.unit;
-            if skip == 0 && whole > 0 && is_aligned(rest, self.memory) {
+            if skip == 0 && whole > 0 && self.accepts(rest) {
                 let direct = rest.get_mut(..whole).unwrap_or_default();
                 let got = self.read_units(fd, at, direct)?;
                 done += got;
@@ -146,7 +145,7 @@ impl Direct {
             let at = offset.saturating_add(done as u64);
             let skip = self.within(at);
             let whole = rest.len() - rest.len() % self.unit;
-            if skip == 0 && whole > 0 && is_aligned(rest, self.memory) {
+            if skip == 0 && whole > 0 && self.accepts(rest) {
                 write_all(fd, at, rest.get(..whole).unwrap_or_default())?;
                 done += whole;
                 continue;

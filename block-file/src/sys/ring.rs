@@ -1,7 +1,8 @@
 //! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
 //!
 //! What makes this sound: a request's memory is kept in [`State::requests`] from before its entry is pushed
-//! until its completion has been taken off the queue. Nobody can change it in between, nothing removes a request earlier, and the ring is not dropped while one is left.
+//! until its completion has been taken off the queue. Nobody can change it in between, nothing removes a
+//! request earlier, and the ring is not dropped while one is left.
 
 use std::collections::VecDeque;
 use std::io;
@@ -72,25 +73,27 @@ struct State {
     broken: Option<Errno>,
 }
 
-/// A request, and what it came to when its completion has been taken.
 struct Request {
     len: usize,
     op: Op,
     guard: Option<RangeGuard>,
-    waker: Option<Waker>,
-    result: Option<Result<usize, Errno>>,
+    progress: Progress,
+}
+
+enum Progress {
+    /// Until its completion is taken, when this one is woken.
+    UnderWay(Waker),
+    Done(Result<usize, Errno>),
 }
 
 /// Whom a completion wakes, and the range it no longer needs.
-type Freed = (Option<Waker>, Option<RangeGuard>);
+type Freed = (Waker, Option<RangeGuard>);
 
 /// Both may run code of others, so this is done without the ring's lock.
 fn release(freed: Vec<Freed>) {
     for (waker, guard) in freed {
         drop(guard);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.wake();
     }
 }
 
@@ -146,7 +149,7 @@ impl Ring {
         };
         let file = types::Fd(self.file.as_raw_fd());
         let entry = op.entry(file, bytes, offset).user_data(index as u64);
-        let request = Request { len, op, guard, waker: Some(waker), result: None };
+        let request = Request { len, op, guard, progress: Progress::UnderWay(waker) };
         // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
         // in its slot, untouched, until the completion with this slot's number has been taken (what is
         // given does not move, and nobody changes it); the file is open for as long as the ring is, by
@@ -187,11 +190,10 @@ impl Ring {
         if let Some(finished) = state.take(token) {
             return Poll::Ready(finished);
         }
-        if let Some(Some(request)) = state.requests.get_mut(token.0) {
-            match &mut request.waker {
-                Some(known) => known.clone_from(waker),
-                none => *none = Some(waker.clone()),
-            }
+        if let Some(Some(Request { progress: Progress::UnderWay(known), .. })) =
+            state.requests.get_mut(token.0)
+        {
+            known.clone_from(waker);
         }
         Poll::Pending
     }
@@ -265,6 +267,19 @@ impl Op {
     }
 }
 
+impl Request {
+    /// Notes what it came to, and says whom to wake; nobody, when that was known.
+    fn end(&mut self, result: Result<usize, Errno>) -> Option<Waker> {
+        match std::mem::replace(&mut self.progress, Progress::Done(result)) {
+            Progress::UnderWay(waker) => Some(waker),
+            known => {
+                self.progress = known;
+                None
+            }
+        }
+    }
+}
+
 impl State {
     /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
     /// refuses for good and what is queued has failed.
@@ -291,12 +306,12 @@ impl State {
         self.broken = Some(errno);
         let mut freed = Vec::new();
         for index in std::mem::take(&mut self.pushed) {
-            if let Some(Some(request)) = self.requests.get_mut(index) {
+            let Some(Some(request)) = self.requests.get_mut(index) else { continue };
+            if let Some(waker) = request.end(Err(errno)) {
                 // Its entry is still queued, so its memory is the kernel's should it ever look.
                 let spare = request.op.another();
                 std::mem::forget(std::mem::replace(&mut request.op, spare));
-                request.result = Some(Err(errno));
-                freed.push((request.waker.take(), None));
+                freed.push((waker, None));
             }
         }
         freed
@@ -309,24 +324,23 @@ impl State {
         for completion in completed {
             let Ok(index) = usize::try_from(completion.user_data()) else { continue };
             let Some(Some(request)) = requests.get_mut(index) else { continue };
-            if request.result.is_some() {
-                // No completion is awaited for it; whatever this is, it is not ours to free.
-                continue;
-            }
             let result = usize::try_from(completion.result())
                 .map_err(|_| Errno::from_raw_os_error(completion.result().saturating_neg()));
+            // Where no completion is awaited, whatever this is, it is not ours to free.
+            let Some(waker) = request.end(result) else { continue };
             let landed = if result == Ok(request.len) { request.guard.take() } else { None };
-            request.result = Some(result);
             *running = running.saturating_sub(1);
-            freed.push((request.waker.take(), landed));
+            freed.push((waker, landed));
         }
         freed
     }
 
     fn take(&mut self, token: Token) -> Option<Finished> {
         let place = self.requests.get_mut(token.0)?;
-        let result = place.as_ref()?.result?;
-        let Request { op, guard, .. } = place.take()?;
+        let finished = place.take_if(|request| matches!(request.progress, Progress::Done(_)))?;
+        let Request { op, guard, progress: Progress::Done(result), .. } = finished else {
+            return None;
+        };
         self.free.push(token.0);
         Some(Finished { result, op, guard })
     }

@@ -164,7 +164,7 @@ impl Job for DigestJob {
     type Piece = Piece;
 
     async fn work(&self, piece: Piece, buffers: &mut Buffers) -> Result<()> {
-        let read = buffers.two().0.read(&self.disk, piece.start, piece.len).await;
+        let read = buffers.one().read(&self.disk, piece.start, piece.len).await;
         let bytes = read.map_err(|error| {
             let place = format!("error while reading {} at byte {}", self.name, piece.start);
             Failure::because(place, &error)

@@ -68,13 +68,13 @@ impl Drop for GivenAway {
 }
 
 impl Buffers {
-    /// A buffer of `len` bytes (at most [`PIECE`]) with whatever content.
-    pub fn one(&mut self, len: u64) -> &mut [u8] {
+    /// The one buffer of those who need no other.
+    pub fn one(&mut self) -> &mut Buffer {
         if self.first.0.is_empty() {
             let mut back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
             self.first = Buffer(std::mem::take(&mut *back));
         }
-        self.first.sized(len)
+        &mut self.first
     }
 
     /// Gives away the buffer that [`Buffers::one`] lends, with its content, to whoever writes it from there. It
@@ -123,17 +123,17 @@ mod tests {
     #[test]
     fn a_buffer_that_was_given_away_comes_back_when_nobody_has_it() {
         let mut buffers = Buffers::default();
-        buffers.one(PIECE).fill(1);
+        buffers.one().sized(PIECE).fill(1);
         let given = buffers.give_away();
         let (part, place) = (given.slice(10..20), given.as_ptr());
         drop(given);
-        buffers.one(PIECE).fill(2);
+        buffers.one().sized(PIECE).fill(2);
         assert_eq!(part, [1; 10][..], "it is not lent while it is kept");
         drop(buffers.give_away());
-        let second = buffers.one(PIECE).as_ptr();
+        let second = buffers.one().sized(PIECE).as_ptr();
         assert_ne!(second, place);
         drop(buffers.give_away());
         drop(part);
-        assert_eq!(buffers.one(PIECE).as_ptr(), place, "and lent again when it is free");
+        assert_eq!(buffers.one().sized(PIECE).as_ptr(), place, "and lent again when it is free");
     }
 }

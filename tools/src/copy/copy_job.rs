@@ -31,8 +31,6 @@ const LEFT: usize = 4;
 /// A copy under way.
 pub(super) struct CopyJob {
     conversion: Conversion,
-    /// Whether the target is written past the page cache, from the memory that it is given.
-    writes_direct: bool,
     /// What is read and not yet written, when it is to be written in order.
     order: Option<Order<Left>>,
     early_flush: EarlyFlush,
@@ -76,7 +74,7 @@ impl Job for CopyJob {
 
     async fn work(&self, piece: Piece, buffers: &mut Buffers) -> Result<()> {
         let Piece { number, segments, place } = piece;
-        let own = buffers.one(PIECE);
+        let own = buffers.one().sized(PIECE);
         let mut used = 0;
         let mut parts = Vec::with_capacity(segments.len());
         for segment in segments {
@@ -122,10 +120,8 @@ impl CopyJob {
         // And writers of one file in the page cache would wait for each other inside the kernel, spinning.
         let has_blocks = conversion.target.info().block_size.is_some();
         let in_order = !conversion.any_order && (has_blocks || !conversion.is_direct());
-        let writes_direct = is_direct(&conversion.target);
         Self {
             conversion,
-            writes_direct,
             order: in_order.then(Order::default),
             early_flush: EarlyFlush::default(),
             spare: Mutex::new((0..LEFT).map(|_| PageBuffer::default()).collect()),
@@ -143,11 +139,11 @@ impl CopyJob {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was read into a thread's own buffer.
+    /// What was read into a thread's own buffer. It is given away where the target writes from there.
     fn memory_of<'a>(&self, buffers: &'a mut Buffers) -> Memory<'a> {
-        match self.writes_direct {
+        match is_direct(&self.conversion.target) {
             true => Memory::Given(buffers.give_away()),
-            false => Memory::Lent(buffers.one(PIECE)),
+            false => Memory::Lent(buffers.one().sized(PIECE)),
         }
     }
 
@@ -181,7 +177,7 @@ impl CopyJob {
             return Ok((Ready::Copied, 0));
         }
         let len = segment.len as usize;
-        if !segment.zero && self.reads_direct(segment) {
+        if !segment.zero {
             let given = self.read_given(segment, len).await?;
             if let Some(mut bytes) = given {
                 let runs = self.look_at(segment, &bytes);
@@ -260,15 +256,11 @@ impl CopyJob {
         if looks { zero_runs(bytes, least) } else { Vec::new() }
     }
 
-    /// Whether the source is read past the page cache, into memory that it gives.
-    fn reads_direct(&self, segment: &Segment) -> bool {
-        let part = self.conversion.source.part(segment.part);
-        part.is_some_and(|part| is_direct(&part.disk))
-    }
-
-    /// Takes the bytes where the storage has read them. `None`: what can be read is to be found out.
+    /// Takes the bytes where the storage has read them. `None`: it does not give them away, or what of them can
+    /// be read is to be found out.
     async fn read_given(&self, segment: &Segment, len: usize) -> Result<Option<Bytes>> {
-        let Some(part) = self.conversion.source.part(segment.part) else { return Ok(None) };
+        let part = self.conversion.source.part(segment.part);
+        let Some(part) = part.filter(|part| is_direct(&part.disk)) else { return Ok(None) };
         match part.disk.read_bytes(segment.from, len).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(_) if self.conversion.salvage => Ok(None),

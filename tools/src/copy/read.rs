@@ -71,7 +71,7 @@ impl<F: Fn(u64, &[u8]) + Send + Sync + 'static> Job for ReadJob<F> {
     type Piece = (u64, u64);
 
     async fn work(&self, (offset, len): (u64, u64), buffers: &mut Buffers) -> Result<()> {
-        let read = buffers.two().0.read(&self.disk, offset, len).await;
+        let read = buffers.one().read(&self.disk, offset, len).await;
         let bytes = read.map_err(|error| {
             let place = format!("error while reading {} at byte {offset}", self.name);
             Failure::because(place, &error)
