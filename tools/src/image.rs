@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use block_core::options::nearest;
 use block_core::{
-    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, StorageAccess,
-    StorageOptions,
+    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, Storage,
+    StorageAccess, StorageOptions,
 };
 
 use crate::args::{AllowArgs, ImageSpec};
@@ -89,13 +89,14 @@ impl How {
 
     /// What to ask the registry for.
     pub async fn request(&self, cx: &Context, spec: &ImageSpec) -> Result<OpenRequest> {
+        spec.permit(self.access)?;
         let gate = self.gate(cx).await?;
         let mut request = OpenRequest::new(&spec.uri, self.access).gate(gate);
         request.format.clone_from(&spec.format);
         request.options.clone_from(&spec.options);
         request.storage_options.clone_from(&spec.storage_options);
-        request.sharing = self.sharing;
-        request.cache = spec.cache(self.cache);
+        request.sharing = spec.general.sharing(self.sharing);
+        request.cache = spec.general.cache(self.cache);
         request.parent_access = self.parent_access;
         Ok(request)
     }
@@ -108,8 +109,7 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
     let format = match &spec.format {
         Some(format) => cx.registry.driver(format).map_err(failed)?.descriptor().name.to_owned(),
         None => {
-            let request = StorageOptions::new(StorageAccess::Read).sharing(Sharing::Unlocked);
-            let storage = cx.registry.open_storage(&spec.uri, &request).await.map_err(failed)?;
+            let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
             driver(cx, spec, &*storage).await?.descriptor().name.to_owned()
         }
     };
@@ -135,6 +135,29 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
         cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
     }
     Ok(disk)
+}
+
+/// Opens the file of an image, and nothing that it names.
+pub(crate) async fn open_storage(
+    cx: &Context,
+    spec: &ImageSpec,
+    how: &How,
+) -> Result<Arc<dyn Storage>> {
+    check_uri(cx, spec)?;
+    spec.permit(how.access)?;
+    let access = match how.access {
+        Access::Read => StorageAccess::Read,
+        Access::ReadWrite => StorageAccess::ReadWrite,
+    };
+    let mut options = StorageOptions::new(access)
+        .sharing(spec.general.sharing(how.sharing))
+        .cache(spec.general.cache(how.cache));
+    let failed = |error| Failure::open(&spec.shown, &error);
+    let (protocol, _) = cx.registry.protocol(&spec.uri).map_err(failed)?;
+    for (name, value) in &spec.storage_options {
+        options.options.set(protocol.open_options(), name, value).map_err(failed)?;
+    }
+    cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)
 }
 
 /// The file in the same folder whose name is nearest to that of a file that is not there.
@@ -182,10 +205,7 @@ pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
 /// Has a child opened without its parent, which may be missing, where its driver can do that.
 pub(crate) async fn without_parent(cx: &Context, spec: &mut ImageSpec) -> Result<()> {
     const ALONE: &str = "base";
-    check_uri(cx, spec)?;
-    let options = StorageOptions::new(StorageAccess::Read).sharing(Sharing::Unlocked);
-    let failed = |error| Failure::open(&spec.shown, &error);
-    let storage = cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)?;
+    let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
     let descriptor = driver(cx, spec, &*storage).await?.descriptor();
     if descriptor.open_options.iter().any(|option| option.name == ALONE) {
         spec.options.push((ALONE.to_owned(), "on".to_owned()));

@@ -2,6 +2,7 @@
 
 mod allow;
 mod cache;
+mod general;
 mod output;
 mod size;
 mod spec;

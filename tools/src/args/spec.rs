@@ -11,9 +11,11 @@
     )
 )]
 
-use block_core::CacheMode;
-use block_core::options::{OptionKind, OptionSpec, OptionValue, split_list};
+use block_core::Access;
+use block_core::options::split_list;
 use serde_json::Value;
+
+use super::general::General;
 
 /// Why a text names no image.
 #[derive(Debug)]
@@ -38,29 +40,13 @@ pub(crate) struct ImageSpec {
     pub options: Vec<(String, String)>,
     /// Options of the protocol.
     pub storage_options: Vec<(String, String)>,
-    /// Whether the page cache is passed, where that was said (`cache.direct`).
-    pub direct: Option<bool>,
+    /// What was said that is not for the drivers.
+    pub general: General,
 }
 
-/// Options of other programs' block layer that change nothing here.
-const WITHOUT_EFFECT: [&str; 8] = [
-    "read-only",
-    "auto-read-only",
-    "discard",
-    "detect-zeroes",
-    "node-name",
-    "force-share",
-    "cache.no-flush",
-    "aio",
-];
-
-/// Whether the page cache is passed.
-const DIRECT: OptionSpec = OptionSpec {
-    name: "cache.direct",
-    kind: OptionKind::Bool,
-    default: None,
-    help: "pass the page cache",
-};
+/// How requests that wait are made, by the word that other programs have for it, and by the name that a file
+/// has for its engine.
+const AIO: [(&str, &str); 3] = [("threads", "sync"), ("native", "auto"), ("io_uring", "io_uring")];
 
 impl ImageSpec {
     /// Reads `text`, as a specification when `image_opts` says so.
@@ -97,19 +83,19 @@ impl ImageSpec {
             format: format.map(str::to_owned),
             options: Vec::new(),
             storage_options: Vec::new(),
-            direct: None,
+            general: General::default(),
         }
     }
 
-    /// What becomes of the cache mode that a command would use. Flushes are real wherever the page cache is
-    /// passed.
-    pub fn cache(&self, mode: CacheMode) -> CacheMode {
-        match (self.direct, mode) {
-            (Some(true), CacheMode::Writeback | CacheMode::Unsafe) => CacheMode::None,
-            (Some(true), CacheMode::Writethrough) => CacheMode::Directsync,
-            (Some(false), CacheMode::None) => CacheMode::Writeback,
-            (Some(false), CacheMode::Directsync) => CacheMode::Writethrough,
-            (_, mode) => mode,
+    /// Refuses to write where that was said.
+    pub fn permit(&self, access: Access) -> Result<()> {
+        let refused = self.general.refuses_writing().filter(|_| access == Access::ReadWrite);
+        match refused {
+            None => Ok(()),
+            Some(why) => Err(NoImage {
+                message: format!("Could not open '{}': {why}", self.shown),
+                hint: None,
+            }),
         }
     }
 
@@ -118,15 +104,11 @@ impl ImageSpec {
         let (mut filename, mut protocol, mut driver) = (None, None, None);
         for (name, value) in pairs {
             let bare = name.strip_prefix("file.").unwrap_or(&name);
-            if WITHOUT_EFFECT.contains(&bare) {
-                continue;
-            }
-            if bare == DIRECT.name {
-                let value = DIRECT.parse(&value).map_err(|error| NoImage {
-                    message: format!("Could not open '{text}': {error}"),
-                    hint: None,
-                })?;
-                spec.direct = Some(value == OptionValue::Bool(true));
+            let wrong = |error: block_core::Error| NoImage {
+                message: format!("Could not open '{text}': {error}"),
+                hint: None,
+            };
+            if spec.general.take(bare, &value).map_err(wrong)? {
                 continue;
             }
             match name.as_str() {
@@ -155,12 +137,26 @@ impl ImageSpec {
             }
             _ => spec.format = driver,
         }
+        for option in spec.storage_options.iter_mut().filter(|(name, _)| name == "aio") {
+            *option = engine(text, &option.1)?;
+        }
         spec.uri = match protocol.as_deref() {
             None | Some("file" | "host_device") => filename,
             Some(scheme) if filename.starts_with(&format!("{scheme}:")) => filename,
             Some(scheme) => format!("{scheme}:{filename}"),
         };
         Ok(spec)
+    }
+}
+
+/// The option of a file that says what `aio` says.
+fn engine(text: &str, word: &str) -> Result<(String, String)> {
+    match AIO.iter().find(|(known, _)| *known == word) {
+        Some((_, engine)) => Ok(("engine".to_owned(), (*engine).to_owned())),
+        None => Err(NoImage {
+            message: format!("Could not open '{text}': invalid parameter value: {word}"),
+            hint: Some("aio is threads, native, or io_uring"),
+        }),
     }
 }
 
@@ -219,21 +215,30 @@ mod tests {
     }
 
     #[test]
-    fn whether_the_cache_is_passed_may_be_said_with_the_image() {
-        use CacheMode::{Directsync, None as Direct, Unsafe, Writeback, Writethrough};
-        let modes = |word: &str| {
-            let text = format!("{word}driver=raw,file.filename=a");
+    fn what_is_said_of_any_image_is_kept_from_the_drivers() {
+        for word in ["cache.direct=on", "file.read-only=on", "discard=unmap", "file.node-name=n"] {
+            let text = format!("{word},driver=raw,file.filename=a");
             let spec = ImageSpec::parse(&text, true, None).unwrap();
             assert!(spec.options.is_empty() && spec.storage_options.is_empty(), "{word}");
-            [Writeback, Direct, Writethrough, Directsync, Unsafe].map(|mode| spec.cache(mode))
-        };
-        assert_eq!(modes(""), [Writeback, Direct, Writethrough, Directsync, Unsafe]);
-        let direct = [Direct, Direct, Directsync, Directsync, Direct];
-        assert_eq!(modes("cache.direct=on,"), direct);
-        assert_eq!(modes("file.cache.direct=true,"), direct);
-        let cached = [Writeback, Writeback, Writethrough, Writethrough, Unsafe];
-        assert_eq!(modes("cache.direct=off,"), cached);
+        }
+        let spec = ImageSpec::parse("file.read-only=on,file.filename=a", true, None).unwrap();
+        assert!(spec.general.refuses_writing().is_some());
         assert!(ImageSpec::parse("cache.direct=1,file.filename=a", true, None).is_err());
+    }
+
+    #[test]
+    fn the_engine_of_a_file_has_other_names_too() {
+        for text in ["file.aio=threads,file.filename=a", "driver=file,aio=threads,filename=a"] {
+            let spec = ImageSpec::parse(text, true, None).unwrap();
+            assert_eq!(spec.storage_options, [("engine".to_owned(), "sync".to_owned())]);
+        }
+        let spec = ImageSpec::parse("driver=vdi,aio=threads,file.filename=a", true, None).unwrap();
+        assert_eq!(
+            spec.options,
+            [("aio".to_owned(), "threads".to_owned())],
+            "the driver refuses it"
+        );
+        assert!(ImageSpec::parse("file.aio=maybe,file.filename=a", true, None).is_err());
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! `check`: whether an image is consistent, and its repair.
 
-use block_core::{
-    CheckMode, CheckReport, OpenContext, Severity, Sharing, StorageAccess, StorageOptions,
-};
+use block_core::{CheckMode, CheckReport, OpenContext, Options, Severity};
 use serde_json::{Map, Value, json};
 
 use crate::args::{AllowArgs, Cache, ImageSpec, OutputFormat, ShareArgs, SourceArgs};
@@ -54,21 +52,19 @@ impl CheckArgs {
     }
 
     async fn check(&self, cx: &Context, spec: &ImageSpec, mode: CheckMode) -> Result<u8> {
-        image::check_uri(cx, spec)?;
-        let access = match mode {
-            CheckMode::Report => StorageAccess::Read,
-            _ => StorageAccess::ReadWrite,
+        let how = match mode {
+            CheckMode::Report => How::reading(self.share.sharing()),
+            _ => How::writing(),
         };
-        let sharing = match mode {
-            CheckMode::Report => self.share.sharing(),
-            _ => Sharing::Exclusive,
-        };
-        let cache = spec.cache(self.cache.0);
-        let options = StorageOptions::new(access).sharing(sharing).cache(cache);
-        let failed = |error| Failure::open(&spec.shown, &error);
-        let storage = cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)?;
+        let how = how.cache(self.cache.0).allow(&self.allow);
+        let storage = image::open_storage(cx, spec, &how).await?;
         let driver = image::driver(cx, spec, &*storage).await?;
         let descriptor = driver.descriptor();
+        let mut options = Options::new();
+        for (name, value) in &spec.options {
+            let known = options.set(descriptor.open_options, name, value);
+            known.map_err(|error| Failure::open(&spec.shown, &error))?;
+        }
         let able = match mode {
             CheckMode::Report => descriptor.can_check,
             _ => descriptor.can_repair,
@@ -77,9 +73,9 @@ impl CheckArgs {
             cx.console.say("This image format does not support checks");
             return Ok(NO_CHECK);
         }
-        let how = How::reading(sharing).cache(cache).allow(&self.allow);
-        let open =
-            OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?).files(sharing, cache);
+        let open = OpenContext::new(cx.registry.clone())
+            .gate(how.gate(cx).await?)
+            .files(spec.general.sharing(how.sharing), spec.general.cache(how.cache));
         let report = driver.check(storage, mode, &open).await;
         let report = report.map_err(|error| {
             let mut failure = Failure::open(&spec.shown, &error);

@@ -3,12 +3,12 @@
 use block_core::inspect::{
     Code, InspectOptions, InspectReport, Policy, Verdict, inspect, inspect_deep,
 };
-use block_core::{StorageAccess, StorageOptions, size};
+use block_core::size;
 
 use crate::args::{ImageSpec, OutputFormat, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image;
+use crate::image::{self, How};
 
 /// A named policy.
 #[derive(clap::ValueEnum, Debug, Clone, Copy)]
@@ -90,11 +90,10 @@ impl InspectArgs {
         let mut options = InspectOptions::new(policy);
         options.declared.clone_from(&self.format);
         let spec = ImageSpec::plain(&self.file, None);
-        image::check_uri(cx, &spec)?;
         cx.block_on(async {
-            let opening = StorageOptions::new(StorageAccess::Read).sharing(self.share.sharing());
+            let how = How::reading(self.share.sharing());
+            let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
-            let storage = cx.registry.open_storage(&spec.uri, &opening).await.map_err(failed)?;
             let report = match self.deep {
                 true => inspect_deep(storage, &options, &cx.registry).await,
                 false => inspect(&*storage, &options, &cx.registry).await,

@@ -1,12 +1,11 @@
 //! `probe`: what a file could be, and the evidence.
 
 use block_core::probe::{Decision, Evidence, ProbeReport};
-use block_core::{StorageAccess, StorageOptions};
 
 use crate::args::{ImageSpec, NamingArgs, OutputFormat, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image;
+use crate::image::{self, How};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ProbeArgs {
@@ -29,11 +28,10 @@ impl ProbeArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         self.naming.check()?;
         let spec = ImageSpec::parse(&self.file, self.naming.image_opts, None)?;
-        image::check_uri(cx, &spec)?;
         cx.block_on(async {
-            let options = StorageOptions::new(StorageAccess::Read).sharing(self.share.sharing());
+            let how = How::reading(self.share.sharing());
+            let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
-            let storage = cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)?;
             let report = cx.registry.probe(&*storage).await.map_err(failed)?;
             match self.output {
                 OutputFormat::Json => cx.console.json(&report)?,

@@ -1,0 +1,147 @@
+//! What can be said with any image, whatever its format and protocol.
+
+use block_core::options::{OptionKind, OptionSpec, OptionValue};
+use block_core::{CacheMode, Sharing};
+
+/// What was said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct General {
+    /// Whether the page cache is passed.
+    direct: Option<bool>,
+    /// Whether flushes are left out.
+    no_flush: Option<bool>,
+    read_only: bool,
+    force_share: bool,
+}
+
+const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> OptionSpec {
+    OptionSpec { name, kind, default: None, help }
+}
+
+const DIRECT: OptionSpec = option("cache.direct", OptionKind::Bool, "pass the page cache");
+const NO_FLUSH: OptionSpec = option("cache.no-flush", OptionKind::Bool, "leave flushes out");
+const READ_ONLY: OptionSpec = option("read-only", OptionKind::Bool, "refuse to write");
+const FORCE_SHARE: OptionSpec =
+    option("force-share", OptionKind::Bool, "read even while another program writes");
+
+/// Those that change nothing here: an image that is read is never opened for more, a discard is no more than
+/// advice, commands look for zeros themselves, and nodes have no names.
+const WITHOUT_EFFECT: [OptionSpec; 4] = [
+    option("auto-read-only", OptionKind::Bool, "open read-only where writing is not allowed"),
+    option("discard", OptionKind::Choice(&["ignore", "off", "unmap", "on"]), "pass discards on"),
+    option("detect-zeroes", OptionKind::Choice(&["off", "on", "unmap"]), "look for zeros"),
+    option("node-name", OptionKind::Text, "a name for the node"),
+];
+
+impl General {
+    /// Takes an option, and says whether it is one of these.
+    pub fn take(&mut self, name: &str, value: &str) -> block_core::Result<bool> {
+        let switch = |option: OptionSpec| -> block_core::Result<bool> {
+            Ok(option.parse(value)? == OptionValue::Bool(true))
+        };
+        match name {
+            _ if name == DIRECT.name => self.direct = Some(switch(DIRECT)?),
+            _ if name == NO_FLUSH.name => self.no_flush = Some(switch(NO_FLUSH)?),
+            // It may be said of the format and of the file, and either is enough.
+            _ if name == READ_ONLY.name => self.read_only |= switch(READ_ONLY)?,
+            _ if name == FORCE_SHARE.name => self.force_share |= switch(FORCE_SHARE)?,
+            _ => match WITHOUT_EFFECT.iter().find(|option| option.name == name) {
+                Some(option) => drop(option.parse(value)?),
+                None => return Ok(false),
+            },
+        }
+        Ok(true)
+    }
+
+    /// Why the image may not be opened for writing, if so.
+    pub fn refuses_writing(&self) -> Option<&'static str> {
+        match (self.read_only, self.force_share) {
+            (true, _) => Some("Block node is read-only"),
+            (_, true) => Some("force-share=on can only be used with read-only images"),
+            _ => None,
+        }
+    }
+
+    /// What becomes of what others may do, which a command would say.
+    pub fn sharing(&self, sharing: Sharing) -> Sharing {
+        if self.force_share { Sharing::Force } else { sharing }
+    }
+
+    /// What becomes of the cache mode that a command would use. Flushes are real wherever the page cache is
+    /// passed.
+    pub fn cache(&self, mode: CacheMode) -> CacheMode {
+        use CacheMode::{Directsync, None as Direct, Unsafe, Writeback, Writethrough};
+        let mode = match (self.direct, mode) {
+            (Some(true), Writeback | Unsafe) => Direct,
+            (Some(true), Writethrough) => Directsync,
+            (Some(false), Direct) => Writeback,
+            (Some(false), Directsync) => Writethrough,
+            (_, mode) => mode,
+        };
+        match (self.no_flush, mode) {
+            (Some(true), Writeback | Writethrough) => Unsafe,
+            (Some(false), Unsafe) => Writeback,
+            (_, mode) => mode,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CacheMode::{Directsync, None as Direct, Unsafe, Writeback, Writethrough};
+
+    fn said(options: &[(&str, &str)]) -> General {
+        let mut general = General::default();
+        for (name, value) in options {
+            assert!(general.take(name, value).unwrap(), "{name}");
+        }
+        general
+    }
+
+    #[test]
+    fn how_the_cache_is_used_may_be_said_with_the_image() {
+        let modes = |options: &[(&str, &str)]| {
+            let general = said(options);
+            [Writeback, Direct, Writethrough, Directsync, Unsafe].map(|mode| general.cache(mode))
+        };
+        assert_eq!(modes(&[]), [Writeback, Direct, Writethrough, Directsync, Unsafe]);
+        let direct = [Direct, Direct, Directsync, Directsync, Direct];
+        assert_eq!(modes(&[("cache.direct", "on")]), direct);
+        assert_eq!(modes(&[("cache.direct", "true"), ("cache.no-flush", "on")]), direct);
+        let cached = [Writeback, Writeback, Writethrough, Writethrough, Unsafe];
+        assert_eq!(modes(&[("cache.direct", "off")]), cached);
+        let unsafe_ = [Unsafe, Direct, Unsafe, Directsync, Unsafe];
+        assert_eq!(modes(&[("cache.no-flush", "on")]), unsafe_);
+        let flushed = [Writeback, Direct, Writethrough, Directsync, Writeback];
+        assert_eq!(modes(&[("cache.no-flush", "off")]), flushed);
+    }
+
+    #[test]
+    fn what_forbids_writing_says_so() {
+        assert_eq!(said(&[]).refuses_writing(), None);
+        assert_eq!(said(&[("read-only", "off")]).refuses_writing(), None);
+        assert!(said(&[("read-only", "on"), ("read-only", "off")]).refuses_writing().is_some());
+        assert!(said(&[("force-share", "on")]).refuses_writing().is_some());
+    }
+
+    #[test]
+    fn sharing_can_be_forced() {
+        assert_eq!(said(&[]).sharing(Sharing::Exclusive), Sharing::Exclusive);
+        assert_eq!(said(&[("force-share", "on")]).sharing(Sharing::Exclusive), Sharing::Force);
+    }
+
+    #[test]
+    fn an_option_without_effect_still_has_a_right_value() {
+        said(&[("discard", "unmap"), ("detect-zeroes", "on"), ("node-name", "n")]);
+        for (name, value) in [
+            ("discard", "yes"),
+            ("detect-zeroes", "maybe"),
+            ("auto-read-only", "1"),
+            ("read-only", "1"),
+        ] {
+            assert!(General::default().take(name, value).is_err(), "{name}={value}");
+        }
+        assert!(!General::default().take("size", "1M").unwrap());
+    }
+}
