@@ -87,6 +87,30 @@ fn a_fault_surfaces_and_names_the_file() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_salvaged() {
+    let (folder, bytes) = folder();
+    // The piece as a whole and its first units fail; past the page cache, a piece is tried once more.
+    for (cache, tries, units) in [("writeback", 1, 1), ("writeback", 1, 30), ("none", 2, 3)] {
+        let times = tries + units;
+        let options =
+            format!("driver=fault,format=raw,op=read,after=2,times={times},file.filename=a.raw");
+        let line = format!("convert -m 1 -T {cache} --image-opts -O raw {options}");
+        folder.ours(&format!("{line} b.raw")).fails(1);
+        let ran = folder.ours(&format!("{line} --salvage --verify b.raw")).ok();
+        let lost = units * 4096;
+        let summary = format!("warning: {lost} bytes could not be read and are zeros in 'b.raw'");
+        assert!(ran.err.contains(&summary), "{ran:?}");
+        let told = ran.err.matches("warning: error while reading offset").count();
+        assert_eq!(told, units.min(20), "{ran:?}");
+        // The third piece, in memory that held the noise of the second one.
+        let mut wanted = bytes.clone();
+        wanted[2 << 20..][..lost].fill(0);
+        assert!(fs::read(folder.file("b.raw")).unwrap() == wanted, "{cache}, {units}");
+        fs::remove_file(folder.file("b.raw")).unwrap();
+    }
+}
+
+#[test]
 fn an_overlay_keeps_what_is_written_to_itself() {
     let (folder, _) = folder();
     let before = fs::read(folder.file("a.vdi")).unwrap();

@@ -231,9 +231,8 @@ impl ConvertArgs {
             let disk = self.open_existing(cx, target, source.len()).await?;
             self.fill(cx, source, target, &disk, self.target_is_zero, None, progress).await?;
             let failed = |error| Failure::because(format!("error while writing {target}"), &error);
-            if self.target_cache.is_durable() {
-                disk.flush().await.map_err(failed)?;
-            }
+            // Nothing, where flushes are left out.
+            disk.flush().await.map_err(failed)?;
             return disk.close().await.map_err(failed);
         }
         let output = self.create(cx, target, source.len()).await?;
@@ -308,18 +307,13 @@ impl ConvertArgs {
             sparse: self.sparse_size.unwrap_or(SPARSE),
             parallel: self.parallel(),
             any_order: self.oob_writes,
-            offload: offload && !self.verify,
+            // A layer below that cannot read gives up the whole copy.
+            offload: offload && !self.verify && !self.salvage,
             salvage: self.salvage,
             rate: self.rate,
             fingerprint: fingerprint.clone(),
         };
-        let copied = convert(conversion, progress, &cx.console).await?;
-        if copied.lost > 0 {
-            cx.console.say(format_args!(
-                "warning: {} bytes could not be read and are zeros in '{name}'",
-                copied.lost
-            ));
-        }
+        convert(conversion, progress).await?.tell(&cx.console, name);
         match fingerprint {
             Some(expected) => self.verify(name, target, size, &expected).await,
             None => Ok(()),

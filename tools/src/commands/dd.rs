@@ -77,7 +77,7 @@ impl DdArgs {
                     rate: None,
                     fingerprint: None,
                 };
-                convert(conversion, &progress, &cx.console).await?;
+                convert(conversion, &progress).await?;
                 output.finish(Cache(CacheMode::Unsafe)).await
             };
             interruptible(&cx.console, &progress, work).await?;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use block_core::Disk;
 
 use super::Fingerprint;
-use super::copy_job::{CopyJob, SALVAGE};
+use super::copy_job::CopyJob;
 use super::copy_plan::CopyPlan;
 use super::job::run;
+use super::lost::Lost;
 use super::source::Source;
 use super::{is_direct, pieces_at_a_time};
-use crate::console::Console;
 use crate::error::Result;
 use crate::progress::Progress;
 
@@ -53,26 +53,12 @@ impl Conversion {
     }
 }
 
-/// What was copied.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Copied {
-    /// Bytes that could not be read and became zeros.
-    pub lost: u64,
-}
-
-/// Copies.
-pub(crate) async fn convert(
-    conversion: Conversion,
-    progress: &Arc<Progress>,
-    console: &Console,
-) -> Result<Copied> {
+/// Copies, and says what could not be read.
+pub(crate) async fn convert(conversion: Conversion, progress: &Arc<Progress>) -> Result<Lost> {
     let threads = conversion.threads();
     let plan = CopyPlan::new(&conversion, Arc::clone(progress));
     let job = Arc::new(CopyJob::new(conversion, Arc::clone(progress)));
     run(plan, Arc::clone(&job), threads).await?;
-    let lost = job.lost();
-    for (offset, why) in lost.iter().take(20) {
-        console.say(format_args!("warning: error while reading offset {offset}: {why}"));
-    }
-    Ok(Copied { lost: lost.len() as u64 * SALVAGE })
+    let lost = std::mem::take(&mut *job.lost());
+    Ok(lost)
 }

@@ -12,14 +12,15 @@ use super::convert::Conversion;
 use super::copy_plan::{Piece, Segment, room_for};
 use super::early_flush::EarlyFlush;
 use super::job::Job;
+use super::lost::Lost;
 use super::order::Order;
 use super::zeros::zero_runs;
 use super::{PIECE, difference, is_direct};
-use crate::error::{Failure, Result, reasons};
+use crate::error::{Failure, Result};
 use crate::progress::Progress;
 
 /// Bytes given up at a time when reading fails.
-pub(super) const SALVAGE: u64 = 4096;
+const SALVAGE: u64 = 4096;
 
 /// From so many bytes on, a piece is written by the thread that has read it, for they are in its processor's
 /// cache. With fewer, a thread need not wait for its turn, but leaves them to the one whose turn it is.
@@ -37,8 +38,7 @@ pub(super) struct CopyJob {
     /// Buffers for threads that leave theirs with its piece, made when they are first used.
     spare: Mutex<Vec<PageBuffer>>,
     progress: Arc<Progress>,
-    /// What could not be read, and why.
-    lost: Mutex<Vec<(u64, String)>>,
+    lost: Mutex<Lost>,
 }
 
 /// The error of a copy that does not know what it is doing: nothing is left out in silence.
@@ -130,8 +130,8 @@ impl CopyJob {
         }
     }
 
-    /// Where what could not be read lies, and why.
-    pub fn lost(&self) -> MutexGuard<'_, Vec<(u64, String)>> {
+    /// What could not be read so far.
+    pub fn lost(&self) -> MutexGuard<'_, Lost> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -284,7 +284,7 @@ impl CopyJob {
         for unit in buf.chunks_mut(SALVAGE as usize) {
             if let Err(error) = part.disk.read_at(from, unit).await {
                 unit.fill(0);
-                self.lost().push((from, reasons(&error)));
+                self.lost().add(from, unit.len() as u64, &error);
             }
             from += unit.len() as u64;
         }

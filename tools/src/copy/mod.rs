@@ -9,6 +9,7 @@ mod early_flush;
 mod extents;
 mod fingerprint;
 mod job;
+mod lost;
 mod merkle;
 mod offload;
 mod order;
