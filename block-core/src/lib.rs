@@ -86,3 +86,7 @@ pub use storage::{
     Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode, read_a_copy,
 };
 pub use zeros::is_zero;
+
+/// What a method of a trait that waits gives, as `async_trait` writes it: for those who write such a method
+/// by hand.
+pub type BoxFuture<'f, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'f>>;

@@ -250,7 +250,7 @@ macro_rules! forward_storage {
             &'a self,
             offset: u64,
             buf: &'b mut [u8],
-        ) -> ::std::pin::Pin<Box<dyn Future<Output = $crate::Result<()>> + Send + 'c>>
+        ) -> $crate::BoxFuture<'c, $crate::Result<()>>
         where
             'a: 'c,
             'b: 'c,
@@ -264,7 +264,7 @@ macro_rules! forward_storage {
             &'a self,
             range: ::std::ops::Range<u64>,
             out: &'b mut Vec<$crate::StorageExtent>,
-        ) -> ::std::pin::Pin<Box<dyn Future<Output = $crate::Result<()>> + Send + 'c>>
+        ) -> $crate::BoxFuture<'c, $crate::Result<()>>
         where
             'a: 'c,
             'b: 'c,
@@ -277,7 +277,7 @@ macro_rules! forward_storage {
         fn $method<'a, 'b>(
             &'a self,
             $($name: $kind),*
-        ) -> ::std::pin::Pin<Box<dyn Future<Output = $crate::Result<$answer>> + Send + 'b>>
+        ) -> $crate::BoxFuture<'b, $crate::Result<$answer>>
         where
             'a: 'b,
             Self: 'b,

@@ -6,12 +6,10 @@
 //!
 //! A request whose future is dropped is waited for, there and then: nothing lands later.
 
-use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use block_core::range_lock::RangeGuard;
 use tokio::io::Interest;
@@ -19,22 +17,23 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
 use crate::aligned::BufferPool;
-use crate::sys::{Finished, Op, Ring, Token};
+use crate::sys::{Finished, Freed, Op, Ring, Token};
 
 /// A ring, and the drivers it has: one for each runtime that uses it.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Engine(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
     ring: Ring,
-    drivers: Mutex<Vec<Driver>>,
+    drivers: Vec<Driver>,
 }
 
 #[derive(Debug)]
 struct Driver {
     runtime: Id,
-    /// Wakes the driver; `None` before it has run, and it will.
+    /// Wakes the driver; `None` while it is going to run anyway.
     waker: Option<Waker>,
-    /// It has been woken and has not run since.
-    woken: bool,
 }
 
 /// Runtimes that cannot drive a ring.
@@ -46,83 +45,138 @@ pub(crate) type NotQueued = (Op, Option<RangeGuard>);
 impl Engine {
     /// An engine for `file` whose requests use `buffers`, unless the kernel refuses.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { ring: Ring::new(file, buffers)?, drivers: Mutex::default() }))
+        let state = State { ring: Ring::new(file, buffers)?, drivers: Vec::new() };
+        Ok(Arc::new(Self(Mutex::new(state))))
     }
 
-    fn drivers(&self) -> MutexGuard<'_, Vec<Driver>> {
-        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Transfers `len` bytes between the memory of `op` and the file at `offset`, from when it is first polled.
     /// `guard` is kept until the bytes have landed. Gives both back at once when no more can be queued, or
     /// nobody could drive it.
-    pub(crate) fn transfer(
+    pub(crate) async fn transfer(
         self: &Arc<Self>,
         op: Op,
         offset: u64,
         len: usize,
         guard: Option<RangeGuard>,
-    ) -> Transfer<'_> {
-        Transfer { engine: self, stage: Stage::New { op, offset, len, guard } }
+    ) -> Result<Finished, NotQueued> {
+        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let mut under_way = self.begin(op, offset, len, guard, waker)?;
+        Ok(std::future::poll_fn(|cx| under_way.poll(cx.waker())).await)
     }
 
     /// Queues a request that `waker` waits for.
-    fn queue(self: &Arc<Self>, request: Stage, waker: Waker) -> Result<Stage, NotQueued> {
-        let Stage::New { op, offset, len, guard } = request else { return Ok(request) };
-        let Ok(runtime) = Handle::try_current() else { return Err((op, guard)) };
-        if !self.have_driver(&runtime) {
-            return Err((op, guard));
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        op: Op,
+        offset: u64,
+        len: usize,
+        guard: Option<RangeGuard>,
+        waker: Waker,
+    ) -> Result<UnderWay<'_>, NotQueued> {
+        let Some((mut state, runtime)) = self.lock_with_driver() else { return Err((op, guard)) };
+        let token = state.ring.push(op, offset, len, guard, waker)?;
+        let freed = if state.ring.has_batch() { state.ring.submit() } else { Freed::default() };
+        let driver = state.driver(runtime);
+        drop(state);
+        freed.release();
+        if let Some(driver) = driver {
+            driver.wake();
         }
-        let token = self.ring.push(op, offset, len, guard, waker)?;
-        self.wake_driver(runtime.id());
-        Ok(Stage::Queued(token))
+        Ok(UnderWay { engine: self, token: Some(token) })
     }
 
-    /// Makes sure that this runtime drives the ring.
-    fn have_driver(self: &Arc<Self>, runtime: &Handle) -> bool {
+    /// The state, with a driver of the current runtime; `None` where there is no such runtime, or it cannot
+    /// drive a ring.
+    fn lock_with_driver(self: &Arc<Self>) -> Option<(MutexGuard<'_, State>, Id)> {
+        let runtime = Handle::try_current().ok()?;
         let id = runtime.id();
-        let mut drivers = self.drivers();
-        if drivers.iter().any(|driver| driver.runtime == id) {
-            return true;
+        let mut state = self.lock();
+        if !state.has_driver(id) {
+            let readiness = state.add_driver(id)?;
+            // A runtime that is shutting down drops what it is given, and that asks for the lock.
+            drop(state);
+            let registration = Registration { engine: Arc::downgrade(self), runtime: id };
+            runtime.spawn(drive(readiness, registration));
+            state = self.lock();
         }
-        let mut without_reactor = WITHOUT_REACTOR.lock().unwrap_or_else(PoisonError::into_inner);
-        if without_reactor.contains(&id) {
-            return false;
-        }
-        let Ok(readiness) = self.ring.readiness() else {
-            return false;
-        };
-        // A runtime without a reactor says so by a panic, and nothing else tells.
-        #[allow(deprecated, reason = "sound for an `OwnedFd`; what replaces it is unsafe to call")]
-        let watch = || AsyncFd::with_interest(readiness, Interest::READABLE);
-        let Ok(Ok(readiness)) = catch_unwind(AssertUnwindSafe(watch)) else {
-            without_reactor.push(id);
-            return false;
-        };
-        drivers.push(Driver { runtime: id, waker: None, woken: true });
-        drop(drivers);
-        let registration = Registration { engine: Arc::downgrade(self), runtime: id };
-        runtime.spawn(drive(readiness, registration));
-        true
+        Some((state, id))
     }
 
-    /// Lets the driver of this runtime submit what is queued.
-    fn wake_driver(&self, runtime: Id) {
-        let mut drivers = self.drivers();
-        let driver = drivers.iter_mut().find(|driver| driver.runtime == runtime);
-        if let Some(driver) = driver.filter(|driver| !driver.woken) {
-            driver.woken = true;
-            if let Some(waker) = &driver.waker {
-                waker.wake_by_ref();
+    /// What a request came to, once it is done; until then `waker` is woken.
+    fn poll(self: &Arc<Self>, token: Token, waker: &Waker) -> Poll<Finished> {
+        let mut state = self.lock();
+        if let Some(finished) = state.ring.take(token) {
+            return Poll::Ready(finished);
+        }
+        let replaced = state.ring.wake_later(token, waker);
+        drop(state);
+        drop(replaced);
+        // This may be another runtime than before.
+        let Some((mut state, runtime)) = self.lock_with_driver() else {
+            return Poll::Ready(self.finish(token));
+        };
+        let driver = state.driver(runtime);
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Poll::Pending
+    }
+
+    /// Waits for a request, in this thread.
+    fn finish(&self, token: Token) -> Finished {
+        loop {
+            let mut state = self.lock();
+            let reaped = state.ring.reap();
+            let finished = state.ring.take(token);
+            let failed = if finished.is_none() { state.ring.wait() } else { Freed::default() };
+            drop(state);
+            reaped.release();
+            failed.release();
+            if let Some(finished) = finished {
+                return finished;
             }
         }
     }
 }
 
+impl State {
+    fn has_driver(&self, runtime: Id) -> bool {
+        self.drivers.iter().any(|driver| driver.runtime == runtime)
+    }
+
+    /// Makes what the driver of this runtime is to wait on, if the runtime has a reactor.
+    fn add_driver(&mut self, runtime: Id) -> Option<AsyncFd<OwnedFd>> {
+        let mut without_reactor = WITHOUT_REACTOR.lock().unwrap_or_else(PoisonError::into_inner);
+        if without_reactor.contains(&runtime) {
+            return None;
+        }
+        let readiness = self.ring.readiness().ok()?;
+        // A runtime without a reactor says so by a panic, and nothing else tells.
+        #[allow(deprecated, reason = "sound for an `OwnedFd`; what replaces it is unsafe to call")]
+        let watch = || AsyncFd::with_interest(readiness, Interest::READABLE);
+        let Ok(Ok(readiness)) = catch_unwind(AssertUnwindSafe(watch)) else {
+            without_reactor.push(runtime);
+            return None;
+        };
+        self.drivers.push(Driver { runtime, waker: None });
+        Some(readiness)
+    }
+
+    /// Whom to wake so that what is queued is submitted; nobody, if that is going to happen.
+    fn driver(&mut self, runtime: Id) -> Option<Waker> {
+        self.drivers.iter_mut().find(|driver| driver.runtime == runtime)?.waker.take()
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
-        let drivers = self.drivers.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for waker in drivers.iter_mut().filter_map(|driver| driver.waker.take()) {
+        let state = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for waker in state.drivers.iter_mut().filter_map(|driver| driver.waker.take()) {
             waker.wake();
         }
     }
@@ -137,7 +191,7 @@ struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.upgrade() {
-            engine.drivers().retain(|driver| driver.runtime != self.runtime);
+            engine.lock().drivers.retain(|driver| driver.runtime != self.runtime);
         }
     }
 }
@@ -149,73 +203,54 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
             return Poll::Ready(());
         };
         let me = registration.runtime;
-        if let Some(driver) = engine.drivers().iter_mut().find(|driver| driver.runtime == me) {
-            driver.waker = Some(cx.waker().clone());
-            driver.woken = false;
-        }
-        engine.ring.submit();
+        let mut state = engine.lock();
+        let driver = state.drivers.iter_mut().find(|driver| driver.runtime == me);
+        let replaced = driver.and_then(|driver| driver.waker.replace(cx.waker().clone()));
+        let failed = state.ring.submit();
+        drop(state);
+        drop(replaced);
+        failed.release();
+        let reap = || {
+            let reaped = engine.lock().ring.reap();
+            reaped.release();
+        };
         // Cleared before reaping: what completes behind our back makes it ready again.
         while let Poll::Ready(ready) = readiness.poll_read_ready(cx) {
             match ready {
                 Ok(mut ready) => ready.clear_ready(),
                 Err(_) => return Poll::Ready(()),
             }
-            engine.ring.reap();
+            reap();
         }
-        engine.ring.reap();
+        reap();
         Poll::Pending
     })
     .await;
 }
 
-/// A transfer. One future that holds nothing else: it is what all that wait for a disk are made of, and
-/// each line of memory that has to be looked at again when the disk is done is a cache miss.
-pub(crate) struct Transfer<'e> {
+/// A request that is queued. Waited for when it is dropped: nothing lands later.
+pub(crate) struct UnderWay<'e> {
     engine: &'e Arc<Engine>,
-    stage: Stage,
+    /// Until it is done.
+    token: Option<Token>,
 }
 
-enum Stage {
-    New { op: Op, offset: u64, len: usize, guard: Option<RangeGuard> },
-    Queued(Token),
-    Ended,
-}
-
-impl Future for Transfer<'_> {
-    type Output = Result<Finished, NotQueued>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let Stage::Queued(token) = this.stage else {
-            let request = std::mem::replace(&mut this.stage, Stage::Ended);
-            return match this.engine.queue(request, cx.waker().clone()) {
-                Ok(queued) => {
-                    this.stage = queued;
-                    Poll::Pending
-                }
-                Err(back) => Poll::Ready(Err(back)),
-            };
-        };
-        let finished = match this.engine.ring.poll(token, cx.waker()) {
-            Poll::Ready(finished) => finished,
-            // This may be another runtime than before.
-            Poll::Pending => match Handle::try_current() {
-                Ok(runtime) if this.engine.have_driver(&runtime) => {
-                    this.engine.wake_driver(runtime.id());
-                    return Poll::Pending;
-                }
-                _ => this.engine.ring.finish(token),
-            },
-        };
-        this.stage = Stage::Ended;
-        Poll::Ready(Ok(finished))
+impl UnderWay<'_> {
+    /// What it came to, once; until then `waker` is woken when it is done.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Finished> {
+        let Some(token) = self.token else { return Poll::Pending };
+        let polled = self.engine.poll(token, waker);
+        if polled.is_ready() {
+            self.token = None;
+        }
+        polled
     }
 }
 
-impl Drop for Transfer<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        if let Stage::Queued(token) = self.stage {
-            drop(self.engine.ring.finish(token));
+        if let Some(token) = self.token {
+            drop(self.engine.finish(token));
         }
     }
 }

@@ -69,6 +69,7 @@ mod engine;
 mod extents;
 mod failure;
 pub mod gate;
+mod given;
 mod io;
 pub mod lock;
 mod names;

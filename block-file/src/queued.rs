@@ -11,9 +11,9 @@ use crate::direct::Direct;
 use crate::storage::FileStorage;
 
 #[cfg(feature = "io_uring")]
-pub(crate) use with_engine::Queue;
+pub(crate) use with_engine::{Queue, Reading};
 #[cfg(not(feature = "io_uring"))]
-pub(crate) use without_engine::Queue;
+pub(crate) use without_engine::{Queue, Reading};
 
 /// The error of a file that must have an engine and cannot.
 fn refused(why: impl std::fmt::Display) -> Error {
@@ -32,7 +32,7 @@ mod with_engine {
 
     use super::*;
     use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY};
-    use crate::engine::{Engine, Transfer};
+    use crate::engine::{Engine, UnderWay};
     use crate::sys::Op;
 
     /// Reads of a file that is not cached are queued up to this many bytes. Larger ones are read ahead
@@ -101,22 +101,38 @@ mod with_engine {
     }
 
     /// A read of whole units: gives their memory, and says where in it the bytes are that are there and wanted.
+    /// Small: it is what all that wait for a disk are made of, and each line of memory that has to be looked at
+    /// again when the disk is done is a cache miss.
     pub(crate) struct Reading<'e> {
-        transfer: Transfer<'e>,
-        skip: usize,
-        len: usize,
+        queue: &'e Queue,
+        engine: &'e Arc<Engine>,
+        units: Units,
+        /// Once it is queued.
+        under_way: Option<UnderWay<'e>>,
     }
 
     impl Future for Reading<'_> {
         type Output = Option<(AlignedBuffer, Range<usize>)>;
 
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-            Pin::new(&mut self.transfer).poll(cx).map(|done| {
-                let finished = done.ok()?;
+            let this = &mut *self;
+            let Some(under_way) = &mut this.under_way else {
+                let op = Op::Read(this.queue.buffers.take(this.units.span));
+                let (start, span) = (this.units.start, this.units.span);
+                return match this.engine.begin(op, start, span, None, cx.waker().clone()) {
+                    Ok(under_way) => {
+                        this.under_way = Some(under_way);
+                        Poll::Pending
+                    }
+                    Err(_) => Poll::Ready(None),
+                };
+            };
+            under_way.poll(cx.waker()).map(|finished| {
+                let Units { skip, len, .. } = this.units;
                 // Whatever went wrong, the plain call that follows meets it again and says so.
-                let useful = finished.result.unwrap_or(0).saturating_sub(self.skip).min(self.len);
+                let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(len);
                 let Op::Read(buffer) = finished.op else { return None };
-                Some((buffer, self.skip..self.skip.saturating_add(useful)))
+                Some((buffer, skip..skip.saturating_add(useful)))
             })
         }
     }
@@ -125,7 +141,7 @@ mod with_engine {
         /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
         pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
             let Some(reading) =
-                self.units_of(offset, buf.len()).and_then(|units| self.begin(&units))
+                self.units_of(offset, buf.len()).and_then(|units| self.begin(units))
             else {
                 return 0;
             };
@@ -139,9 +155,9 @@ mod with_engine {
 
         /// Reads past the page cache through the engine, and gives its memory away; `None`, where it is not
         /// used. What it gives may be less than was wanted.
-        pub(crate) fn read_given(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
+        pub(crate) fn reading(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
             self.direct()?;
-            self.begin(&self.units_of(offset, len)?)
+            self.begin(self.units_of(offset, len)?)
         }
 
         /// The units to be read for a range of bytes, when the engine reads so many.
@@ -155,16 +171,11 @@ mod with_engine {
             (span <= limit).then_some(Units { start: offset - skip as u64, skip, len, span })
         }
 
-        /// Begins to read units.
-        fn begin(&self, units: &Units) -> Option<Reading<'_>> {
-            let Units { start, skip, len, span } = *units;
-            let engine = self.queue().engine()?;
-            let buffer = self.queue().buffers.take(span);
-            Some(Reading {
-                transfer: engine.transfer(Op::Read(buffer), start, span, None),
-                skip,
-                len,
-            })
+        /// Reads units, from when it is first polled.
+        fn begin(&self, units: Units) -> Option<Reading<'_>> {
+            let queue = self.queue();
+            let engine = queue.engine()?;
+            Some(Reading { queue, engine, units, under_way: None })
         }
 
         /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
@@ -187,7 +198,7 @@ mod with_engine {
                 return (Ok(0), Some(guard));
             };
             let op = match given.filter(|given| direct.accepts(given)) {
-                Some(given) => Op::WriteGiven(given.clone()),
+                Some(given) => Op::WriteGiven(Box::new(given.clone())),
                 None => {
                     let mut units = self.queue().buffers.take(len);
                     if let Some(units) = units.get_mut(..len) {
@@ -219,14 +230,26 @@ mod with_engine {
 
 #[cfg(not(feature = "io_uring"))]
 mod without_engine {
-    use std::future::Ready;
+    use std::convert::Infallible;
+    use std::future::Future;
+    use std::marker::PhantomData;
     use std::ops::Range;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use super::*;
     use crate::aligned::AlignedBuffer;
 
-    /// What a read gives that is never begun.
-    type NoReading = Option<(AlignedBuffer, Range<usize>)>;
+    /// A read that is never begun.
+    pub(crate) struct Reading<'e>(Infallible, PhantomData<&'e ()>);
+
+    impl Future for Reading<'_> {
+        type Output = Option<(AlignedBuffer, Range<usize>)>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            match self.0 {}
+        }
+    }
 
     /// Nothing: every request is a plain call.
     #[derive(Debug)]
@@ -247,7 +270,7 @@ mod without_engine {
             0
         }
 
-        pub(crate) fn read_given(&self, _: u64, _: usize) -> Option<Ready<NoReading>> {
+        pub(crate) fn reading(&self, _: u64, _: usize) -> Option<Reading<'_>> {
             None
         }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use async_trait::async_trait;
 use block_core::range_lock::RangeGuard;
 use block_core::{
-    Bytes, CacheMode, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId,
-    StorageLimits, ZeroMode, read_a_copy,
+    BoxFuture, Bytes, CacheMode, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent,
+    StorageId, StorageLimits, ZeroMode,
 };
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -369,16 +369,15 @@ impl Storage for FileStorage {
         }
     }
 
-    async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
-        self.end_of(offset, len as u64)?;
-        if let Some(reading) = self.read_given(offset, len)
-            && let Some((buffer, useful)) = reading.await
-            && useful.len() == len
-        {
-            let bytes = Bytes::from_owner(buffer);
-            return Ok(if bytes.len() == len { bytes } else { bytes.slice(useful) });
+    fn read_bytes<'s, 'f>(&'s self, offset: u64, len: usize) -> BoxFuture<'f, Result<Bytes>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        match self.end_of(offset, len as u64) {
+            Ok(_) => self.read_and_give(offset, len),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
         }
-        read_a_copy(self, offset, len).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {

@@ -39,6 +39,8 @@ async fn read_in_parallel(file: &Arc<dyn Storage>, bytes: &Arc<Vec<u8>>, tasks: 
                 for at in (task * 4096..LEN).step_by(tasks * 4096) {
                     file.read_at(at as u64, &mut buf).await.unwrap();
                     assert!(buf == bytes[at..at + 4096], "at {at}");
+                    let given = file.read_bytes(at as u64, 4096).await.unwrap();
+                    assert!(given == bytes[at..at + 4096], "given, at {at}");
                 }
             })
         })

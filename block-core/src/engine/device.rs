@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use super::payload::Payload;
 use super::{BlockMapper, Mapped};
 use crate::{
-    Access, Allocation, BlockDevice, Bytes, CompactReport, DeviceCaps, Disk, ExtentList, ImageInfo,
-    MappedRuns, Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage, WriteFlags,
-    ZeroFlags,
+    Access, Allocation, BlockDevice, BoxFuture, Bytes, CompactReport, DeviceCaps, Disk, ExtentList,
+    ImageInfo, MappedRuns, Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage,
+    WriteFlags, ZeroFlags,
 };
 
 #[async_trait]
@@ -35,8 +35,12 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
         self.read(sector, buf).await
     }
 
-    async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
-        self.read_given(sector, count).await
+    fn read_bytes<'d, 'f>(&'d self, sector: u64, count: u64) -> BoxFuture<'f, Result<Bytes>>
+    where
+        'd: 'f,
+        Self: 'f,
+    {
+        self.read_given(sector, count)
     }
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{BlockMapper, Layout, Mapped, Slot, blocks_of};
 use crate::range_lock::RangeGuard;
 use crate::sync::atomic::Ordering;
-use crate::{Access, Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE};
+use crate::{Access, BoxFuture, Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE};
 
 /// How many reads follow one that its storage could not do at once, before another is tried: a storage
 /// past the page cache never can, and what is not cached is seldom alone.
@@ -29,7 +29,7 @@ struct StoredRun {
     len: usize,
     /// The block its first byte belongs to.
     block: u64,
-    _guard: Option<RangeGuard>,
+    guard: Option<RangeGuard>,
 }
 
 impl<M: BlockMapper> Mapped<M> {
@@ -40,15 +40,21 @@ impl<M: BlockMapper> Mapped<M> {
         self.read_locked(&layout, range, buf).await
     }
 
-    /// Reads into memory that the storage gives, where all lies in one run there.
-    pub(super) async fn read_given(&self, sector: u64, count: u64) -> Result<Bytes> {
-        let range = self.request(sector, count)?;
-        if let Some(run) = self.try_stored(&range) {
-            let given = self.storage.read_bytes(run.offset, run.len).await;
-            return given.map_err(|error| self.explain_short(error, run.block));
-        }
-        // Apart: all who wait for a disk hold a future of this, and most need no more than the above.
-        Box::pin(self.read_parts(range)).await
+    /// Reads into memory that the storage gives, where all lies in one run there. What needs no waiting is
+    /// done at once: all who wait for a disk hold a future of this, so it keeps no more than it must.
+    pub(super) fn read_given(&self, sector: u64, count: u64) -> BoxFuture<'_, Result<Bytes>> {
+        let range = match self.request(sector, count) {
+            Ok(range) => range,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let Some(StoredRun { offset, len, block, guard }) = self.try_stored(&range) else {
+            return Box::pin(self.read_parts(range));
+        };
+        let given = self.storage.read_bytes(offset, len);
+        Box::pin(async move {
+            let _guard = guard;
+            given.await.map_err(|error| self.explain_short(error, block))
+        })
     }
 
     /// Where all of a request is stored in one run, if nothing has to be waited for to know that.
@@ -67,7 +73,7 @@ impl<M: BlockMapper> Mapped<M> {
         match self.source(&layout, first, range.start, range.end) {
             (Source::Stored(offset), end) if end == range.end => {
                 let len = usize::try_from(range.end - range.start).ok()?;
-                Some(StoredRun { offset, len, block, _guard: guard })
+                Some(StoredRun { offset, len, block, guard })
             }
             _ => None,
         }

@@ -9,5 +9,5 @@ mod writeback;
 pub(crate) use clone::clone_range;
 pub(crate) use ofd::{conflicts, share, unlock};
 #[cfg(feature = "io_uring")]
-pub(crate) use ring::{Finished, Op, Ring, Token};
+pub(crate) use ring::{Finished, Freed, Op, Ring, Token};
 pub(crate) use writeback::start_writeback;

@@ -1,14 +1,14 @@
 //! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
 //!
-//! What makes this sound: a request's memory is kept in [`State::requests`] from before its entry is pushed
+//! What makes this sound: a request's memory is kept in [`Ring::requests`] from before its entry is pushed
 //! until its completion has been taken off the queue. Nobody can change it in between, nothing removes a
 //! request earlier, and the ring is not dropped while one is left.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::Waker;
 
 use block_core::range_lock::RangeGuard;
 use block_core::{Bytes, PageBuffer};
@@ -35,7 +35,7 @@ pub(crate) enum Op {
     Read(AlignedBuffer),
     Write(AlignedBuffer),
     /// From somebody's memory, who does not change it.
-    WriteGiven(Bytes),
+    WriteGiven(Box<Bytes>),
 }
 
 /// What a finished request gives back: how many bytes it moved, itself, and its range.
@@ -52,15 +52,8 @@ pub(crate) struct Finished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token(usize);
 
-/// The ring. Everything but waiting for readiness happens under its lock.
+/// The ring.
 pub(crate) struct Ring {
-    state: Mutex<State>,
-    file: Arc<OwnedFd>,
-    /// What is registered lives longer than the ring.
-    _buffers: Arc<BufferPool>,
-}
-
-struct State {
     uring: IoUring,
     /// Each in the place that is its number.
     requests: Vec<Option<Request>>,
@@ -71,6 +64,9 @@ struct State {
     running: usize,
     /// The kernel takes no more entries, for this reason.
     broken: Option<Errno>,
+    file: Arc<OwnedFd>,
+    /// What is registered lives longer than the ring.
+    _buffers: Arc<BufferPool>,
 }
 
 struct Request {
@@ -86,132 +82,24 @@ enum Progress {
     Done(Result<usize, Errno>),
 }
 
-/// Whom a completion wakes, and the range it no longer needs.
-type Freed = (Waker, Option<RangeGuard>);
+/// Whom completions wake, and the ranges that are no longer needed. Both may run code of others.
+#[derive(Default)]
+#[must_use = "who waits has to be woken"]
+pub(crate) struct Freed(Vec<(Waker, Option<RangeGuard>)>);
 
-/// Both may run code of others, so this is done without the ring's lock.
-fn release(freed: Vec<Freed>) {
-    for (waker, guard) in freed {
-        drop(guard);
-        waker.wake();
+impl Freed {
+    /// Wakes them all. No lock is to be held.
+    pub(crate) fn release(self) {
+        for (waker, guard) in self.0 {
+            drop(guard);
+            waker.wake();
+        }
     }
 }
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("file", &self.file).finish_non_exhaustive()
-    }
-}
-
-impl Ring {
-    /// A ring for `file`, unless the kernel refuses. Requests use `buffers`, and those of no other ring.
-    pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> io::Result<Self> {
-        let uring = IoUring::new(ENTRIES)?;
-        if let Err(error) = register(&uring, buffers) {
-            tracing::debug!("no buffer is registered: {error}");
-        }
-        let mut requests = Vec::new();
-        requests.resize_with(ENTRIES as usize, || None);
-        let free = (0..requests.len()).rev().collect();
-        let state =
-            State { uring, requests, free, pushed: VecDeque::new(), running: 0, broken: None };
-        Ok(Self { state: Mutex::new(state), file, _buffers: Arc::clone(buffers) })
-    }
-
-    /// A descriptor that is readable when a request has completed.
-    pub(crate) fn readiness(&self) -> io::Result<OwnedFd> {
-        let state = self.lock();
-        // SAFETY: the ring owns this descriptor and is alive for the length of the borrow.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(state.uring.as_raw_fd()) };
-        fd.as_fd().try_clone_to_owned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues `op` for the first `len` bytes of its memory, at `offset` of the file. The kernel hears of it
-    /// at the next [`submit`](Self::submit), or when enough are queued ([`BATCH`]). `waker` is woken when it is
-    /// done. Gives everything back when too many are under way.
-    pub(crate) fn push(
-        &self,
-        mut op: Op,
-        offset: u64,
-        len: usize,
-        guard: Option<RangeGuard>,
-        waker: Waker,
-    ) -> Result<Token, (Op, Option<RangeGuard>)> {
-        let mut state = self.lock();
-        let len = len.min(op.memory_len());
-        let bytes = u32::try_from(len).ok().filter(|_| state.broken.is_none());
-        let (Some(bytes), Some(index)) = (bytes, state.free.pop()) else {
-            return Err((op, guard));
-        };
-        let file = types::Fd(self.file.as_raw_fd());
-        let entry = op.entry(file, bytes, offset).user_data(index as u64);
-        let request = Request { len, op, guard, progress: Progress::UnderWay(waker) };
-        // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
-        // in its slot, untouched, until the completion with this slot's number has been taken (what is
-        // given does not move, and nobody changes it); the file is open for as long as the ring is, by
-        // `self.file`. A number that is another buffer's is refused by the kernel, which compares the
-        // addresses.
-        let pushed = unsafe { state.uring.submission().push(&entry) };
-        if pushed.is_err() {
-            state.free.push(index);
-            return Err((request.op, request.guard));
-        }
-        state.pushed.push_back(index);
-        if let Some(slot) = state.requests.get_mut(index) {
-            *slot = Some(request);
-        }
-        if state.pushed.len() >= state.running.max(BATCH) {
-            let freed = state.enter(0);
-            drop(state);
-            release(freed);
-        }
-        Ok(Token(index))
-    }
-
-    /// Tells the kernel of everything queued.
-    pub(crate) fn submit(&self) {
-        let freed = self.lock().enter(0);
-        release(freed);
-    }
-
-    /// Takes completions off the queue and wakes who waits for them.
-    pub(crate) fn reap(&self) {
-        let freed = self.lock().reap();
-        release(freed);
-    }
-
-    /// What a request came to, once it is done; until then `waker` is woken.
-    pub(crate) fn poll(&self, token: Token, waker: &Waker) -> Poll<Finished> {
-        let mut state = self.lock();
-        if let Some(finished) = state.take(token) {
-            return Poll::Ready(finished);
-        }
-        if let Some(Some(Request { progress: Progress::UnderWay(known), .. })) =
-            state.requests.get_mut(token.0)
-        {
-            known.clone_from(waker);
-        }
-        Poll::Pending
-    }
-
-    /// Waits, in this thread, until a request is done.
-    pub(crate) fn finish(&self, token: Token) -> Finished {
-        loop {
-            let mut state = self.lock();
-            let mut freed = state.reap();
-            if let Some(finished) = state.take(token) {
-                drop(state);
-                release(freed);
-                return finished;
-            }
-            freed.append(&mut state.enter(1));
-            drop(state);
-            release(freed);
-        }
     }
 }
 
@@ -262,7 +150,7 @@ impl Op {
         match self {
             Self::Read(buffer) => Self::Read(buffer.another()),
             Self::Write(buffer) => Self::Write(buffer.another()),
-            Self::WriteGiven(_) => Self::WriteGiven(Bytes::new()),
+            Self::WriteGiven(_) => Self::WriteGiven(Box::default()),
         }
     }
 }
@@ -280,44 +168,81 @@ impl Request {
     }
 }
 
-impl State {
-    /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
-    /// refuses for good and what is queued has failed.
-    fn enter(&mut self, want: usize) -> Vec<Freed> {
-        let want = want.min(self.running + self.pushed.len());
-        if self.pushed.is_empty() && want == 0 {
-            return Vec::new();
+impl Ring {
+    /// A ring for `file`, unless the kernel refuses. Requests use `buffers`, and those of no other ring.
+    pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> io::Result<Self> {
+        let uring = IoUring::new(ENTRIES)?;
+        if let Err(error) = register(&uring, buffers) {
+            tracing::debug!("no buffer is registered: {error}");
         }
-        match self.uring.submit_and_wait(want) {
-            Ok(taken) => {
-                self.running += self.pushed.drain(..taken.min(self.pushed.len())).count();
-                Vec::new()
-            }
-            Err(error) => match error.raw_os_error() {
-                // Interrupted, or the completion queue has to be emptied first.
-                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Vec::new(),
-                errno => self.fail(errno.map_or(Errno::IO, Errno::from_raw_os_error)),
-            },
-        }
+        let mut requests = Vec::new();
+        requests.resize_with(ENTRIES as usize, || None);
+        Ok(Self {
+            uring,
+            free: (0..requests.len()).rev().collect(),
+            requests,
+            pushed: VecDeque::new(),
+            running: 0,
+            broken: None,
+            file,
+            _buffers: Arc::clone(buffers),
+        })
     }
 
-    /// Fails what the kernel has not taken. It takes nothing more either.
-    fn fail(&mut self, errno: Errno) -> Vec<Freed> {
-        self.broken = Some(errno);
-        let mut freed = Vec::new();
-        for index in std::mem::take(&mut self.pushed) {
-            let Some(Some(request)) = self.requests.get_mut(index) else { continue };
-            if let Some(waker) = request.end(Err(errno)) {
-                // Its entry is still queued, so its memory is the kernel's should it ever look.
-                let spare = request.op.another();
-                std::mem::forget(std::mem::replace(&mut request.op, spare));
-                freed.push((waker, None));
-            }
-        }
-        freed
+    /// A descriptor that is readable when a request has completed.
+    pub(crate) fn readiness(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring owns this descriptor and is alive for the length of the borrow.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
+        fd.try_clone_to_owned()
     }
 
-    fn reap(&mut self) -> Vec<Freed> {
+    /// Queues `op` for the first `len` bytes of its memory, at `offset` of the file. The kernel hears of it
+    /// at the next [`submit`](Self::submit). `waker` is woken when it is done. Gives everything back when too
+    /// many are under way.
+    pub(crate) fn push(
+        &mut self,
+        mut op: Op,
+        offset: u64,
+        len: usize,
+        guard: Option<RangeGuard>,
+        waker: Waker,
+    ) -> Result<Token, (Op, Option<RangeGuard>)> {
+        let len = len.min(op.memory_len());
+        let bytes = u32::try_from(len).ok().filter(|_| self.broken.is_none());
+        let (Some(bytes), Some(index)) = (bytes, self.free.pop()) else {
+            return Err((op, guard));
+        };
+        let file = types::Fd(self.file.as_raw_fd());
+        let entry = op.entry(file, bytes, offset).user_data(index as u64);
+        // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
+        // in its slot, untouched, until the completion with this slot's number has been taken (what is
+        // given does not move, and nobody changes it); the file is open for as long as the ring is, by
+        // `self.file`. A number that is another buffer's is refused by the kernel, which compares the
+        // addresses.
+        let pushed = unsafe { self.uring.submission().push(&entry) };
+        if pushed.is_err() {
+            self.free.push(index);
+            return Err((op, guard));
+        }
+        self.pushed.push_back(index);
+        if let Some(slot) = self.requests.get_mut(index) {
+            *slot = Some(Request { len, op, guard, progress: Progress::UnderWay(waker) });
+        }
+        Ok(Token(index))
+    }
+
+    /// Whether enough is queued to be worth a [`submit`](Self::submit) of its own.
+    pub(crate) fn has_batch(&self) -> bool {
+        self.pushed.len() >= self.running.max(BATCH)
+    }
+
+    /// Tells the kernel of everything queued.
+    pub(crate) fn submit(&mut self) -> Freed {
+        self.enter(0)
+    }
+
+    /// Takes completions off the queue.
+    pub(crate) fn reap(&mut self) -> Freed {
         let Self { uring, requests, running, .. } = self;
         let completed = uring.completion();
         let mut freed = Vec::with_capacity(completed.len());
@@ -332,10 +257,16 @@ impl State {
             *running = running.saturating_sub(1);
             freed.push((waker, landed));
         }
-        freed
+        Freed(freed)
     }
 
-    fn take(&mut self, token: Token) -> Option<Finished> {
+    /// Waits, in this thread, until something completes, unless nothing is under way.
+    pub(crate) fn wait(&mut self) -> Freed {
+        self.enter(1)
+    }
+
+    /// What a request came to, once its completion has been taken.
+    pub(crate) fn take(&mut self, token: Token) -> Option<Finished> {
         let place = self.requests.get_mut(token.0)?;
         let finished = place.take_if(|request| matches!(request.progress, Progress::Done(_)))?;
         let Request { op, guard, progress: Progress::Done(result), .. } = finished else {
@@ -345,6 +276,55 @@ impl State {
         Some(Finished { result, op, guard })
     }
 
+    /// Has `waker` woken when a request is done that is not, and gives back the one that it replaces: what
+    /// a waker does when it is dropped is not known.
+    pub(crate) fn wake_later(&mut self, token: Token, waker: &Waker) -> Option<Waker> {
+        match self.requests.get_mut(token.0) {
+            Some(Some(Request { progress: Progress::UnderWay(known), .. }))
+                if !known.will_wake(waker) =>
+            {
+                Some(std::mem::replace(known, waker.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
+    /// refuses for good and what is queued has failed.
+    fn enter(&mut self, want: usize) -> Freed {
+        let want = want.min(self.running + self.pushed.len());
+        if self.pushed.is_empty() && want == 0 {
+            return Freed::default();
+        }
+        match self.uring.submit_and_wait(want) {
+            Ok(taken) => {
+                self.running += self.pushed.drain(..taken.min(self.pushed.len())).count();
+                Freed::default()
+            }
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, or the completion queue has to be emptied first.
+                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Freed::default(),
+                errno => self.fail(errno.map_or(Errno::IO, Errno::from_raw_os_error)),
+            },
+        }
+    }
+
+    /// Fails what the kernel has not taken. It takes nothing more either.
+    fn fail(&mut self, errno: Errno) -> Freed {
+        self.broken = Some(errno);
+        let mut freed = Vec::new();
+        for index in std::mem::take(&mut self.pushed) {
+            let Some(Some(request)) = self.requests.get_mut(index) else { continue };
+            if let Some(waker) = request.end(Err(errno)) {
+                // Its entry is still queued, so its memory is the kernel's should it ever look.
+                let spare = request.op.another();
+                std::mem::forget(std::mem::replace(&mut request.op, spare));
+                freed.push((waker, None));
+            }
+        }
+        Freed(freed)
+    }
+
     fn busy(&self) -> bool {
         self.running > 0 || !self.pushed.is_empty()
     }
@@ -352,14 +332,13 @@ impl State {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        while state.busy() && state.broken.is_none() {
-            state.enter(1);
-            state.reap();
+        while self.busy() && self.broken.is_none() {
+            self.enter(1).release();
+            self.reap().release();
         }
-        if state.busy() {
+        if self.busy() {
             // The kernel may still write into these; they are given to it.
-            std::mem::forget(std::mem::take(&mut state.requests));
+            std::mem::forget(std::mem::take(&mut self.requests));
         }
     }
 }
@@ -376,16 +355,15 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let pool = Arc::default();
         let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
-        let ring = match Ring::new(other, &pool) {
+        let mut ring = match Ring::new(other, &pool) {
             Ok(ring) if pool.take(1).number().is_some() => ring,
             _ => {
                 eprintln!("SKIPPED: this kernel gives no ring with registered buffers");
                 return;
             }
         };
-        let run = |op| {
-            let token = ring.push(op, 0, SMALLEST, None, Waker::noop().clone());
-            let finished = ring.finish(token.unwrap());
+        let mut run = |op| {
+            let finished = finish(&mut ring, op);
             assert_eq!(finished.result, Ok(SMALLEST));
             let (Op::Read(buffer) | Op::Write(buffer)) = finished.op else {
                 panic!("another operation")
@@ -414,16 +392,27 @@ mod tests {
     fn what_is_given_is_written() {
         let file = tempfile::tempfile().unwrap();
         let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
-        let Ok(ring) = Ring::new(other, &Arc::default()) else {
+        let Ok(mut ring) = Ring::new(other, &Arc::default()) else {
             eprintln!("SKIPPED: this kernel gives no ring");
             return;
         };
         let given = Bytes::from((0..=255).cycle().take(2 * SMALLEST).collect::<Vec<u8>>());
-        let op = Op::WriteGiven(given.slice(SMALLEST - 1..));
-        let token = ring.push(op, 0, SMALLEST, None, Waker::noop().clone());
-        let finished = ring.finish(token.unwrap());
+        let op = Op::WriteGiven(Box::new(given.slice(SMALLEST - 1..)));
+        let finished = finish(&mut ring, op);
         assert_eq!(finished.result, Ok(SMALLEST));
         assert_eq!(content(&file), given[SMALLEST - 1..2 * SMALLEST - 1]);
+    }
+
+    /// Runs one request at the file's start.
+    fn finish(ring: &mut Ring, op: Op) -> Finished {
+        let token = ring.push(op, 0, SMALLEST, None, Waker::noop().clone()).unwrap();
+        loop {
+            if let Some(finished) = ring.take(token) {
+                return finished;
+            }
+            ring.wait().release();
+            ring.reap().release();
+        }
     }
 
     fn content(file: &File) -> Vec<u8> {

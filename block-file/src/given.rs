@@ -1,0 +1,57 @@
+//! Reading into memory that is given away.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use block_core::{BoxFuture, Bytes, Result, read_a_copy};
+
+use crate::queued::Reading;
+use crate::storage::FileStorage;
+
+/// A read through the engine, or a copy where that brings less than was wanted.
+///
+/// Small and without a state of its own for each step: it is what all that wait for a disk are made of, and
+/// each line of memory that has to be looked at again when the disk is done is a cache miss.
+pub(crate) struct ReadGiven<'s> {
+    storage: &'s FileStorage,
+    offset: u64,
+    len: usize,
+    reading: Reading<'s>,
+    copying: Option<BoxFuture<'s, Result<Bytes>>>,
+}
+
+impl FileStorage {
+    /// Reads `len` bytes at `offset`, which do not go past the greatest offset.
+    pub(crate) fn read_and_give(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        match self.reading(offset, len) {
+            Some(reading) => {
+                Box::pin(ReadGiven { storage: self, offset, len, reading, copying: None })
+            }
+            None => Box::pin(read_a_copy(self, offset, len)),
+        }
+    }
+}
+
+impl Future for ReadGiven<'_> {
+    type Output = Result<Bytes>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(copying) = &mut this.copying {
+            return copying.as_mut().poll(cx);
+        }
+        match Pin::new(&mut this.reading).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some((buffer, useful))) if useful.len() == this.len => {
+                let bytes = Bytes::from_owner(buffer);
+                let is_all = bytes.len() == this.len;
+                Poll::Ready(Ok(if is_all { bytes } else { bytes.slice(useful) }))
+            }
+            Poll::Ready(_) => {
+                let copying = Box::pin(read_a_copy(this.storage, this.offset, this.len));
+                this.copying.insert(copying).as_mut().poll(cx)
+            }
+        }
+    }
+}
