@@ -41,8 +41,10 @@ fn an_image_in_use_is_refused_with_the_words_scripts_match() {
     }
     folder.ours("info -U a.vdi").ok();
     for command in ["info", "check", "probe"] {
-        let shared = "--image-opts driver=vdi,force-share=on,file.filename=a.vdi";
-        folder.ours(&format!("{command} {shared}")).ok();
+        for said in ["force-share=on", "file.locking=off"] {
+            let shared = format!("--image-opts driver=vdi,{said},file.filename=a.vdi");
+            folder.ours(&format!("{command} {shared}")).ok();
+        }
     }
     for line in ["convert -O vdi b.raw a.vdi", "resize -f vdi a.vdi 8M", "create -f raw a.vdi 1M"] {
         let ours = folder.ours(line).fails(1);

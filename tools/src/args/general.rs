@@ -12,6 +12,8 @@ pub(crate) struct General {
     no_flush: Option<bool>,
     read_only: bool,
     force_share: bool,
+    /// No lock is taken on the file.
+    unlocked: bool,
 }
 
 const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> OptionSpec {
@@ -23,6 +25,9 @@ const NO_FLUSH: OptionSpec = option("cache.no-flush", OptionKind::Bool, "leave f
 const READ_ONLY: OptionSpec = option("read-only", OptionKind::Bool, "refuse to write");
 const FORCE_SHARE: OptionSpec =
     option("force-share", OptionKind::Bool, "read even while another program writes");
+
+const LOCKING: OptionSpec =
+    option("locking", OptionKind::Choice(&["on", "off", "auto"]), "lock the file");
 
 /// Those that change nothing here: an image that is read is never opened for more, a discard is no more than
 /// advice, commands look for zeros themselves, and nodes have no names.
@@ -53,6 +58,13 @@ impl General {
         Ok(true)
     }
 
+    /// Takes the option of a file that says whether it is locked.
+    pub fn lock(&mut self, value: &str) -> block_core::Result<()> {
+        LOCKING.parse(value)?;
+        self.unlocked = value == "off";
+        Ok(())
+    }
+
     /// Why the image may not be opened for writing, if so.
     pub fn refuses_writing(&self) -> Option<&'static str> {
         match (self.read_only, self.force_share) {
@@ -64,7 +76,11 @@ impl General {
 
     /// What becomes of what others may do, which a command would say.
     pub fn sharing(&self, sharing: Sharing) -> Sharing {
-        if self.force_share { Sharing::Force } else { sharing }
+        match (self.unlocked, self.force_share) {
+            (true, _) => Sharing::Unlocked,
+            (_, true) => Sharing::Force,
+            _ => sharing,
+        }
     }
 
     /// What becomes of the cache mode that a command would use. Flushes are real wherever the page cache is
@@ -128,7 +144,13 @@ mod tests {
     #[test]
     fn sharing_can_be_forced() {
         assert_eq!(said(&[]).sharing(Sharing::Exclusive), Sharing::Exclusive);
-        assert_eq!(said(&[("force-share", "on")]).sharing(Sharing::Exclusive), Sharing::Force);
+        let mut general = said(&[("force-share", "on")]);
+        assert_eq!(general.sharing(Sharing::Exclusive), Sharing::Force);
+        general.lock("off").unwrap();
+        assert_eq!(general.sharing(Sharing::Exclusive), Sharing::Unlocked);
+        general.lock("auto").unwrap();
+        assert_eq!(general.sharing(Sharing::Exclusive), Sharing::Force);
+        assert!(general.lock("no").is_err());
     }
 
     #[test]

@@ -102,12 +102,12 @@ impl ImageSpec {
     fn from_pairs(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
         let mut spec = Self::plain(text, None);
         let (mut filename, mut protocol, mut driver) = (None, None, None);
+        let wrong = |error: block_core::Error| NoImage {
+            message: format!("Could not open '{text}': {error}"),
+            hint: None,
+        };
         for (name, value) in pairs {
             let bare = name.strip_prefix("file.").unwrap_or(&name);
-            let wrong = |error: block_core::Error| NoImage {
-                message: format!("Could not open '{text}': {error}"),
-                hint: None,
-            };
             if spec.general.take(bare, &value).map_err(wrong)? {
                 continue;
             }
@@ -137,8 +137,12 @@ impl ImageSpec {
             }
             _ => spec.format = driver,
         }
-        for option in spec.storage_options.iter_mut().filter(|(name, _)| name == "aio") {
-            *option = engine(text, &option.1)?;
+        for (name, value) in std::mem::take(&mut spec.storage_options) {
+            match name.as_str() {
+                "aio" => spec.storage_options.push(engine(text, &value)?),
+                "locking" => spec.general.lock(&value).map_err(wrong)?,
+                _ => spec.storage_options.push((name, value)),
+            }
         }
         spec.uri = match protocol.as_deref() {
             None | Some("file" | "host_device") => filename,
