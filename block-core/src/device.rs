@@ -215,7 +215,9 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()>;
 
     /// Reads `count` sectors from `sector` on into memory that the storage chooses, so that nothing is copied
-    /// where it can be avoided ([`Storage::read_bytes`]). The range is checked before memory is asked for.
+    /// where it can be avoided ([`Storage::read_bytes`]). The range is checked before memory is asked for. A
+    /// device may do so, and take a lock that the future holds, when this is called and not when the future is
+    /// first polled.
     async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes>;
 
     /// As [`read_sectors`](Self::read_sectors), at once; `None` when it could block, and then nothing

@@ -63,7 +63,8 @@ impl<H: Hook> Storage for FilteredStorage<H> {
 
     async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
         let request = Request::Read { offset, len: len as u64 };
-        self.pass(request, self.below.read_bytes(offset, len)).await
+        // Not before the hook: it may look at the file when it is called.
+        self.pass(request, async { self.below.read_bytes(offset, len).await }).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
