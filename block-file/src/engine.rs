@@ -63,9 +63,20 @@ impl Engine {
         len: usize,
         guard: Option<RangeGuard>,
     ) -> Result<Finished, NotQueued> {
-        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let mut under_way = self.begin(op, offset, len, guard, waker)?;
-        Ok(std::future::poll_fn(|cx| under_way.poll(cx.waker())).await)
+        let mut request = Some((op, guard));
+        let mut under_way = None;
+        std::future::poll_fn(|cx| match (&mut under_way, request.take()) {
+            (None, Some((op, guard))) => match self.begin(op, offset, len, guard, cx.waker()) {
+                Ok(begun) => {
+                    under_way = Some(begun);
+                    Poll::Pending
+                }
+                Err(back) => Poll::Ready(Err(back)),
+            },
+            (Some(under_way), _) => under_way.poll(cx.waker()).map(Ok),
+            (None, None) => Poll::Pending,
+        })
+        .await
     }
 
     /// Queues a request that `waker` waits for.
@@ -75,7 +86,7 @@ impl Engine {
         offset: u64,
         len: usize,
         guard: Option<RangeGuard>,
-        waker: Waker,
+        waker: &Waker,
     ) -> Result<UnderWay<'_>, NotQueued> {
         let Some((mut state, runtime)) = self.lock_with_driver() else { return Err((op, guard)) };
         let token = state.ring.push(op, offset, len, guard, waker)?;
@@ -223,6 +234,9 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
             reap();
         }
         reap();
+        if engine.lock().ring.is_stuck() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     })
     .await;
@@ -238,10 +252,10 @@ pub(crate) struct UnderWay<'e> {
 impl UnderWay<'_> {
     /// What it came to, once; until then `waker` is woken when it is done.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Finished> {
-        let Some(token) = self.token else { return Poll::Pending };
+        let Some(token) = self.token.take() else { return Poll::Pending };
         let polled = self.engine.poll(token, waker);
-        if polled.is_ready() {
-            self.token = None;
+        if polled.is_pending() {
+            self.token = Some(token);
         }
         polled
     }

@@ -73,8 +73,10 @@ mod with_engine {
         }
 
         fn engine(&self) -> Option<&Arc<Engine>> {
-            if self.patience.load(Ordering::Relaxed) > 0 {
-                self.patience.fetch_sub(1, Ordering::Relaxed);
+            let less = |patience: u32| patience.checked_sub(1);
+            if self.patience.load(Ordering::Relaxed) > 0
+                && self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+            {
                 return None;
             }
             let make = || match Engine::new(Arc::clone(&self.fd), &self.buffers) {
@@ -119,7 +121,7 @@ mod with_engine {
             let Some(under_way) = &mut this.under_way else {
                 let op = Op::Read(this.queue.buffers.take(this.units.span));
                 let (start, span) = (this.units.start, this.units.span);
-                return match this.engine.begin(op, start, span, None, cx.waker().clone()) {
+                return match this.engine.begin(op, start, span, None, cx.waker()) {
                     Ok(under_way) => {
                         this.under_way = Some(under_way);
                         Poll::Pending

@@ -36,18 +36,24 @@ async fn direct_by(
 async fn the_page_cache_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     for read_too in [false, true] {
-        let path = dir.path().join(read_too.to_string());
-        let Some(file) = direct(&path, CacheMode::None).await else { return };
-        assert!(file.caps().contains(StorageCaps::DIRECT));
-        file.write_at(0, &pattern(1, 1 << 20)).await.unwrap();
-        let mut buf = vec![0; 4096];
-        if read_too {
-            file.read_at(512 << 10, &mut buf).await.unwrap();
+        // Asking what is cached reads ahead, and a fast disk is sometimes done before the question is: each
+        // file is asked once, and what is cached would be so in all of them.
+        let mut cached = 0;
+        for round in 0..5 {
+            let path = dir.path().join(format!("{read_too}-{round}"));
+            let Some(file) = direct(&path, CacheMode::None).await else { return };
+            assert!(file.caps().contains(StorageCaps::DIRECT));
+            file.write_at(0, &pattern(1, 1 << 20)).await.unwrap();
+            let mut buf = vec![0; 4096];
+            if read_too {
+                file.read_at(512 << 10, &mut buf).await.unwrap();
+                file.read_bytes(512 << 10, 4096).await.unwrap();
+            }
+            let plain = open(&path, StorageAccess::Read, CacheMode::Writeback).await.unwrap();
+            assert!(!plain.caps().contains(StorageCaps::DIRECT));
+            cached += usize::from(plain.try_read_at(512 << 10, &mut buf).is_some());
         }
-        // An ordinary descriptor sees what is cached. It may be asked once: asking reads ahead.
-        let plain = open(&path, StorageAccess::Read, CacheMode::Writeback).await.unwrap();
-        assert!(!plain.caps().contains(StorageCaps::DIRECT));
-        assert!(plain.try_read_at(512 << 10, &mut buf).is_none(), "read too: {read_too}");
+        assert!(cached < 5, "read too: {read_too}");
     }
 }
 

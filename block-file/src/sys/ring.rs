@@ -1,6 +1,6 @@
 //! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
 //!
-//! What makes this sound: a request's memory is kept in [`Ring::requests`] from before its entry is pushed
+//! What makes this sound: a request's memory is kept in [`Ring::requests`] from before the kernel hears of it
 //! until its completion has been taken off the queue. Nobody can change it in between, nothing removes a
 //! request earlier, and the ring is not dropped while one is left.
 
@@ -205,7 +205,7 @@ impl Ring {
         offset: u64,
         len: usize,
         guard: Option<RangeGuard>,
-        waker: Waker,
+        waker: &Waker,
     ) -> Result<Token, (Op, Option<RangeGuard>)> {
         let len = len.min(op.memory_len());
         let bytes = u32::try_from(len).ok().filter(|_| self.broken.is_none());
@@ -226,7 +226,7 @@ impl Ring {
         }
         self.pushed.push_back(index);
         if let Some(slot) = self.requests.get_mut(index) {
-            *slot = Some(Request { len, op, guard, progress: Progress::UnderWay(waker) });
+            *slot = Some(Request { len, op, guard, progress: Progress::UnderWay(waker.clone()) });
         }
         Ok(Token(index))
     }
@@ -325,6 +325,12 @@ impl Ring {
         Freed(freed)
     }
 
+    /// Whether the kernel has taken nothing of what was submitted, being short of memory, and no completion
+    /// is going to be the occasion to submit it again.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.running == 0 && !self.pushed.is_empty()
+    }
+
     fn busy(&self) -> bool {
         self.running > 0 || !self.pushed.is_empty()
     }
@@ -332,14 +338,16 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        let mut freed = Vec::new();
         while self.busy() && self.broken.is_none() {
-            self.enter(1).release();
-            self.reap().release();
+            freed.push(self.enter(1));
+            freed.push(self.reap());
         }
         if self.busy() {
             // The kernel may still write into these; they are given to it.
             std::mem::forget(std::mem::take(&mut self.requests));
         }
+        freed.into_iter().for_each(Freed::release);
     }
 }
 
@@ -405,7 +413,7 @@ mod tests {
 
     /// Runs one request at the file's start.
     fn finish(ring: &mut Ring, op: Op) -> Finished {
-        let token = ring.push(op, 0, SMALLEST, None, Waker::noop().clone()).unwrap();
+        let token = ring.push(op, 0, SMALLEST, None, Waker::noop()).unwrap();
         loop {
             if let Some(finished) = ring.take(token) {
                 return finished;
