@@ -228,6 +228,30 @@ fn a_block_given_up_and_written_again_shows_the_last_of_it() {
 }
 
 #[test]
+fn a_read_shows_its_own_block_though_its_slot_is_given_to_another() {
+    every_interleaving(&[
+        |disk| {
+            // As it may be tried at once, and as it may have to wait.
+            let mut bytes = vec![0xA5; BLOCK as usize];
+            if let Some(done) = disk.try_read_sectors(0, &mut bytes) {
+                done.unwrap();
+                assert!(stamped_for(&bytes, 0), "tried at once");
+            }
+            read(disk, 0);
+        },
+        |disk| {
+            let given = block_on(disk.read_bytes(0, 1)).unwrap();
+            assert!(stamped_for(&given, 0), "given");
+        },
+        |disk| {
+            discard(disk, 0);
+            flush(disk);
+            write(disk, 2, 2);
+        },
+    ]);
+}
+
+#[test]
 fn a_pinned_place_stays_where_it_is_and_is_given_to_nobody() {
     every_interleaving(&[
         |disk| {

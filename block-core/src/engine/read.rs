@@ -36,8 +36,27 @@ impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn read(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
         let range = self.request(sector, buf.len() as u64 / SECTOR_SIZE)?;
         let layout = self.layout();
-        let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        let _guard = self.hold(&range, &layout).await;
         self.read_locked(&layout, range, buf).await
+    }
+
+    /// Keeps what is read where it is. In an image that is only read it stays there by itself, and its readers
+    /// do not meet at a lock.
+    async fn hold(&self, range: &Range<u64>, layout: &Layout) -> Option<RangeGuard> {
+        match self.access {
+            Access::Read => None,
+            Access::ReadWrite => Some(self.blocks.share(blocks_of(range, layout.block_size)).await),
+        }
+    }
+
+    /// As [`hold`](Self::hold); `None` when that would have to be waited for.
+    fn try_hold(&self, range: &Range<u64>, layout: &Layout) -> Option<Option<RangeGuard>> {
+        match self.access {
+            Access::Read => Some(None),
+            Access::ReadWrite => {
+                self.blocks.try_share(blocks_of(range, layout.block_size)).map(Some)
+            }
+        }
     }
 
     /// Reads into memory that the storage gives, where all lies in one run there. What needs no waiting is
@@ -60,11 +79,7 @@ impl<M: BlockMapper> Mapped<M> {
     /// Where all of a request is stored in one run, if nothing has to be waited for to know that.
     fn try_stored(&self, range: &Range<u64>) -> Option<StoredRun> {
         let layout = self.layout();
-        // What is only read stays where it is.
-        let guard = match self.access {
-            Access::Read => None,
-            Access::ReadWrite => Some(self.blocks.try_share(blocks_of(range, layout.block_size))?),
-        };
+        let guard = self.try_hold(range, &layout)?;
         if range.is_empty() {
             return None;
         }
@@ -82,7 +97,7 @@ impl<M: BlockMapper> Mapped<M> {
     /// Reads from wherever the parts lie into a buffer made for them.
     async fn read_parts(&self, range: Range<u64>) -> Result<Bytes> {
         let layout = self.layout();
-        let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        let _guard = self.hold(&range, &layout).await;
         let mut buffer = PageBuffer::new(length(range.end - range.start)?);
         self.read_locked(&layout, range, &mut buffer).await?;
         Ok(Bytes::from_owner(buffer))
@@ -130,7 +145,7 @@ impl<M: BlockMapper> Mapped<M> {
             Err(error) => return Some(Err(error)),
         };
         let layout = self.layout();
-        let _guard = self.blocks.try_share(blocks_of(&range, layout.block_size))?;
+        let _guard = self.try_hold(&range, &layout)?;
         let mut at = range.start;
         while at < range.end {
             let block = at / layout.block_size;
