@@ -154,6 +154,18 @@ impl Options {
         Ok(options)
     }
 
+    /// Parses values that have been taken apart already. Of several for one option the last counts.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn of(pairs: &[(String, String)], specs: &[OptionSpec]) -> Result<Self> {
+        let mut options = Self::new();
+        for (name, value) in pairs {
+            options.set(specs, name, value)?;
+        }
+        Ok(options)
+    }
+
     /// Parses and sets one value.
     ///
     /// # Errors

@@ -195,18 +195,24 @@ impl Registry {
     /// `Unrecognised` or `Ambiguous` when probing does not settle on a format that a driver opens, and
     /// whatever the drivers give.
     pub async fn open(self: &Arc<Self>, request: &OpenRequest) -> Result<Disk> {
+        self.open_on(self.open_file(request).await?, request).await
+    }
+
+    /// Opens the storage of an image, and nothing that is in it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an option that the protocol does not know, and what its driver gives.
+    pub async fn open_file(&self, request: &OpenRequest) -> Result<Arc<dyn Storage>> {
         let access = match request.access {
             Access::Read => StorageAccess::Read,
             Access::ReadWrite => StorageAccess::ReadWrite,
         };
         let (protocol, location) = self.protocol(&request.uri)?;
-        let mut storage_options =
-            StorageOptions::new(access).sharing(request.sharing).cache(request.cache);
-        for (name, value) in &request.storage_options {
-            storage_options.options.set(protocol.open_options(), name, value)?;
-        }
-        let storage = protocol.open(location, &storage_options).await?;
-        self.open_on(storage, request).await
+        let options = StorageOptions::new(access)
+            .sharing(request.sharing)
+            .cache(request.cache)
+            .options(Options::of(&request.storage_options, protocol.open_options())?);
+        protocol.open(location, &options).await
     }
 
     /// As [`open`](Self::open), on a storage that is open already.
@@ -233,10 +239,7 @@ impl Registry {
                 driver
             }
         };
-        let mut options = Options::new();
-        for (name, value) in &request.options {
-            options.set(driver.descriptor().open_options, name, value)?;
-        }
+        let options = Options::of(&request.options, driver.descriptor().open_options)?;
         let cx = OpenContext::new(Arc::clone(self))
             .gate(Arc::clone(&request.gate))
             .limits(request.limits)

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use block_core::options::nearest;
 use block_core::{
     Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, Storage,
-    StorageAccess, StorageOptions,
 };
 
 use crate::args::{AllowArgs, ImageSpec};
@@ -89,9 +88,15 @@ impl How {
 
     /// What to ask the registry for.
     pub async fn request(&self, cx: &Context, spec: &ImageSpec) -> Result<OpenRequest> {
+        let mut request = self.request_of_file(spec)?;
+        request.gate = self.gate(cx).await?;
+        Ok(request)
+    }
+
+    /// As [`request`](Self::request), for a file of which nothing that it names is opened.
+    fn request_of_file(&self, spec: &ImageSpec) -> Result<OpenRequest> {
         spec.permit(self.access)?;
-        let gate = self.gate(cx).await?;
-        let mut request = OpenRequest::new(&spec.uri, self.access).gate(gate);
+        let mut request = OpenRequest::new(&spec.uri, self.access);
         request.format.clone_from(&spec.format);
         request.options.clone_from(&spec.options);
         request.storage_options.clone_from(&spec.storage_options);
@@ -144,20 +149,8 @@ pub(crate) async fn open_storage(
     how: &How,
 ) -> Result<Arc<dyn Storage>> {
     check_uri(cx, spec)?;
-    spec.permit(how.access)?;
-    let access = match how.access {
-        Access::Read => StorageAccess::Read,
-        Access::ReadWrite => StorageAccess::ReadWrite,
-    };
-    let mut options = StorageOptions::new(access)
-        .sharing(spec.general.sharing(how.sharing))
-        .cache(spec.general.cache(how.cache));
-    let failed = |error| Failure::open(&spec.shown, &error);
-    let (protocol, _) = cx.registry.protocol(&spec.uri).map_err(failed)?;
-    for (name, value) in &spec.storage_options {
-        options.options.set(protocol.open_options(), name, value).map_err(failed)?;
-    }
-    cx.registry.open_storage(&spec.uri, &options).await.map_err(failed)
+    let storage = cx.registry.open_file(&how.request_of_file(spec)?).await;
+    storage.map_err(|error| Failure::open(&spec.shown, &error))
 }
 
 /// The file in the same folder whose name is nearest to that of a file that is not there.

@@ -20,46 +20,43 @@ const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> Opt
     OptionSpec { name, kind, default: None, help }
 }
 
-const DIRECT: OptionSpec = option("cache.direct", OptionKind::Bool, "pass the page cache");
-const NO_FLUSH: OptionSpec = option("cache.no-flush", OptionKind::Bool, "leave flushes out");
-const READ_ONLY: OptionSpec = option("read-only", OptionKind::Bool, "refuse to write");
-const FORCE_SHARE: OptionSpec =
-    option("force-share", OptionKind::Bool, "read even while another program writes");
-
-const LOCKING: OptionSpec =
-    option("locking", OptionKind::Choice(&["on", "off", "auto"]), "lock the file");
-
-/// Those that change nothing here: an image that is read is never opened for more, a discard is no more than
-/// advice, commands look for zeros themselves, and nodes have no names.
-const WITHOUT_EFFECT: [OptionSpec; 4] = [
+/// What any image takes. The last four change nothing here: an image that is read is never opened for more, a
+/// discard is no more than advice, commands look for zeros themselves, and nodes have no names.
+const OPTIONS: [OptionSpec; 8] = [
+    option("cache.direct", OptionKind::Bool, "pass the page cache"),
+    option("cache.no-flush", OptionKind::Bool, "leave flushes out"),
+    option("read-only", OptionKind::Bool, "refuse to write"),
+    option("force-share", OptionKind::Bool, "read even while another program writes"),
     option("auto-read-only", OptionKind::Bool, "open read-only where writing is not allowed"),
     option("discard", OptionKind::Choice(&["ignore", "off", "unmap", "on"]), "pass discards on"),
     option("detect-zeroes", OptionKind::Choice(&["off", "on", "unmap"]), "look for zeros"),
     option("node-name", OptionKind::Text, "a name for the node"),
 ];
 
+/// What only a file takes.
+const LOCKING: OptionSpec =
+    option("locking", OptionKind::Choice(&["on", "off", "auto"]), "lock the file");
+
 impl General {
     /// Takes an option, and says whether it is one of these.
     pub fn take(&mut self, name: &str, value: &str) -> block_core::Result<bool> {
-        let switch = |option: OptionSpec| -> block_core::Result<bool> {
-            Ok(option.parse(value)? == OptionValue::Bool(true))
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            return Ok(false);
         };
+        let on = option.parse(value)? == OptionValue::Bool(true);
         match name {
-            _ if name == DIRECT.name => self.direct = Some(switch(DIRECT)?),
-            _ if name == NO_FLUSH.name => self.no_flush = Some(switch(NO_FLUSH)?),
+            "cache.direct" => self.direct = Some(on),
+            "cache.no-flush" => self.no_flush = Some(on),
             // It may be said of the format and of the file, and either is enough.
-            _ if name == READ_ONLY.name => self.read_only |= switch(READ_ONLY)?,
-            _ if name == FORCE_SHARE.name => self.force_share |= switch(FORCE_SHARE)?,
-            _ => match WITHOUT_EFFECT.iter().find(|option| option.name == name) {
-                Some(option) => drop(option.parse(value)?),
-                None => return Ok(false),
-            },
+            "read-only" => self.read_only |= on,
+            "force-share" => self.force_share |= on,
+            _ => {}
         }
         Ok(true)
     }
 
     /// Takes the option of a file that says whether it is locked.
-    pub fn lock(&mut self, value: &str) -> block_core::Result<()> {
+    pub fn set_locking(&mut self, value: &str) -> block_core::Result<()> {
         LOCKING.parse(value)?;
         self.unlocked = value == "off";
         Ok(())
@@ -146,11 +143,11 @@ mod tests {
         assert_eq!(said(&[]).sharing(Sharing::Exclusive), Sharing::Exclusive);
         let mut general = said(&[("force-share", "on")]);
         assert_eq!(general.sharing(Sharing::Exclusive), Sharing::Force);
-        general.lock("off").unwrap();
+        general.set_locking("off").unwrap();
         assert_eq!(general.sharing(Sharing::Exclusive), Sharing::Unlocked);
-        general.lock("auto").unwrap();
+        general.set_locking("auto").unwrap();
         assert_eq!(general.sharing(Sharing::Exclusive), Sharing::Force);
-        assert!(general.lock("no").is_err());
+        assert!(general.set_locking("no").is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(crate) use allow::AllowArgs;
 pub(crate) use cache::Cache;
 pub(crate) use output::OutputFormat;
 pub(crate) use size::{number, size, size_or_failure};
-pub(crate) use spec::{ImageSpec, NoImage};
+pub(crate) use spec::{ImageSpec, NoImage, engine_for};
 
 use crate::error::{Failure, Result};
 use block_core::Sharing;

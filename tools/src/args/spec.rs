@@ -140,7 +140,7 @@ impl ImageSpec {
         for (name, value) in std::mem::take(&mut spec.storage_options) {
             match name.as_str() {
                 "aio" => spec.storage_options.push(engine(text, &value)?),
-                "locking" => spec.general.lock(&value).map_err(wrong)?,
+                "locking" => spec.general.set_locking(&value).map_err(wrong)?,
                 _ => spec.storage_options.push((name, value)),
             }
         }
@@ -153,10 +153,15 @@ impl ImageSpec {
     }
 }
 
+/// The engine of a file for a word of `aio`.
+pub(crate) fn engine_for(aio: &str) -> Option<&'static str> {
+    AIO.iter().find(|(word, _)| *word == aio).map(|(_, engine)| *engine)
+}
+
 /// The option of a file that says what `aio` says.
 fn engine(text: &str, word: &str) -> Result<(String, String)> {
-    match AIO.iter().find(|(known, _)| *known == word) {
-        Some((_, engine)) => Ok(("engine".to_owned(), (*engine).to_owned())),
+    match engine_for(word) {
+        Some(engine) => Ok(("engine".to_owned(), engine.to_owned())),
         None => Err(NoImage {
             message: format!("Could not open '{text}': invalid parameter value: {word}"),
             hint: Some("aio is threads, native, or io_uring"),

@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
-use crate::args::{AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, number, size};
+use crate::args::{
+    AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, engine_for, number, size,
+};
 use crate::context::Context;
 use crate::copy::is_direct;
 use crate::error::{Failure, Result};
@@ -110,13 +112,8 @@ impl BenchArgs {
 
     /// The engine of the file, by the name the protocol has for it, when one is asked for.
     fn engine(&self) -> Option<&'static str> {
-        match self.aio.as_deref() {
-            Some("threads") => Some("sync"),
-            Some("io_uring") => Some("io_uring"),
-            Some(_) => Some("auto"),
-            None if self.native => Some("auto"),
-            None => None,
-        }
+        let word = self.aio.as_deref().or(self.native.then_some("native"));
+        word.and_then(engine_for)
     }
 
     /// Who asks for no flush gets none, at the end neither: closing would wait for the disk to save what

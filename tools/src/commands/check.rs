@@ -60,11 +60,9 @@ impl CheckArgs {
         let storage = image::open_storage(cx, spec, &how).await?;
         let driver = image::driver(cx, spec, &*storage).await?;
         let descriptor = driver.descriptor();
-        let mut options = Options::new();
-        for (name, value) in &spec.options {
-            let known = options.set(descriptor.open_options, name, value);
-            known.map_err(|error| Failure::open(&spec.shown, &error))?;
-        }
+        // A check takes none of them, but what nobody knows is refused.
+        Options::of(&spec.options, descriptor.open_options)
+            .map_err(|error| Failure::open(&spec.shown, &error))?;
         let able = match mode {
             CheckMode::Report => descriptor.can_check,
             _ => descriptor.can_repair,
@@ -73,9 +71,10 @@ impl CheckArgs {
             cx.console.say("This image format does not support checks");
             return Ok(NO_CHECK);
         }
+        let request = how.request(cx, spec).await?;
         let open = OpenContext::new(cx.registry.clone())
-            .gate(how.gate(cx).await?)
-            .files(spec.general.sharing(how.sharing), spec.general.cache(how.cache));
+            .gate(request.gate)
+            .files(request.sharing, request.cache);
         let report = driver.check(storage, mode, &open).await;
         let report = report.map_err(|error| {
             let mut failure = Failure::open(&spec.shown, &error);

@@ -59,6 +59,5 @@ pub(crate) async fn convert(conversion: Conversion, progress: &Arc<Progress>) ->
     let plan = CopyPlan::new(&conversion, Arc::clone(progress));
     let job = Arc::new(CopyJob::new(conversion, Arc::clone(progress)));
     run(plan, Arc::clone(&job), threads).await?;
-    let lost = std::mem::take(&mut *job.lost());
-    Ok(lost)
+    Ok(std::mem::take(&mut *job.lost()))
 }
