@@ -3,14 +3,8 @@
 mod support;
 
 use std::sync::Arc;
-use std::task::Poll;
 
-use async_trait::async_trait;
-use block_core::filter::{FilteredDevice, Hook, Request};
-use block_core::{
-    Access, BlockDevice, Disk, Error, ErrorKind, MemStorage, Preallocation, Result, Storage,
-    WriteFlags,
-};
+use block_core::{Access, Disk, ErrorKind, MemStorage, Preallocation, Storage, WriteFlags};
 use support::{FREE, Lab, MIB, allocated_of, content, image, map_of, number};
 
 const GIB: u64 = 1 << 30;
@@ -196,48 +190,4 @@ async fn a_full_image_whose_map_has_no_room_grows_too() {
     let file = resized(10 * MIB, 4 * GIB, "layout=qemu", &places).await;
     let disk = Lab::new().open_on(file, Access::Read, "").await.unwrap();
     assert_eq!(number(&disk, "blocks"), 4096);
-}
-
-/// Makes the disk below larger before each read of it.
-#[derive(Debug)]
-struct Grow(Arc<dyn BlockDevice>);
-
-#[async_trait]
-impl Hook for Grow {
-    async fn before(&self, request: &Request<'_>) -> Result<()> {
-        match request {
-            Request::Read { .. } => self.0.resize(GIB, Preallocation::Off).await,
-            _ => Ok(()),
-        }
-    }
-
-    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
-        None
-    }
-
-    fn after(&self, _: &str, _: &Request<'_>, _: Option<&Error>) {}
-
-    fn lets_copy(&self) -> bool {
-        false
-    }
-
-    fn done(&self, _: &str) {}
-}
-
-#[tokio::test]
-async fn a_filter_has_its_turn_before_the_disk_below_is_asked() {
-    let lab = Lab::new();
-    lab.create("r", 4 * MIB, "").await.unwrap();
-    let disk = lab.open("r", Access::ReadWrite, "").await.unwrap();
-    put(&disk, MIB, 5).await;
-    let below = Arc::clone(disk.device());
-    let filtered = FilteredDevice::with(Arc::clone(&below), Grow(below));
-    let mut read = std::pin::pin!(filtered.read_bytes(MIB / 512, 8));
-    // Nothing here has to be waited for, unless the read holds up what comes before it.
-    let polled = std::future::poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
-    let Poll::Ready(bytes) = polled else {
-        panic!("the filter waits for the read that waits for it")
-    };
-    assert_eq!(bytes.unwrap()[..], [5; 4096]);
-    assert_eq!(filtered.sector_count(), GIB / 512);
 }

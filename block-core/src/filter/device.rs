@@ -29,13 +29,14 @@ impl<H: Hook> FilteredDevice<H> {
         Arc::new(Self { below, uri, hook })
     }
 
-    async fn pass<T>(
+    /// `go_on` asks below; not before the hook has had its turn, for some of it may be done when it is called.
+    async fn pass<T, F: Future<Output = Result<T>> + Send>(
         &self,
         request: Request<'_>,
-        go_on: impl Future<Output = Result<T>> + Send,
+        go_on: impl FnOnce() -> F + Send,
     ) -> Result<T> {
         let result = match self.hook.before(&request).await {
-            Ok(()) => go_on.await,
+            Ok(()) => go_on().await,
             Err(refused) => Err(refused.in_image(&self.uri)),
         };
         self.hook.after(&self.uri, &request, result.as_ref().err());
@@ -77,13 +78,12 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
 
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()> {
         let request = Request::Read { offset: bytes(sector), len: buf.len() as u64 };
-        self.pass(request, self.below.read_sectors(sector, buf)).await
+        self.pass(request, || self.below.read_sectors(sector, buf)).await
     }
 
     async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes> {
         let request = Request::Read { offset: bytes(sector), len: bytes(count) };
-        // Not before the hook: it may look at the disk when it is called.
-        self.pass(request, async { self.below.read_bytes(sector, count).await }).await
+        self.pass(request, || self.below.read_bytes(sector, count)).await
     }
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {
@@ -98,12 +98,12 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
 
     async fn write_sectors(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()> {
         let request = Request::Write { offset: bytes(sector), bytes: buf };
-        self.pass(request, self.below.write_sectors(sector, buf, flags)).await
+        self.pass(request, || self.below.write_sectors(sector, buf, flags)).await
     }
 
     async fn write_bytes(&self, sector: u64, given: Bytes, flags: WriteFlags) -> Result<()> {
         let request = Request::Write { offset: bytes(sector), bytes: &given };
-        self.pass(request, self.below.write_bytes(sector, given.clone(), flags)).await
+        self.pass(request, || self.below.write_bytes(sector, given.clone(), flags)).await
     }
 
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
@@ -112,12 +112,12 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
             false => ZeroMode::Allocate,
         };
         let request = Request::Zeroes { offset: bytes(sector), len: bytes(count), mode };
-        self.pass(request, self.below.write_zeroes(sector, count, flags)).await
+        self.pass(request, || self.below.write_zeroes(sector, count, flags)).await
     }
 
     async fn discard(&self, sector: u64, count: u64) -> Result<()> {
         let request = Request::Discard { offset: bytes(sector), len: bytes(count) };
-        self.pass(request, self.below.discard(sector, count)).await
+        self.pass(request, || self.below.discard(sector, count)).await
     }
 
     async fn is_allocated(&self, sector: u64, count: u64) -> Result<Allocation> {
@@ -138,11 +138,11 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
     }
 
     async fn flush(&self) -> Result<()> {
-        self.pass(Request::Flush, self.below.flush()).await
+        self.pass(Request::Flush, || self.below.flush()).await
     }
 
     async fn resize(&self, size: u64, preallocation: Preallocation) -> Result<()> {
-        self.pass(Request::SetLen(size), self.below.resize(size, preallocation)).await
+        self.pass(Request::SetLen(size), || self.below.resize(size, preallocation)).await
     }
 
     async fn compact(&self, progress: &Progress<'_>) -> Result<CompactReport> {
@@ -166,6 +166,6 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
     }
 
     async fn close(&self) -> Result<()> {
-        self.pass(Request::Flush, self.below.close()).await
+        self.pass(Request::Flush, || self.below.close()).await
     }
 }

@@ -85,19 +85,7 @@ impl FaultHook {
 #[async_trait]
 impl Hook for FaultHook {
     async fn before(&self, request: &Request<'_>) -> Result<()> {
+        // Not at once too: a read that is tried and then sent again must not count twice.
         self.strikes(request)
     }
-
-    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
-        // A read that is tried and then sent again must not count twice.
-        None
-    }
-
-    fn after(&self, _: &str, _: &Request<'_>, _: Option<&Error>) {}
-
-    fn lets_copy(&self) -> bool {
-        false
-    }
-
-    fn done(&self, _: &str) {}
 }

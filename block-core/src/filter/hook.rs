@@ -96,15 +96,19 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request is about to go on. An error refuses it; a long answer holds it up.
     async fn before(&self, request: &Request<'_>) -> Result<()>;
 
-    /// As [`before`](Self::before), at once; `None` when that cannot be, and then nothing happened.
-    fn before_at_once(&self, request: &Request<'_>) -> Option<Result<()>>;
+    /// As [`before`](Self::before), at once; `None` when that cannot be, and then nothing happened: by default.
+    fn before_at_once(&self, _request: &Request<'_>) -> Option<Result<()>> {
+        None
+    }
 
-    /// The request to `uri` came back with `error`, or was done.
-    fn after(&self, uri: &str, request: &Request<'_>, error: Option<&crate::Error>);
+    /// The request to `uri` came back with `error`, or was done. By default, that is of no interest.
+    fn after(&self, _uri: &str, _request: &Request<'_>, _error: Option<&crate::Error>) {}
 
-    /// Whether the layer below may copy on its own, so that the bytes do not pass.
-    fn lets_copy(&self) -> bool;
+    /// Whether the layer below may copy on its own, so that the bytes do not pass. By default, it may not.
+    fn lets_copy(&self) -> bool {
+        false
+    }
 
-    /// The storage or disk is used no longer.
-    fn done(&self, uri: &str);
+    /// The storage or disk is used no longer. By default, that is of no interest.
+    fn done(&self, _uri: &str) {}
 }

@@ -109,8 +109,6 @@ impl Hook for LogHook {
         // What is copied below cannot be kept, so a storage that keeps has it written instead.
         self.kept().is_none()
     }
-
-    fn done(&self, _: &str) {}
 }
 
 #[cfg(test)]

@@ -23,13 +23,14 @@ impl<H: Hook> FilteredStorage<H> {
         Arc::new(Self { below, hook })
     }
 
-    async fn pass<T>(
+    /// `go_on` asks below; not before the hook has had its turn, for some of it may be done when it is called.
+    async fn pass<T, F: Future<Output = Result<T>> + Send>(
         &self,
         request: Request<'_>,
-        go_on: impl Future<Output = Result<T>> + Send,
+        go_on: impl FnOnce() -> F + Send,
     ) -> Result<T> {
         let result = match self.hook.before(&request).await {
-            Ok(()) => go_on.await,
+            Ok(()) => go_on().await,
             Err(refused) => Err(refused.in_image(self.below.uri())),
         };
         self.hook.after(self.below.uri(), &request, result.as_ref().err());
@@ -58,13 +59,12 @@ impl<H: Hook> Storage for FilteredStorage<H> {
 
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let request = Request::Read { offset, len: buf.len() as u64 };
-        self.pass(request, self.below.read_at(offset, buf)).await
+        self.pass(request, || self.below.read_at(offset, buf)).await
     }
 
     async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
         let request = Request::Read { offset, len: len as u64 };
-        // Not before the hook: it may look at the file when it is called.
-        self.pass(request, async { self.below.read_bytes(offset, len).await }).await
+        self.pass(request, || self.below.read_bytes(offset, len)).await
     }
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
@@ -79,29 +79,29 @@ impl<H: Hook> Storage for FilteredStorage<H> {
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         let request = Request::Write { offset, bytes: buf };
-        self.pass(request, self.below.write_at(offset, buf)).await
+        self.pass(request, || self.below.write_at(offset, buf)).await
     }
 
     async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
         let request = Request::Write { offset, bytes: &bytes };
-        self.pass(request, self.below.write_bytes(offset, bytes.clone())).await
+        self.pass(request, || self.below.write_bytes(offset, bytes.clone())).await
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
         let request = Request::Zeroes { offset, len, mode };
-        self.pass(request, self.below.write_zeroes(offset, len, mode)).await
+        self.pass(request, || self.below.write_zeroes(offset, len, mode)).await
     }
 
     async fn allocate(&self, offset: u64, len: u64) -> Result<()> {
-        self.pass(Request::Allocate { offset, len }, self.below.allocate(offset, len)).await
+        self.pass(Request::Allocate { offset, len }, || self.below.allocate(offset, len)).await
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
-        self.pass(Request::SetLen(len), self.below.set_len(len)).await
+        self.pass(Request::SetLen(len), || self.below.set_len(len)).await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.pass(Request::Flush, self.below.flush()).await
+        self.pass(Request::Flush, || self.below.flush()).await
     }
 
     async fn copy_from(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::{Hook, Request};
-use crate::{Error, OptionKind, OptionSpec, Options, Result};
+use crate::{OptionKind, OptionSpec, Options, Result};
 
 /// Holds requests up until their turn has come.
 ///
@@ -72,16 +72,4 @@ impl Hook for ThrottleHook {
         std::thread::sleep(self.queue(request));
         Ok(())
     }
-
-    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
-        None
-    }
-
-    fn after(&self, _: &str, _: &Request<'_>, _: Option<&Error>) {}
-
-    fn lets_copy(&self) -> bool {
-        false
-    }
-
-    fn done(&self, _: &str) {}
 }
