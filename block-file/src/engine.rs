@@ -91,7 +91,7 @@ impl Engine {
         let Some((mut state, runtime)) = self.lock_with_driver() else { return Err((op, guard)) };
         let token = state.ring.push(op, offset, len, guard, waker)?;
         let freed = if state.ring.has_batch() { state.ring.submit() } else { Freed::default() };
-        let driver = state.driver(runtime);
+        let driver = state.sleeping_driver(runtime);
         drop(state);
         freed.release();
         if let Some(driver) = driver {
@@ -130,7 +130,7 @@ impl Engine {
         let Some((mut state, runtime)) = self.lock_with_driver() else {
             return Poll::Ready(self.finish(token));
         };
-        let driver = state.driver(runtime);
+        let driver = state.sleeping_driver(runtime);
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -179,7 +179,7 @@ impl State {
     }
 
     /// Whom to wake so that what is queued is submitted; nobody, if that is going to happen.
-    fn driver(&mut self, runtime: Id) -> Option<Waker> {
+    fn sleeping_driver(&mut self, runtime: Id) -> Option<Waker> {
         self.drivers.iter_mut().find(|driver| driver.runtime == runtime)?.waker.take()
     }
 }

@@ -10,10 +10,8 @@ use crate::queued::Reading;
 use crate::storage::FileStorage;
 
 /// A read through the engine, or a copy where that brings less than was wanted.
-///
-/// Small and without a state of its own for each step: it is what all that wait for a disk are made of, and
-/// each line of memory that has to be looked at again when the disk is done is a cache miss.
-pub(crate) struct ReadGiven<'s> {
+/// As small as a [`Reading`] is, and for its reason.
+struct ReadGiven<'s> {
     storage: &'s FileStorage,
     offset: u64,
     len: usize,

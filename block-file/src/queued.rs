@@ -106,8 +106,8 @@ mod with_engine {
     /// Small: it is what all that wait for a disk are made of, and each line of memory that has to be looked at
     /// again when the disk is done is a cache miss.
     pub(crate) struct Reading<'e> {
-        queue: &'e Queue,
         engine: &'e Arc<Engine>,
+        buffers: &'e Arc<BufferPool>,
         units: Units,
         /// Once it is queued.
         under_way: Option<UnderWay<'e>>,
@@ -119,7 +119,7 @@ mod with_engine {
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
             let this = &mut *self;
             let Some(under_way) = &mut this.under_way else {
-                let op = Op::Read(this.queue.buffers.take(this.units.span));
+                let op = Op::Read(this.buffers.take(this.units.span));
                 let (start, span) = (this.units.start, this.units.span);
                 return match this.engine.begin(op, start, span, None, cx.waker()) {
                     Ok(under_way) => {
@@ -177,7 +177,7 @@ mod with_engine {
         fn begin(&self, units: Units) -> Option<Reading<'_>> {
             let queue = self.queue();
             let engine = queue.engine()?;
-            Some(Reading { queue, engine, units, under_way: None })
+            Some(Reading { engine, buffers: &queue.buffers, units, under_way: None })
         }
 
         /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
