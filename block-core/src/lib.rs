@@ -51,6 +51,7 @@ mod extent;
 pub mod filter;
 mod guard;
 pub mod inspect;
+mod join;
 mod mem;
 pub mod options;
 pub mod probe;

@@ -69,8 +69,18 @@ impl RangeLock {
 
     /// As [`share`](Self::share), at once or not at all.
     pub fn try_share(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
+        self.try_acquire(range, false)
+    }
+
+    /// As [`own`](Self::own), at once or not at all.
+    pub fn try_own(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
+        self.try_acquire(range, true)
+    }
+
+    #[inline]
+    fn try_acquire(self: &Arc<Self>, range: Range<u64>, exclusive: bool) -> Option<RangeGuard> {
         let mut state = self.state();
-        let claim = state.claim(range, false);
+        let claim = state.claim(range, exclusive);
         state
             .admit(&claim, usize::MAX)
             .then(|| RangeGuard { lock: Arc::clone(self), place: state.hold(claim) })
@@ -246,6 +256,8 @@ mod tests {
         let lock = RangeLock::new();
         let a = ready(&mut lock.share(0..10)).unwrap();
         let b = ready(&mut lock.share(5..15)).unwrap();
+        assert!(lock.try_own(14..15).is_none());
+        assert!(lock.try_own(15..16).is_some());
         let mut owner = lock.own(8..9);
         assert!(ready(&mut owner).is_none());
         drop(a);

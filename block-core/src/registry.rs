@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::guard::GuardedStorage;
+use crate::join::join_all;
 use crate::options::nearest;
 use crate::probe::{self, ProbeInput, ProbeReport, ReadPlan};
 use crate::{
@@ -164,10 +165,13 @@ impl Registry {
             if round.is_empty() {
                 return Ok(plan.finish());
             }
-            for request in round {
+            let reads = round.into_iter().map(async |request| {
                 let mut window = vec![0; request.len];
-                match storage.read_at(request.offset, &mut window).await {
-                    Ok(()) => plan.supply(request.offset, window),
+                storage.read_at(request.offset, &mut window).await.map(|()| (request, window))
+            });
+            for read in join_all(reads).await {
+                match read {
+                    Ok((request, window)) => plan.supply(request.offset, window),
                     Err(error) if error.kind() == ErrorKind::OutOfRange => {}
                     Err(error) => return Err(error),
                 }

@@ -29,7 +29,6 @@ struct StoredRun {
     len: usize,
     /// The block its first byte belongs to.
     block: u64,
-    guard: Option<RangeGuard>,
 }
 
 impl<M: BlockMapper> Mapped<M> {
@@ -66,7 +65,7 @@ impl<M: BlockMapper> Mapped<M> {
             Ok(range) => range,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
-        let Some(StoredRun { offset, len, block, guard }) = self.try_stored(&range) else {
+        let Some((StoredRun { offset, len, block }, guard)) = self.try_stored(&range) else {
             return Box::pin(self.read_parts(range));
         };
         let given = self.storage.read_bytes(offset, len);
@@ -77,27 +76,40 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Where all of a request is stored in one run, if nothing has to be waited for to know that.
-    fn try_stored(&self, range: &Range<u64>) -> Option<StoredRun> {
+    fn try_stored(&self, range: &Range<u64>) -> Option<(StoredRun, Option<RangeGuard>)> {
         let layout = self.layout();
         let guard = self.try_hold(range, &layout)?;
+        let first = self.lookup(range.start / layout.block_size)?;
+        Some((self.in_one_run(&layout, range, first)?, guard))
+    }
+
+    /// Where all of a request is stored in one run, if it is. `first` is the entry of its first block.
+    fn in_one_run(&self, layout: &Layout, range: &Range<u64>, first: Slot) -> Option<StoredRun> {
         if range.is_empty() {
             return None;
         }
-        let block = range.start / layout.block_size;
-        let first = self.lookup(block)?;
-        match self.source(&layout, first, range.start, range.end) {
+        match self.source(layout, first, range.start, range.end) {
             (Source::Stored(offset), end) if end == range.end => {
                 let len = usize::try_from(range.end - range.start).ok()?;
-                Some(StoredRun { offset, len, block, guard })
+                Some(StoredRun { offset, len, block: range.start / layout.block_size })
             }
             _ => None,
         }
     }
 
-    /// Reads from wherever the parts lie into a buffer made for them.
+    /// As [`read_given`](Self::read_given), when something has to be waited for, or the parts lie in several
+    /// places: into a buffer made for them.
     async fn read_parts(&self, range: Range<u64>) -> Result<Bytes> {
         let layout = self.layout();
         let _guard = self.hold(&range, &layout).await;
+        if !range.is_empty() {
+            let first = self.slot_of(range.start / layout.block_size).await?;
+            if let Some(StoredRun { offset, len, block }) = self.in_one_run(&layout, &range, first)
+            {
+                let given = self.storage.read_bytes(offset, len).await;
+                return given.map_err(|error| self.explain_short(error, block));
+            }
+        }
         let mut buffer = PageBuffer::new(length(range.end - range.start)?);
         self.read_locked(&layout, range, &mut buffer).await?;
         Ok(Bytes::from_owner(buffer))

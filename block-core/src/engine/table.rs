@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::RwLock as AsyncRwLock;
 use zerocopy::IntoBytes;
 
+use crate::range_lock::RangeLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::{Error, ErrorKind, Result, Storage};
@@ -24,6 +25,8 @@ pub struct PagedTable {
     entries: u64,
     sets: Box<[RwLock<Set>]>,
     windows: RwLock<Windows>,
+    /// Who loads a page owns it here: others who want it wait, and find it in memory.
+    loads: Arc<RangeLock>,
     /// Loads share it, a write owns it: no load puts into memory what a write is just replacing.
     io: AsyncRwLock<()>,
 }
@@ -81,6 +84,7 @@ impl PagedTable {
             entries,
             sets: std::iter::repeat_with(RwLock::default).take(sets).collect(),
             windows: RwLock::default(),
+            loads: RangeLock::new(),
             io: AsyncRwLock::new(()),
         }
     }
@@ -111,6 +115,18 @@ impl PagedTable {
         }
         self.in_range(index, 1)?;
         let number = index / PAGE as u64;
+        let page = number..number.saturating_add(1);
+        let mut turn = self.loads.try_own(page.clone());
+        if turn.is_none() {
+            // Somebody else loads it. All who wait go on together; where it has not come, one by one.
+            drop(self.loads.share(page.clone()).await);
+            if self.get(index).is_none() {
+                turn = Some(self.loads.own(page).await);
+            }
+            if let Some(value) = self.get(index) {
+                return Ok(value);
+            }
+        }
         let first = number.saturating_mul(PAGE as u64);
         let len = usize::try_from(self.entries.saturating_sub(first)).unwrap_or(PAGE).min(PAGE);
         let _reading = self.io.read().await;
@@ -118,6 +134,7 @@ impl PagedTable {
         self.fetch(first, &mut values).await?;
         let value = values.get(within(index)).copied();
         self.keep(number, values.into());
+        drop(turn);
         value.ok_or_else(|| self.behind(index))
     }
 
@@ -387,7 +404,9 @@ fn group_len(changes: &[(u64, u32)]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MemStorage;
+    use crate::filter::{FaultHook, FilteredStorage, StatsStorage, fault};
+    use crate::join::join_all;
+    use crate::{BoxFuture, MemStorage, Options};
 
     /// A table at `offset` whose entry `i` is `7 * i`, inside filler bytes.
     fn storage(offset: u64, entries: u32) -> Arc<MemStorage> {
@@ -405,6 +424,41 @@ mod tests {
         assert_eq!(table.get(9_998), Some(69_986));
         assert_eq!(table.get(0), None);
         assert_eq!(table.load(10_000).await.unwrap_err().kind(), ErrorKind::OutOfRange);
+    }
+
+    #[tokio::test]
+    async fn many_who_want_a_page_read_it_once() {
+        let below = StatsStorage::new(storage(512, 10_000));
+        let table = PagedTable::new(below.clone(), 512, 10_000, 1 << 20);
+        let values: Result<Vec<u32>> = load_together(&table, 5).await.into_iter().collect();
+        assert_eq!(values.unwrap(), [0, 7, 14, 21, 28]);
+        assert_eq!(below.stats().reads, 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_page_that_does_not_come_reads_it() {
+        let options = Options::of(&[], fault::OPTIONS).unwrap();
+        let below = FilteredStorage::with(storage(512, 10_000), FaultHook::new(&options));
+        let below = StatsStorage::new(below);
+        let table = PagedTable::new(below.clone(), 512, 10_000, 1 << 20);
+        let values = load_together(&table, 5).await;
+        assert!(values[0].is_err());
+        assert_eq!(values[1..].iter().flatten().collect::<Vec<_>>(), [&7, &14, &21, &28]);
+        assert_eq!(below.stats().reads, 2);
+    }
+
+    /// Loads so many entries from the first on, and all have asked before one of them reads.
+    async fn load_together(table: &PagedTable, count: u64) -> Vec<Result<u32>> {
+        let held = table.io.write().await;
+        let mut all: Vec<BoxFuture<'_, Option<Result<u32>>>> = Vec::new();
+        for index in 0..count {
+            all.push(Box::pin(async move { Some(table.load(index).await) }));
+        }
+        all.push(Box::pin(async move {
+            drop(held);
+            None
+        }));
+        join_all(all).await.into_iter().flatten().collect()
     }
 
     #[tokio::test]

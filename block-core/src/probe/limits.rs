@@ -10,6 +10,10 @@ pub const TAIL_REGION: u64 = 128 << 10;
 pub const READS: usize = 64;
 /// Rounds of reads: the first is unconditional, later ones follow what earlier ones found.
 pub const ROUNDS: usize = 4;
+/// Windows with no more bytes than this between them are read as one,
+pub const GAP: u64 = 4096;
+/// as long as that is no longer than this, in bytes.
+pub const JOINED: u64 = 64 << 10;
 /// Length in bytes of the first window, which starts at 0.
 pub const HEAD: u64 = 0x11000;
 /// Length in bytes of the window that ends at the end of the file.

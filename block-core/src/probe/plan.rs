@@ -12,6 +12,13 @@ pub struct Request {
     pub len: usize,
 }
 
+impl Request {
+    /// Where it ends.
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::try_from(self.len).unwrap_or(u64::MAX))
+    }
+}
+
 /// The reads that lead to a [`ProbeInput`], in a few rounds: the caller reads, the plan decides what is worth reading.
 ///
 /// ```
@@ -115,29 +122,17 @@ impl ReadPlan {
 
     /// The wanted ranges that exist, are not known yet, and fit the limits.
     fn admit(&mut self) -> Vec<Request> {
-        let file_len = self.input.len();
-        let mut ranges = std::mem::take(&mut self.wants.ranges);
-        ranges.sort_unstable();
-        ranges.dedup();
         let mut round: Vec<Request> = Vec::new();
-        for (offset, len) in ranges {
-            let end = offset.saturating_add(len).min(file_len);
-            let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
-                continue;
-            };
+        for (offset, end) in joined(self.unknown()) {
+            let len = end.saturating_sub(offset);
             let Ok(size) = usize::try_from(len) else {
                 continue;
             };
-            let covered = round.iter().any(|known| {
-                let known_end =
-                    known.offset.saturating_add(u64::try_from(known.len).unwrap_or(u64::MAX));
-                known.offset <= offset && end <= known_end
-            });
-            if covered || self.input.bytes(offset, size).is_some() {
+            if round.iter().any(|known| known.offset <= offset && end <= known.end()) {
                 continue;
             }
-            let in_tail =
-                offset >= file_len.saturating_sub(limits::TAIL_REGION) && offset >= limits::HEAD;
+            let tail = self.input.len().saturating_sub(limits::TAIL_REGION);
+            let in_tail = offset >= tail && offset >= limits::HEAD;
             let (used, cap, limit) = if in_tail {
                 (&mut self.tail_bytes, limits::TAIL_BYTES, "probe tail bytes")
             } else {
@@ -157,17 +152,78 @@ impl ReadPlan {
         }
         round
     }
+
+    /// Takes the wanted ranges that exist and are not known yet, each from its first byte to behind its last.
+    fn unknown(&mut self) -> Vec<(u64, u64)> {
+        let ranges = std::mem::take(&mut self.wants.ranges).into_iter();
+        let inside = ranges.map(|(offset, len)| {
+            let end = offset.saturating_add(len).min(self.input.len());
+            (offset, end)
+        });
+        let is_unknown = |(offset, end): &(u64, u64)| match end.checked_sub(*offset) {
+            None | Some(0) => false,
+            Some(len) => {
+                !usize::try_from(len).is_ok_and(|len| self.input.bytes(*offset, len).is_some())
+            }
+        };
+        inside.filter(is_unknown).collect()
+    }
+}
+
+/// The same ranges in order, with those made one that overlap or nearly touch: reading a page more is cheaper
+/// than reading twice. A long one is left alone: it may not be read, and those inside it may.
+fn joined(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (offset, end) in ranges {
+        match joined.last_mut() {
+            Some((start, before))
+                if offset <= before.saturating_add(limits::GAP)
+                    && end.max(*before).saturating_sub(*start) <= limits::JOINED =>
+            {
+                *before = end.max(*before);
+            }
+            _ => joined.push((offset, end)),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ReadPlan, Request};
+    use super::{ReadPlan, Request, joined};
     use crate::probe::limits;
 
     #[test]
     fn a_small_file_is_one_read_and_an_empty_one_none() {
         assert_eq!(ReadPlan::new(700, None).next_round(), [Request { offset: 0, len: 700 }]);
         assert!(ReadPlan::new(0, None).next_round().is_empty());
+    }
+
+    #[test]
+    fn ranges_that_nearly_touch_are_one_read() {
+        const MIB: u64 = 1 << 20;
+        let long = limits::JOINED;
+        let wanted = vec![
+            (MIB + 512, MIB + 516),
+            (MIB, MIB + 4),
+            (2 * MIB, 2 * MIB + 512),
+            (2 * MIB, 2 * MIB + 16384),
+            (2 * MIB + 8, 2 * MIB + 9),
+            (3 * MIB, 3 * MIB + 1),
+            (3 * MIB + 2 + limits::GAP, 3 * MIB + 3 + limits::GAP),
+            (4 * MIB, 4 * MIB + long),
+            (4 * MIB + 1, 4 * MIB + long + 1),
+        ];
+        let whole = [
+            (MIB, MIB + 516),
+            (2 * MIB, 2 * MIB + 16384),
+            (3 * MIB, 3 * MIB + 1),
+            (3 * MIB + 2 + limits::GAP, 3 * MIB + 3 + limits::GAP),
+            (4 * MIB, 4 * MIB + long),
+            (4 * MIB + 1, 4 * MIB + long + 1),
+        ];
+        assert_eq!(joined(wanted), whole);
     }
 
     #[test]

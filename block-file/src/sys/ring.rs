@@ -105,7 +105,7 @@ impl std::fmt::Debug for Ring {
 
 /// Makes some buffers known to the ring and gives them to the pool.
 fn register(uring: &IoUring, pool: &BufferPool) -> io::Result<()> {
-    let mut buffers: Vec<_> = (0..KNOWN).map(|_| PageBuffer::new(SMALLEST)).collect();
+    let mut buffers = PageBuffer::several(KNOWN, SMALLEST);
     let parts = buffers
         .iter_mut()
         .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
