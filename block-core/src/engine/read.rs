@@ -69,6 +69,10 @@ impl<M: BlockMapper> Mapped<M> {
             return Box::pin(self.read_parts(range));
         };
         let given = self.storage.read_bytes(offset, len);
+        if guard.is_none() {
+            // Nothing is left to do but to explain why a file has become shorter since it was opened.
+            return given;
+        }
         Box::pin(async move {
             let _guard = guard;
             given.await.map_err(|error| self.explain_short(error, block))

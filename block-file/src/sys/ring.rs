@@ -13,6 +13,7 @@ use std::task::Waker;
 use block_core::range_lock::RangeGuard;
 use block_core::{Bytes, PageBuffer};
 use io_uring::{IoUring, opcode, squeue, types};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::aligned::{AlignedBuffer, BufferPool, SMALLEST};
@@ -65,6 +66,8 @@ pub(crate) struct Ring {
     /// The kernel takes no more entries, for this reason.
     broken: Option<Errno>,
     file: Arc<OwnedFd>,
+    /// Whether the file is registered for reading.
+    reads_registered: bool,
     /// What is registered lives longer than the ring.
     _buffers: Arc<BufferPool>,
 }
@@ -114,6 +117,29 @@ fn register(uring: &IoUring, pool: &BufferPool) -> io::Result<()> {
     unsafe { uring.submitter().register_buffers(&parts) }?;
     pool.add_known(buffers);
     Ok(())
+}
+
+/// Makes a file that is read past the page cache known to the ring, so that the kernel need not look it up
+/// for each request; where that is refused, it goes without.
+///
+/// Not as it is: the kernel lets go of what a ring knows some time after the ring's process has died, and its
+/// locks would last as long. So it is opened again, without a lock, and only to be read. Nor does each read look
+/// after the time of the last access: the plain calls that come before a ring have done so.
+fn register_for_reading(uring: &IoUring, file: &OwnedFd) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(file)? & OFlags::DIRECT;
+    if flags.is_empty() {
+        return Err(io::Error::other("it is not read past the page cache"));
+    }
+    flags |= OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let open = |flags| rustix::fs::open(&path, flags, Mode::empty());
+    // Only the owner may leave the time alone.
+    let again = open(flags | OFlags::NOATIME).or_else(|_| open(flags))?;
+    let (one, other) = (rustix::fs::fstat(file)?, rustix::fs::fstat(&again)?);
+    if (one.st_dev, one.st_ino, one.st_rdev) != (other.st_dev, other.st_ino, other.st_rdev) {
+        return Err(io::Error::other("/proc leads to another file"));
+    }
+    uring.submitter().register_files(&[again.as_raw_fd()])
 }
 
 impl Op {
@@ -175,6 +201,10 @@ impl Ring {
         if let Err(error) = register(&uring, buffers) {
             tracing::debug!("no buffer is registered: {error}");
         }
+        let registered = register_for_reading(&uring, &file);
+        if let Err(error) = &registered {
+            tracing::debug!("the file is not registered: {error}");
+        }
         let mut requests = Vec::new();
         requests.resize_with(ENTRIES as usize, || None);
         Ok(Self {
@@ -185,6 +215,7 @@ impl Ring {
             running: 0,
             broken: None,
             file,
+            reads_registered: registered.is_ok(),
             _buffers: Arc::clone(buffers),
         })
     }
@@ -212,12 +243,15 @@ impl Ring {
         let (Some(bytes), Some(index)) = (bytes, self.free.pop()) else {
             return Err((op, guard));
         };
-        let file = types::Fd(self.file.as_raw_fd());
-        let entry = op.entry(file, bytes, offset).user_data(index as u64);
+        let (file, flags) = match op {
+            Op::Read(_) if self.reads_registered => (0, squeue::Flags::FIXED_FILE),
+            _ => (self.file.as_raw_fd(), squeue::Flags::empty()),
+        };
+        let entry = op.entry(types::Fd(file), bytes, offset).flags(flags).user_data(index as u64);
         // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
         // in its slot, untouched, until the completion with this slot's number has been taken (what is
         // given does not move, and nobody changes it); the file is open for as long as the ring is, by
-        // `self.file`. A number that is another buffer's is refused by the kernel, which compares the
+        // `self.file` or because it is registered. A number that is another buffer's is refused by the kernel, which compares the
         // addresses.
         let pushed = unsafe { self.uring.submission().push(&entry) };
         if pushed.is_err() {
@@ -346,6 +380,9 @@ impl Drop for Ring {
         if self.busy() {
             // The kernel may still write into these; they are given to it.
             std::mem::forget(std::mem::take(&mut self.requests));
+        } else if self.reads_registered {
+            // Left to the kernel, this happens some time later, and the file system stays busy meanwhile.
+            let _ = self.uring.submitter().unregister_files();
         }
         freed.into_iter().for_each(Freed::release);
     }
