@@ -118,6 +118,7 @@ impl Engine {
     }
 
     /// What a request came to, once it is done; until then `waker` is woken.
+    #[inline(always)]
     fn poll(self: &Arc<Self>, token: Token, waker: &Waker) -> Poll<Finished> {
         let mut state = self.lock();
         if let Some(finished) = state.ring.take(token) {
@@ -251,6 +252,7 @@ pub(crate) struct UnderWay<'e> {
 
 impl UnderWay<'_> {
     /// What it came to, once; until then `waker` is woken when it is done.
+    #[inline(always)]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Finished> {
         let Some(token) = self.token.take() else { return Poll::Pending };
         let polled = self.engine.poll(token, waker);

@@ -12,20 +12,16 @@ use crate::storage::FileStorage;
 /// A read through the engine, or a copy where that brings less than was wanted.
 /// As small as a [`Reading`] is, and for its reason.
 struct ReadGiven<'s> {
-    storage: &'s FileStorage,
-    offset: u64,
-    len: usize,
     reading: Reading<'s>,
     copying: Option<BoxFuture<'s, Result<Bytes>>>,
 }
 
 impl FileStorage {
     /// Reads `len` bytes at `offset`, which do not go past the greatest offset.
+    #[inline]
     pub(crate) fn read_and_give(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
         match self.reading(offset, len) {
-            Some(reading) => {
-                Box::pin(ReadGiven { storage: self, offset, len, reading, copying: None })
-            }
+            Some(reading) => Box::pin(ReadGiven { reading, copying: None }),
             None => Box::pin(read_a_copy(self, offset, len)),
         }
     }
@@ -41,13 +37,14 @@ impl Future for ReadGiven<'_> {
         }
         match Pin::new(&mut this.reading).poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some((buffer, useful))) if useful.len() == this.len => {
+            Poll::Ready(Some((buffer, useful))) if useful.len() == this.reading.len => {
                 let bytes = Bytes::from_owner(buffer);
-                let is_all = bytes.len() == this.len;
+                let is_all = bytes.len() == this.reading.len;
                 Poll::Ready(Ok(if is_all { bytes } else { bytes.slice(useful) }))
             }
             Poll::Ready(_) => {
-                let copying = Box::pin(read_a_copy(this.storage, this.offset, this.len));
+                let Reading { storage, offset, len, .. } = this.reading;
+                let copying = Box::pin(read_a_copy(storage, offset, len));
                 this.copying.insert(copying).as_mut().poll(cx)
             }
         }

@@ -28,7 +28,7 @@ mod with_engine {
     use std::pin::Pin;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::{Context, Poll};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
     use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY};
@@ -72,6 +72,7 @@ mod with_engine {
             })
         }
 
+        #[inline]
         fn engine(&self) -> Option<&Arc<Engine>> {
             let less = |patience: u32| patience.checked_sub(1);
             if self.patience.load(Ordering::Relaxed) > 0
@@ -96,8 +97,6 @@ mod with_engine {
         start: u64,
         /// Bytes before the range.
         skip: usize,
-        /// Bytes in the range.
-        len: usize,
         /// Bytes in all of them.
         span: usize,
     }
@@ -105,48 +104,52 @@ mod with_engine {
     /// A read of whole units: gives their memory, and says where in it the bytes are that are there and wanted.
     /// Small: it is what all that wait for a disk are made of, and each line of memory that has to be looked at
     /// again when the disk is done is a cache miss.
-    pub(crate) struct Reading<'e> {
-        engine: &'e Arc<Engine>,
-        buffers: &'e Arc<BufferPool>,
-        units: Units,
+    pub(crate) struct Reading<'s> {
+        pub(crate) storage: &'s FileStorage,
+        pub(crate) offset: u64,
+        pub(crate) len: usize,
         /// Once it is queued.
-        under_way: Option<UnderWay<'e>>,
+        under_way: Option<UnderWay<'s>>,
     }
 
     impl Future for Reading<'_> {
         type Output = Option<(AlignedBuffer, Range<usize>)>;
 
+        #[inline]
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
             let this = &mut *self;
             let Some(under_way) = &mut this.under_way else {
-                let op = Op::Read(this.buffers.take(this.units.span));
-                let (start, span) = (this.units.start, this.units.span);
-                return match this.engine.begin(op, start, span, None, cx.waker()) {
-                    Ok(under_way) => {
-                        this.under_way = Some(under_way);
-                        Poll::Pending
-                    }
-                    Err(_) => Poll::Ready(None),
+                this.under_way = this.begin(cx.waker());
+                return match this.under_way {
+                    Some(_) => Poll::Pending,
+                    None => Poll::Ready(None),
                 };
             };
             under_way.poll(cx.waker()).map(|finished| {
-                let Units { skip, len, .. } = this.units;
+                let Units { skip, .. } = this.storage.units_of(this.offset, this.len)?;
                 // Whatever went wrong, the plain call that follows meets it again and says so.
-                let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(len);
+                let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(this.len);
                 let Op::Read(buffer) = finished.op else { return None };
                 Some((buffer, skip..skip.saturating_add(useful)))
             })
         }
     }
 
+    impl<'s> Reading<'s> {
+        /// Queues it.
+        fn begin(&self, waker: &Waker) -> Option<UnderWay<'s>> {
+            let queue = self.storage.queue();
+            let engine = queue.engine.get()?.as_ref()?;
+            let Units { start, span, .. } = self.storage.units_of(self.offset, self.len)?;
+            let op = Op::Read(queue.buffers.take(span));
+            engine.begin(op, start, span, None, waker).ok()
+        }
+    }
+
     impl FileStorage {
         /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
         pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
-            let Some(reading) =
-                self.units_of(offset, buf.len()).and_then(|units| self.begin(units))
-            else {
-                return 0;
-            };
+            let Some(reading) = self.begin(offset, buf.len()) else { return 0 };
             let Some((buffer, useful)) = reading.await else { return 0 };
             match (buf.get_mut(..useful.len()), buffer.get(useful.clone())) {
                 (Some(to), Some(from)) => to.copy_from_slice(from),
@@ -157,27 +160,33 @@ mod with_engine {
 
         /// Reads past the page cache through the engine, and gives its memory away; `None`, where it is not
         /// used. What it gives may be less than was wanted.
+        #[inline]
         pub(crate) fn reading(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
             self.direct()?;
-            self.begin(self.units_of(offset, len)?)
+            self.begin(offset, len)
         }
 
         /// The units to be read for a range of bytes, when the engine reads so many.
+        #[inline]
         fn units_of(&self, offset: u64, len: usize) -> Option<Units> {
             let (unit, limit) = match self.direct() {
                 Some(direct) => (direct.unit(), CAPACITY),
                 None => (1, CACHED_LIMIT),
             };
-            let skip = usize::try_from(offset % unit).ok()?;
-            let span = skip.checked_add(len)?.checked_next_multiple_of(unit.try_into().ok()?)?;
-            (span <= limit).then_some(Units { start: offset - skip as u64, skip, len, span })
+            // It is a power of two, which the compiler does not know: a remainder would be a division.
+            let within = unit.wrapping_sub(1);
+            let skip = usize::try_from(offset & within).ok()?;
+            let within = usize::try_from(within).ok()?;
+            let span = skip.checked_add(len)?.checked_add(within)? & !within;
+            (span <= limit).then_some(Units { start: offset - skip as u64, skip, span })
         }
 
-        /// Reads units, from when it is first polled.
-        fn begin(&self, units: Units) -> Option<Reading<'_>> {
-            let queue = self.queue();
-            let engine = queue.engine()?;
-            Some(Reading { engine, buffers: &queue.buffers, units, under_way: None })
+        /// A read that is queued when it is first polled.
+        #[inline]
+        fn begin(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
+            self.units_of(offset, len)?;
+            self.queue().engine()?;
+            Some(Reading { storage: self, offset, len, under_way: None })
         }
 
         /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
@@ -234,7 +243,6 @@ mod with_engine {
 mod without_engine {
     use std::convert::Infallible;
     use std::future::Future;
-    use std::marker::PhantomData;
     use std::ops::Range;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -243,13 +251,18 @@ mod without_engine {
     use crate::aligned::AlignedBuffer;
 
     /// A read that is never begun.
-    pub(crate) struct Reading<'e>(Infallible, PhantomData<&'e ()>);
+    pub(crate) struct Reading<'s> {
+        pub(crate) storage: &'s FileStorage,
+        pub(crate) offset: u64,
+        pub(crate) len: usize,
+        never: Infallible,
+    }
 
     impl Future for Reading<'_> {
         type Output = Option<(AlignedBuffer, Range<usize>)>;
 
         fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-            match self.0 {}
+            match self.never {}
         }
     }
 

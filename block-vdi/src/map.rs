@@ -1,11 +1,11 @@
 //! The block map: in which slot of the file each block of the disk is stored.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use block_core::engine::{
-    BlockMapper, Change, EntryPlace, Layout, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
 };
 use block_core::{Access, ErrorKind, ImageInfo, Options, Preallocation, Result, Storage};
 use tokio::sync::Mutex;
@@ -28,7 +28,7 @@ pub(crate) struct VdiMap {
     access: Access,
     cache: u64,
     lineage: Lineage,
-    shape: RwLock<Shape>,
+    shape: Seldom<Shape>,
     /// The first sector as it is on disk; whoever holds it may write it.
     head: Mutex<Head>,
     /// A write of the first sector was begun and is not known to have landed or not.
@@ -65,7 +65,7 @@ impl VdiMap {
             access,
             cache,
             lineage,
-            shape: RwLock::new(shape),
+            shape: Seldom::new(shape, access),
             head: Mutex::new(head),
             head_in_doubt: AtomicBool::new(false),
             marked: Mutex::new(false),
@@ -74,7 +74,7 @@ impl VdiMap {
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        self.shape.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shape.with(Shape::clone)
     }
 
     /// Changes the first sector: all at once on disk, and in memory only when that has succeeded.
@@ -91,18 +91,16 @@ impl VdiMap {
         self.storage.write_at(0, new.for_disk(&header)).await?;
         self.head_in_doubt.store(false, Ordering::Release);
         *head = new;
-        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        let places = |header: &Header| (header.map_offset, header.blocks, header.virtual_size);
-        let moved = places(&header) != places(&shape.header);
-        match moved {
-            true => *shape = Shape::new(&self.storage, header, self.access, self.cache),
-            false => {
+        self.shape.change(|shape| {
+            let places = |header: &Header| (header.map_offset, header.blocks, header.virtual_size);
+            if places(&header) == places(&shape.header) {
                 shape.layout = layout(&header, self.access);
                 shape.header = header;
+            } else {
+                *shape = Shape::new(&self.storage, header, self.access, self.cache);
             }
-        }
-        self.sound_slots.store(shape.slots_inside(file_len), Ordering::Release);
-        Ok(())
+            self.sound_slots.store(shape.slots_inside(file_len), Ordering::Release);
+        })
     }
 
     /// Learns how long the file has become.
@@ -207,7 +205,7 @@ impl BlockMapper for VdiMap {
     }
 
     fn layout(&self) -> Layout {
-        self.shape.read().unwrap_or_else(PoisonError::into_inner).layout
+        self.shape.with(|shape| shape.layout)
     }
 
     fn info(&self) -> ImageInfo {
@@ -216,11 +214,10 @@ impl BlockMapper for VdiMap {
     }
 
     fn slot(&self, block: u64) -> Option<Slot> {
-        let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        match entry::decode(shape.table.get(block)?) {
+        self.shape.with(|shape| match entry::decode(shape.table.get(block)?) {
             Slot::Data(slot) if slot >= self.sound_slots.load(Ordering::Acquire) => None,
             slot => Some(slot),
-        }
+        })
     }
 
     async fn load(&self, block: u64) -> Result<Slot> {

@@ -37,6 +37,7 @@ mod payload;
 mod pending;
 mod read;
 mod resize;
+mod seldom;
 mod slot_set;
 mod slots;
 mod table;
@@ -47,6 +48,7 @@ mod zero;
 
 pub use copy::copy_within;
 pub use mapper::{BlockMapper, Change, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
+pub use seldom::Seldom;
 pub use slot_set::SlotSet;
 pub use table::PagedTable;
 
@@ -57,7 +59,6 @@ use self::pending::Pending;
 use self::slots::Slots;
 use crate::range_lock::RangeLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{PoisonError, RwLock};
 use crate::{Access, Disk, Error, ErrorKind, Result, SECTOR_SIZE, Storage};
 
 /// An opened image of a format that is a [`BlockMapper`].
@@ -67,7 +68,7 @@ pub struct Mapped<M> {
     storage: Arc<dyn Storage>,
     access: Access,
     parent: Option<Disk>,
-    layout: RwLock<Layout>,
+    layout: Seldom<Layout>,
     sectors: AtomicU64,
     /// Ranges of block numbers: shared by I/O in place, owned by whoever changes an entry.
     blocks: Arc<RangeLock>,
@@ -98,7 +99,7 @@ impl<M: BlockMapper> Mapped<M> {
             access,
             parent,
             sectors: AtomicU64::new(layout.virtual_size / SECTOR_SIZE),
-            layout: RwLock::new(layout),
+            layout: Seldom::new(layout, access),
             blocks: RangeLock::new(),
             pending: Pending::default(),
             slots: Slots::default(),
@@ -117,14 +118,14 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     fn layout(&self) -> Layout {
-        *self.layout.read().unwrap_or_else(PoisonError::into_inner)
+        self.layout.with(|layout| *layout)
     }
 
     /// Takes over what the mapper says after it changed.
     fn refresh_layout(&self) -> Result<()> {
         let layout = self.mapper.layout();
         check_layout(&layout)?;
-        *self.layout.write().unwrap_or_else(PoisonError::into_inner) = layout;
+        self.layout.change(|known| *known = layout)?;
         self.sectors.store(layout.virtual_size / SECTOR_SIZE, Ordering::Release);
         Ok(())
     }

@@ -25,10 +25,12 @@ const ENTRIES: u32 = 256;
 /// locked memory, which is 64 KiB on some systems: where they are refused, it goes without.
 const KNOWN: usize = 64;
 
-/// So many queued requests, and as many as the kernel has, are submitted without waiting for the driver:
-/// the disk begins while the next ones are made. Each submission of a few costs a call, and a virtual
-/// machine's disk an exit.
+/// So many queued requests are submitted without waiting for the driver: the disk begins while the next ones
+/// are made. Each submission of a few costs a call, and a virtual machine's disk an exit,
 const BATCH: usize = 8;
+
+/// so a disk that has something to do gets so many times as many.
+const GROWTH: usize = 3;
 
 /// What a request does, with its memory.
 #[derive(Debug)]
@@ -88,15 +90,16 @@ enum Progress {
 /// Whom completions wake, and the ranges that are no longer needed. Both may run code of others.
 #[derive(Default)]
 #[must_use = "who waits has to be woken"]
-pub(crate) struct Freed(Vec<(Waker, Option<RangeGuard>)>);
+pub(crate) struct Freed {
+    wakers: Vec<Waker>,
+    guards: Vec<RangeGuard>,
+}
 
 impl Freed {
     /// Wakes them all. No lock is to be held.
     pub(crate) fn release(self) {
-        for (waker, guard) in self.0 {
-            drop(guard);
-            waker.wake();
-        }
+        drop(self.guards);
+        self.wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -267,7 +270,7 @@ impl Ring {
 
     /// Whether enough is queued to be worth a [`submit`](Self::submit) of its own.
     pub(crate) fn has_batch(&self) -> bool {
-        self.pushed.len() >= self.running.max(BATCH)
+        self.pushed.len() >= self.running.saturating_mul(GROWTH).max(BATCH)
     }
 
     /// Tells the kernel of everything queued.
@@ -279,7 +282,7 @@ impl Ring {
     pub(crate) fn reap(&mut self) -> Freed {
         let Self { uring, requests, running, .. } = self;
         let completed = uring.completion();
-        let mut freed = Vec::with_capacity(completed.len());
+        let mut freed = Freed { wakers: Vec::with_capacity(completed.len()), guards: Vec::new() };
         for completion in completed {
             let Ok(index) = usize::try_from(completion.user_data()) else { continue };
             let Some(Some(request)) = requests.get_mut(index) else { continue };
@@ -287,11 +290,13 @@ impl Ring {
                 .map_err(|_| Errno::from_raw_os_error(completion.result().saturating_neg()));
             // Where no completion is awaited, whatever this is, it is not ours to free.
             let Some(waker) = request.end(result) else { continue };
-            let landed = if result == Ok(request.len) { request.guard.take() } else { None };
+            freed.wakers.push(waker);
+            if result == Ok(request.len) {
+                freed.guards.extend(request.guard.take());
+            }
             *running = running.saturating_sub(1);
-            freed.push((waker, landed));
         }
-        Freed(freed)
+        freed
     }
 
     /// Waits, in this thread, until something completes, unless nothing is under way.
@@ -300,6 +305,7 @@ impl Ring {
     }
 
     /// What a request came to, once its completion has been taken.
+    #[inline(always)]
     pub(crate) fn take(&mut self, token: Token) -> Option<Finished> {
         let place = self.requests.get_mut(token.0)?;
         let finished = place.take_if(|request| matches!(request.progress, Progress::Done(_)))?;
@@ -346,17 +352,17 @@ impl Ring {
     /// Fails what the kernel has not taken. It takes nothing more either.
     fn fail(&mut self, errno: Errno) -> Freed {
         self.broken = Some(errno);
-        let mut freed = Vec::new();
+        let mut freed = Freed::default();
         for index in std::mem::take(&mut self.pushed) {
             let Some(Some(request)) = self.requests.get_mut(index) else { continue };
             if let Some(waker) = request.end(Err(errno)) {
                 // Its entry is still queued, so its memory is the kernel's should it ever look.
                 let spare = request.op.another();
                 std::mem::forget(std::mem::replace(&mut request.op, spare));
-                freed.push((waker, None));
+                freed.wakers.push(waker);
             }
         }
-        Freed(freed)
+        freed
     }
 
     /// Whether the kernel has taken nothing of what was submitted, being short of memory, and no completion
