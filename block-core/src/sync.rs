@@ -7,5 +7,5 @@ pub(crate) use std::sync::{
 pub(crate) mod atomic {
     //! Numbers and flags that threads share.
 
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }

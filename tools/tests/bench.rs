@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use common::{Folder, noise, trace};
 
 #[test]
@@ -36,4 +39,35 @@ fn requests_are_queued_or_made_one_by_one_as_told() {
     }
     let (status, rings, queued, plain) = calls("bench -q -i threads -t none -f raw -c 200 a.raw");
     assert!(status == 0 && rings == 0 && queued == 0 && plain >= 200, "{rings} {queued} {plain}");
+}
+
+/// What the kernel keeps for a ring it keeps for some time after the death of its process; no lock is among it.
+#[test]
+fn a_killed_reader_leaves_no_lock() {
+    let folder = Folder::new();
+    folder.raw("a.raw", 1 << 20, &[(0, noise(1, 1 << 20))]);
+    let bench = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_block-img"));
+        command.args(line.split(' ')).current_dir(folder.path()).stdout(Stdio::piped());
+        command
+    };
+    for engine in ["threads", "io_uring"] {
+        for _ in 0..5 {
+            let line = format!("bench -t none -i {engine} -f raw -c 1000000000 a.raw");
+            let mut reader = bench(&line).spawn().unwrap();
+            let mut said = String::new();
+            BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
+            if said.is_empty() {
+                eprintln!("SKIPPED: this kernel gives no io_uring");
+                break;
+            }
+            let writer = "bench -q -w -t none -f raw -c 1 a.raw";
+            assert!(!bench(writer).output().unwrap().status.success(), "it is locked");
+            reader.kill().unwrap();
+            reader.wait().unwrap();
+            let output = bench(writer).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{engine}: {said}");
+        }
+    }
 }

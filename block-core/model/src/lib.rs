@@ -20,7 +20,9 @@ mod sync {
     };
 
     pub(crate) mod atomic {
-        pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+        pub(crate) use shuttle::sync::atomic::{
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        };
     }
 }
 

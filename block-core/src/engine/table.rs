@@ -1,21 +1,22 @@
 //! A table of little-endian `u32` entries somewhere in a storage, read in pages and kept in bounded memory.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::RwLock as AsyncRwLock;
 use zerocopy::IntoBytes;
 
 use crate::range_lock::RangeLock;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{PoisonError, RwLock};
 use crate::{Error, ErrorKind, Result, Storage};
 
 /// A table of `u32` entries at any byte of a storage.
 ///
 /// Pages that were asked for are kept, the least wanted one goes when memory is short; nothing is
 /// loaded before it is asked for, so a table of 16 GiB costs no more than one of 16 KiB. Scans pass
-/// through windows of their own and leave the pages alone.
+/// through windows of their own and leave the pages alone. Where there is memory for all pages, looking
+/// an entry up takes no lock.
 ///
 /// Memory always holds what the storage holds: [`write`](Self::write) changes it only once the storage
 /// has taken the entries.
@@ -23,7 +24,7 @@ pub struct PagedTable {
     storage: Arc<dyn Storage>,
     offset: u64,
     entries: u64,
-    sets: Box<[RwLock<Set>]>,
+    pages: Pages,
     windows: RwLock<Windows>,
     /// Who loads a page owns it here: others who want it wait, and find it in memory.
     loads: Arc<RangeLock>,
@@ -42,6 +43,17 @@ const WINDOWS: usize = 4;
 /// Entries of a sector.
 const SECTOR_ENTRIES: u64 = 128;
 
+/// Pages in memory.
+enum Pages {
+    /// There is room for every page, each at its number.
+    All(Box<[OnceLock<Values>]>),
+    /// There is room for some, each in the set that its number leads to.
+    Some(Box<[RwLock<Set>]>),
+}
+
+/// The entries of a page.
+type Values = Box<[AtomicU32]>;
+
 #[derive(Default)]
 struct Set {
     pages: Vec<Page>,
@@ -51,7 +63,7 @@ struct Set {
 struct Page {
     number: u64,
     wanted: AtomicBool,
-    values: Box<[u32]>,
+    values: Values,
 }
 
 #[derive(Default)]
@@ -68,6 +80,9 @@ impl PagedTable {
     /// Bytes of pages that a table keeps unless told otherwise.
     pub const DEFAULT_CACHE: u64 = 16 << 20;
 
+    /// Entries of a page that [`peek`](Self::peek) shows at once.
+    const GLANCE: usize = 256;
+
     /// Entries that a scan reads at once; a request for fewer is better served by [`load`](Self::load).
     pub const SCAN: u64 = WINDOW as u64;
 
@@ -76,13 +91,20 @@ impl PagedTable {
     pub fn new(storage: Arc<dyn Storage>, offset: u64, entries: u64, cache: u64) -> Self {
         let page_bytes = PAGE.saturating_mul(4) as u64;
         let wanted = entries.div_ceil(PAGE as u64);
-        let pages = wanted.min(cache / page_bytes);
-        let sets = usize::try_from(pages.div_ceil(WAYS as u64)).unwrap_or(usize::MAX).max(1);
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let room = cache / page_bytes;
+        let pages = match wanted <= room.max(WAYS as u64) {
+            true => Pages::All(std::iter::repeat_with(OnceLock::new).take(count(wanted)).collect()),
+            false => {
+                let sets = count(room.div_ceil(WAYS as u64)).max(1);
+                Pages::Some(std::iter::repeat_with(RwLock::default).take(sets).collect())
+            }
+        };
         Self {
             storage,
             offset,
             entries,
-            sets: std::iter::repeat_with(RwLock::default).take(sets).collect(),
+            pages,
             windows: RwLock::default(),
             loads: RangeLock::new(),
             io: AsyncRwLock::new(()),
@@ -102,7 +124,7 @@ impl PagedTable {
     /// The entry, if its page is in memory.
     #[inline]
     pub fn get(&self, index: u64) -> Option<u32> {
-        self.page(index, |rest| rest.first().copied()).flatten()
+        self.page(index, |rest| Some(read(rest.first()?))).flatten()
     }
 
     /// The entry, read from the storage if need be; its page is then kept.
@@ -133,12 +155,12 @@ impl PagedTable {
         let mut values = vec![0; len];
         self.fetch(first, &mut values).await?;
         let value = values.get(within(index)).copied();
-        self.keep(number, values.into());
+        self.keep(number, values.into_iter().map(AtomicU32::new).collect());
         drop(turn);
         value.ok_or_else(|| self.behind(index))
     }
 
-    /// Calls `f` with the entries from `index` on that lie in memory side by side (at least one), or
+    /// Calls `f` with some of the entries from `index` on that lie in memory side by side (at least one), or
     /// answers `None` when there is none: then [`load`](Self::load) or [`scan`](Self::scan) brings them.
     pub fn peek<R>(&self, index: u64, f: impl FnOnce(&[u32]) -> R) -> Option<R> {
         if index >= self.entries {
@@ -160,7 +182,9 @@ impl PagedTable {
                 }
             }
         }
-        self.page(index, call).flatten()
+        let mut copy = [0; Self::GLANCE];
+        let len = self.page(index, |rest| copy_entries(rest, &mut copy))?;
+        call(copy.get(..len)?)
     }
 
     /// Brings the [`SCAN`](Self::SCAN) entries from `index` on into a window, where
@@ -255,13 +279,7 @@ impl PagedTable {
     fn fill_from_memory(&self, first: u64, mut values: &mut [u32]) -> bool {
         let mut at = first;
         while !values.is_empty() {
-            let copied = self.page(at, |rest| {
-                let n = rest.len().min(values.len());
-                if let (Some(to), Some(from)) = (values.get_mut(..n), rest.get(..n)) {
-                    to.copy_from_slice(from);
-                }
-                n
-            });
+            let copied = self.page(at, |rest| copy_entries(rest, values));
             let Some(n) = copied.filter(|n| *n > 0) else { return false };
             values = values.get_mut(n..).unwrap_or_default();
             at = at.saturating_add(n as u64);
@@ -280,41 +298,46 @@ impl PagedTable {
 
     /// Calls `f` with the rest of the page from `index` on, if the page is in memory.
     #[inline]
-    fn page<R>(&self, index: u64, f: impl FnOnce(&[u32]) -> R) -> Option<R> {
+    fn page<R>(&self, index: u64, f: impl FnOnce(&[AtomicU32]) -> R) -> Option<R> {
         let number = index / PAGE as u64;
-        let set = self.set(number)?;
-        let page = set.pages.iter().find(|page| page.number == number)?;
-        if !page.wanted.load(Ordering::Relaxed) {
-            page.wanted.store(true, Ordering::Relaxed);
+        match &self.pages {
+            Pages::All(pages) => {
+                let values = pages.get(usize::try_from(number).ok()?)?.get()?;
+                Some(f(values.get(within(index)..)?))
+            }
+            Pages::Some(sets) => {
+                let set = set_of(sets, number)?.read().unwrap_or_else(PoisonError::into_inner);
+                let page = set.pages.iter().find(|page| page.number == number)?;
+                if !page.wanted.load(Ordering::Relaxed) {
+                    page.wanted.store(true, Ordering::Relaxed);
+                }
+                Some(f(page.values.get(within(index)..)?))
+            }
         }
-        Some(f(page.values.get(within(index)..)?))
     }
 
-    #[inline]
-    fn set(&self, number: u64) -> Option<RwLockReadGuard<'_, Set>> {
-        let index = usize::try_from(number).ok()?.checked_rem(self.sets.len())?;
-        Some(self.sets.get(index)?.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn set_mut(&self, number: u64) -> Option<RwLockWriteGuard<'_, Set>> {
-        let index = usize::try_from(number).ok()?.checked_rem(self.sets.len())?;
-        Some(self.sets.get(index)?.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn keep(&self, number: u64, values: Box<[u32]>) {
-        let Some(mut set) = self.set_mut(number) else { return };
-        let page = Page { number, wanted: AtomicBool::new(true), values };
-        set.keep(page);
+    fn keep(&self, number: u64, values: Values) {
+        match &self.pages {
+            Pages::All(pages) => {
+                let place = usize::try_from(number).ok().and_then(|number| pages.get(number));
+                // If it is there already, it is the newer one: writes have changed it.
+                let _ = place.map(|place| place.set(values));
+            }
+            Pages::Some(sets) => {
+                let Some(set) = set_of(sets, number) else { return };
+                let page = Page { number, wanted: AtomicBool::new(true), values };
+                set.write().unwrap_or_else(PoisonError::into_inner).keep(page);
+            }
+        }
     }
 
     fn remember(&self, index: u64, value: u32) {
-        let number = index / PAGE as u64;
-        if let Some(mut set) = self.set_mut(number) {
-            let page = set.pages.iter_mut().find(|page| page.number == number);
-            if let Some(place) = page.and_then(|page| page.values.get_mut(within(index))) {
-                *place = value;
+        let _ = self.page(index, |rest| {
+            if let Some(place) = rest.first() {
+                // Who sees it sees what was written before it.
+                place.store(value, Ordering::Release);
             }
-        }
+        });
         let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
         for window in &mut windows.windows {
             let at = index.checked_sub(window.first).and_then(|at| usize::try_from(at).ok());
@@ -381,6 +404,21 @@ impl Windows {
             false => self.windows.remove(0).values,
         }
     }
+}
+
+fn set_of(sets: &[RwLock<Set>], number: u64) -> Option<&RwLock<Set>> {
+    sets.get(usize::try_from(number).ok()?.checked_rem(sets.len())?)
+}
+
+#[inline]
+fn read(entry: &AtomicU32) -> u32 {
+    entry.load(Ordering::Acquire)
+}
+
+/// Copies as many as there are and as there is room for, and says how many that were.
+fn copy_entries(entries: &[AtomicU32], to: &mut [u32]) -> usize {
+    to.iter_mut().zip(entries).for_each(|(to, entry)| *to = read(entry));
+    to.len().min(entries.len())
 }
 
 #[inline]
@@ -471,8 +509,9 @@ mod tests {
                 assert_eq!(u64::from(table.load(index).await.unwrap()), 7 * index);
             }
         }
-        let pages: usize = table.sets.iter().map(|set| set.read().unwrap().pages.len()).sum();
-        assert_eq!((table.sets.len(), pages), (1, WAYS));
+        let Pages::Some(sets) = &table.pages else { panic!("it keeps every page") };
+        let pages: usize = sets.iter().map(|set| set.read().unwrap().pages.len()).sum();
+        assert_eq!((sets.len(), pages), (1, WAYS));
     }
 
     #[tokio::test]

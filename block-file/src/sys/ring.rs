@@ -440,6 +440,38 @@ mod tests {
     }
 
     #[test]
+    fn a_file_past_the_cache_is_registered_and_nobody_has_it_open_after_the_ring() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        named.as_file().write_all_at(&[7; SMALLEST], 0).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECT;
+        let Ok(file) = rustix::fs::open(named.path(), flags, Mode::empty()) else {
+            eprintln!("SKIPPED: this file system has no direct reads");
+            return;
+        };
+        let file = Arc::new(file);
+        let path = named.into_temp_path();
+        let pool = Arc::default();
+        let Ok(mut ring) = Ring::new(Arc::clone(&file), &pool) else {
+            eprintln!("SKIPPED: this kernel gives no ring");
+            return;
+        };
+        assert!(ring.reads_registered);
+        let finished = finish(&mut ring, Op::Read(pool.take(SMALLEST)));
+        let Op::Read(buffer) = finished.op else { panic!("another operation") };
+        assert_eq!((finished.result, &buffer[..]), (Ok(SMALLEST), &[7; SMALLEST][..]));
+        drop(file);
+        // Given only to the file's only opener.
+        let lease = |file: &File| {
+            // SAFETY: no memory is passed, and the descriptor is open.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }
+        };
+        let other = File::options().read(true).write(true).open(&path).unwrap();
+        assert_eq!(lease(&other), -1, "the ring has it open");
+        drop(ring);
+        assert_eq!(lease(&other), 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
     fn what_is_given_is_written() {
         let file = tempfile::tempfile().unwrap();
         let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
