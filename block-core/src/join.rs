@@ -7,20 +7,22 @@ use std::task::Poll;
 /// Runs all of them in this task and gives what they came to, in their order. For a few: whenever one is
 /// woken, all that are not done are asked.
 pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut all: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut all: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {
         let mut are_done = true;
-        for (future, output) in all.iter_mut().filter(|(_, output)| output.is_none()) {
-            match future.as_mut().poll(cx) {
-                Poll::Ready(done) => *output = Some(done),
-                Poll::Pending => are_done = false,
+        for (future, output) in all.iter_mut().zip(&mut outputs) {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(done) => *output = Some(done),
+                    Poll::Pending => are_done = false,
+                }
             }
         }
         if are_done { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    all.into_iter().filter_map(|(_, output)| output).collect()
+    outputs.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
