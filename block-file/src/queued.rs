@@ -39,8 +39,9 @@ mod with_engine {
     /// by the kernel, and copying them out of the engine's memory costs more than it brings.
     const CACHED_LIMIT: usize = 128 << 10;
 
-    /// So many requests have to wait before an engine is made: looking into a file makes fewer.
-    const PATIENCE: u32 = 8;
+    /// So many requests have to wait before an engine is made. Who looks at the head and the end of a file makes
+    /// no more; the windows that follow, where it goes on, are read side by side.
+    const PATIENCE: u32 = 2;
 
     /// A file's engine, made when it pays.
     #[derive(Debug)]

@@ -68,6 +68,16 @@ impl Layout {
         self.virtual_size.div_ceil(self.block_size)
     }
 
+    /// The block that holds the guest byte `at`, and how many bytes of the block come before it.
+    #[inline]
+    pub fn split(&self, at: u64) -> (u64, u64) {
+        // A power of two in every format known; to divide would be the longest part of a lookup.
+        match self.block_size.is_power_of_two() {
+            true => (at >> self.block_size.trailing_zeros(), at & (self.block_size - 1)),
+            false => (at / self.block_size, at % self.block_size),
+        }
+    }
+
     /// Where a slot begins in the storage. `None` when that overflows, which a checked header excludes.
     pub fn slot_start(&self, slot: u64) -> Option<u64> {
         slot.checked_mul(self.stride)?.checked_add(self.slots_start)

@@ -1,7 +1,7 @@
 //! `bench`: the speed of requests to an image.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use block_core::{Access, Bytes, CacheMode, Disk, PageBuffer, WriteFlags};
@@ -142,14 +142,14 @@ impl BenchArgs {
         }
         let cpu = cpu_time();
         let started = Instant::now();
-        let latencies = self.send(disk, places).await?;
+        let shared = self.send(disk, places).await?;
         let (wall, cpu) = (started.elapsed(), cpu_time().saturating_sub(cpu));
-        self.report(cx, &latencies, wall, cpu)?;
+        self.report(cx, &shared.latencies, wall, cpu)?;
         Ok(0)
     }
 
     /// Sends all requests from `depth` tasks.
-    async fn send(&self, disk: Disk, places: Places) -> Result<Latencies> {
+    async fn send(&self, disk: Disk, places: Places) -> Result<Arc<Shared>> {
         let given = is_direct(&disk).then(|| {
             let mut buffer = PageBuffer::new(self.buffer_size as usize);
             buffer.fill(self.pattern);
@@ -165,7 +165,7 @@ impl BenchArgs {
             flush_every: self.flush_interval,
             given,
             drain: (!self.no_drain).then(tokio::sync::RwLock::default),
-            latencies: Mutex::new(Latencies::new()),
+            latencies: Latencies::new(),
         });
         let mut tasks = JoinSet::new();
         for _ in 0..self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX)) {
@@ -180,8 +180,7 @@ impl BenchArgs {
             let flushed = shared.disk.flush().await;
             flushed.map_err(|error| Failure::because("Failed flush", &error))?;
         }
-        let latencies = shared.latencies().clone();
-        Ok(latencies)
+        Ok(shared)
     }
 
     fn report(&self, cx: &Context, all: &Latencies, wall: Duration, cpu: Duration) -> Result<()> {
@@ -232,8 +231,7 @@ struct Shared {
     given: Option<Bytes>,
     /// Held by requests; a flush that waits for them takes it alone.
     drain: Option<tokio::sync::RwLock<()>>,
-    /// One for all tasks: it stays in the processor's cache, which as many as there are tasks would not.
-    latencies: Mutex<Latencies>,
+    latencies: Latencies,
 }
 
 impl Shared {
@@ -269,7 +267,7 @@ impl Shared {
                 (None, None) => self.disk.read_at(offset, &mut buffer).await?,
             }
             let ended = Instant::now();
-            self.latencies().record(ended - started);
+            self.latencies.record(ended - started);
             started = ended;
             drop(held);
             if self.flush_every > 0 && (index + 1).is_multiple_of(self.flush_every) {
@@ -281,10 +279,6 @@ impl Shared {
             }
         }
         Ok(())
-    }
-
-    fn latencies(&self) -> MutexGuard<'_, Latencies> {
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -315,9 +309,8 @@ impl Places {
     fn at(&self, index: u64) -> u64 {
         match self.random {
             None => {
-                let place = u128::from(self.first) + u128::from(index) * u128::from(self.step);
-                // The remainder of a division by a u64 fits in one.
-                let place = (place % u128::from(self.room)) as u64;
+                let place = index.checked_mul(self.step).and_then(|at| at.checked_add(self.first));
+                let place = place.map_or_else(|| self.far(index), |place| place % self.room);
                 if self.step.is_multiple_of(512) { place / 512 * 512 } else { place }
             }
             Some((seed, unit)) => {
@@ -325,6 +318,16 @@ impl Places {
                 mix(seed.wrapping_add(index)) % slots * unit
             }
         }
+    }
+}
+
+impl Places {
+    /// Where a request goes when there are so many before it that a number of bytes does not hold them.
+    #[cold]
+    fn far(&self, index: u64) -> u64 {
+        let place = u128::from(self.first) + u128::from(index) * u128::from(self.step);
+        // The remainder of a division by a u64 fits in one.
+        (place % u128::from(self.room)) as u64
     }
 }
 

@@ -1,42 +1,49 @@
 //! Latencies counted in buckets, for percentiles in bounded memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Buckets in each doubling of the time: an error of at most one part in sixteen.
 const STEPS: u32 = 16;
 
-/// How often each latency occurred.
-#[derive(Debug, Clone)]
+/// How often each latency occurred. One is shared by all tasks: it stays in the processor's cache, which as many
+/// as there are tasks would not.
+#[derive(Debug)]
 pub(super) struct Latencies {
-    buckets: Vec<u64>,
-    longest: u64,
+    buckets: Vec<AtomicU64>,
+    longest: AtomicU64,
 }
 
 impl Latencies {
     pub fn new() -> Self {
-        Self { buckets: vec![0; bucket(u64::MAX) + 1], longest: 0 }
+        let buckets = std::iter::repeat_with(AtomicU64::default).take(bucket(u64::MAX) + 1);
+        Self { buckets: buckets.collect(), longest: AtomicU64::new(0) }
     }
 
-    pub fn record(&mut self, latency: Duration) {
+    pub fn record(&self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.longest = self.longest.max(nanos);
-        if let Some(count) = self.buckets.get_mut(bucket(nanos)) {
-            *count += 1;
+        if nanos > self.longest.load(Ordering::Relaxed) {
+            self.longest.fetch_max(nanos, Ordering::Relaxed);
+        }
+        if let Some(count) = self.buckets.get(bucket(nanos)) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The latency that `part` (0 to 1) of all requests kept to.
     pub fn at(&self, part: f64) -> Duration {
-        let total: u64 = self.buckets.iter().sum();
+        let longest = self.longest.load(Ordering::Relaxed);
+        let counts = || self.buckets.iter().map(|count| count.load(Ordering::Relaxed));
+        let total: u64 = counts().sum();
         let wanted = (total as f64 * part).ceil() as u64;
         let mut seen = 0;
-        for (index, count) in self.buckets.iter().enumerate() {
+        for (index, count) in counts().enumerate() {
             seen += count;
-            if seen >= wanted && *count > 0 {
-                return Duration::from_nanos(upper(index).min(self.longest));
+            if seen >= wanted && count > 0 {
+                return Duration::from_nanos(upper(index).min(longest));
             }
         }
-        Duration::from_nanos(self.longest)
+        Duration::from_nanos(longest)
     }
 }
 
@@ -77,7 +84,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_close() {
-        let mut all = Latencies::new();
+        let all = Latencies::new();
         for micros in 1..=1000 {
             all.record(Duration::from_micros(micros));
         }
