@@ -70,7 +70,7 @@ impl<M: BlockMapper> Mapped<M> {
         };
         let given = self.storage.read_bytes(offset, len);
         if guard.is_none() {
-            // Nothing is left to do but to explain why a file has become shorter since it was opened.
+            // To wait for it here would only better the message about a file that was cut since it was opened.
             return given;
         }
         Box::pin(async move {

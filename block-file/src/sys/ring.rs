@@ -255,8 +255,8 @@ impl Ring {
         // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
         // in its slot, untouched, until the completion with this slot's number has been taken (what is
         // given does not move, and nobody changes it); the file is open for as long as the ring is, by
-        // `self.file` or because it is registered. A number that is another buffer's is refused by the kernel, which compares the
-        // addresses.
+        // `self.file` or because it is registered. A number that is another buffer's is refused by the
+        // kernel, which compares the addresses.
         let pushed = unsafe { self.uring.submission().push(&entry) };
         if pushed.is_err() {
             self.free.push(index);
