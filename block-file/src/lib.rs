@@ -37,8 +37,8 @@
 //! file's queue registers 256 KiB of buffers for requests of up to 4 KiB; they count against the
 //! limit on locked memory (`ulimit -l`), and where it is too low, requests cost an eighth more. A file
 //! of direct I/O is opened once more for its queue, through `/proc/self/fd`, without locks and without
-//! looking after the time of the last access (the first plain calls have); where that is refused, each
-//! read costs 0.2 µs more.
+//! looking after the time of the last access (the plain calls before it have, unless the engine is
+//! asked for by name); where that is refused, each read costs 0.2 µs more.
 //!
 //! **Room.** On ext4 a large write into a hole sets its room aside first, which spares the kernel doing
 //! so page by page. Such a file may have room behind its end while the write lasts, or after one that

@@ -90,20 +90,20 @@ impl<M: BlockMapper> Mapped<M> {
         slot: u64,
         piece: Range<u64>,
     ) -> impl Iterator<Item = (Range<u64>, u64)> + 'l {
-        let first_block = piece.start / layout.block_size;
+        let (first_block, _) = layout.block_at(piece.start);
         let together = layout.stride == layout.block_size;
         let mut at = piece.start;
         std::iter::from_fn(move || {
             if at >= piece.end {
                 return None;
             }
-            let block = at / layout.block_size;
+            let (block, within) = layout.block_at(at);
             let end = match together {
                 true => piece.end,
                 false => (block + 1).saturating_mul(layout.block_size).min(piece.end),
             };
             let place = layout.place(slot.saturating_add(block - first_block))?;
-            let offset = place.saturating_add(at % layout.block_size);
+            let offset = place.saturating_add(within);
             let range = at..end;
             at = end;
             Some((range, offset))

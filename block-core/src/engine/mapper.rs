@@ -70,7 +70,7 @@ impl Layout {
 
     /// The block that holds the guest byte `at`, and how many bytes of the block come before it.
     #[inline]
-    pub fn split(&self, at: u64) -> (u64, u64) {
+    pub fn block_at(&self, at: u64) -> (u64, u64) {
         // A power of two in every format known; to divide would be the longest part of a lookup.
         match self.block_size.is_power_of_two() {
             true => (at >> self.block_size.trailing_zeros(), at & (self.block_size - 1)),

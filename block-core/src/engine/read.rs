@@ -83,7 +83,7 @@ impl<M: BlockMapper> Mapped<M> {
     fn try_stored(&self, range: &Range<u64>) -> Option<(StoredRun, Option<RangeGuard>)> {
         let layout = self.layout();
         let guard = self.try_hold(range, &layout)?;
-        let first = self.lookup(layout.split(range.start).0)?;
+        let first = self.lookup(layout.block_at(range.start).0)?;
         Some((self.in_one_run(&layout, range, first)?, guard))
     }
 
@@ -95,7 +95,7 @@ impl<M: BlockMapper> Mapped<M> {
         match self.source(layout, first, range.start, range.end) {
             (Source::Stored(offset), end) if end == range.end => {
                 let len = usize::try_from(range.end - range.start).ok()?;
-                Some(StoredRun { offset, len, block: layout.split(range.start).0 })
+                Some(StoredRun { offset, len, block: layout.block_at(range.start).0 })
             }
             _ => None,
         }
@@ -107,7 +107,7 @@ impl<M: BlockMapper> Mapped<M> {
         let layout = self.layout();
         let _guard = self.hold(&range, &layout).await;
         if !range.is_empty() {
-            let first = self.slot_of(layout.split(range.start).0).await?;
+            let first = self.slot_of(layout.block_at(range.start).0).await?;
             if let Some(StoredRun { offset, len, block }) = self.in_one_run(&layout, &range, first)
             {
                 let given = self.storage.read_bytes(offset, len).await;
@@ -128,7 +128,7 @@ impl<M: BlockMapper> Mapped<M> {
     ) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
-            let (block, _) = layout.split(at);
+            let (block, _) = layout.block_at(at);
             let first = self.slot_of(block).await?;
             let (source, end) = self.source(layout, first, at, range.end);
             let (head, rest) = buf.split_at_mut(length(end - at)?);
@@ -164,7 +164,7 @@ impl<M: BlockMapper> Mapped<M> {
         let _guard = self.try_hold(&range, &layout)?;
         let mut at = range.start;
         while at < range.end {
-            let (block, _) = layout.split(at);
+            let (block, _) = layout.block_at(at);
             let first = self.lookup(block)?;
             let (source, end) = self.source(&layout, first, at, range.end);
             let (head, rest) = buf.split_at_mut(length(end - at).ok()?);
@@ -194,7 +194,7 @@ impl<M: BlockMapper> Mapped<M> {
     /// Where the bytes from `at` on come from, and up to where (at most `end`) they come from there in
     /// one run. `first` is the entry of the block at `at`.
     pub(super) fn source(&self, layout: &Layout, first: Slot, at: u64, end: u64) -> (Source, u64) {
-        let (block, within) = layout.split(at);
+        let (block, within) = layout.block_at(at);
         let mut run_end = block.saturating_add(1).saturating_mul(layout.block_size).min(end);
         let contiguous = layout.stride == layout.block_size;
         let source = match first {

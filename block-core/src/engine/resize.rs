@@ -99,7 +99,7 @@ impl<M: BlockMapper> Mapped<M> {
         let is_free = |slot| slot == Slot::Free;
         let behind = end..block_end;
         if behind.is_empty()
-            || !is_free(self.slot_of(end / layout.block_size).await?)
+            || !is_free(self.slot_of(layout.block_at(end).0).await?)
             || !self.parent_shows(&[behind]).await?
         {
             return Ok(());
@@ -113,11 +113,11 @@ impl<M: BlockMapper> Mapped<M> {
     /// What a former writer left in the last block behind the end of the disk must not come to light.
     async fn zero_behind_end(&self) -> Result<()> {
         let layout = self.layout();
-        let within = layout.virtual_size % layout.block_size;
+        let (block, within) = layout.block_at(layout.virtual_size);
         if within == 0 {
             return Ok(());
         }
-        if let Slot::Data(slot) = self.slot_of(layout.virtual_size / layout.block_size).await? {
+        if let Slot::Data(slot) = self.slot_of(block).await? {
             let place = place_in(&layout, slot, layout.virtual_size)?;
             let len = layout.block_size - within;
             self.storage.write_zeroes(place, len, ZeroMode::Deallocate).await?;

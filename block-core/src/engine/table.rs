@@ -138,16 +138,19 @@ impl PagedTable {
         self.in_range(index, 1)?;
         let number = index / PAGE as u64;
         let page = number..number.saturating_add(1);
-        let mut turn = self.loads.try_own(page.clone());
-        if turn.is_none() {
-            // Somebody else loads it. All who wait go on together; where it has not come, one by one.
-            drop(self.loads.share(page.clone()).await);
-            if self.get(index).is_none() {
-                turn = Some(self.loads.own(page).await);
+        let _turn = match self.loads.try_own(page.clone()) {
+            Some(turn) => turn,
+            None => {
+                // Somebody else loads it. All who wait go on together; where it has not come, one by one.
+                drop(self.loads.share(page.clone()).await);
+                if let Some(value) = self.get(index) {
+                    return Ok(value);
+                }
+                self.loads.own(page).await
             }
-            if let Some(value) = self.get(index) {
-                return Ok(value);
-            }
+        };
+        if let Some(value) = self.get(index) {
+            return Ok(value);
         }
         let first = number.saturating_mul(PAGE as u64);
         let len = usize::try_from(self.entries.saturating_sub(first)).unwrap_or(PAGE).min(PAGE);
@@ -156,7 +159,6 @@ impl PagedTable {
         self.fetch(first, &mut values).await?;
         let value = values.get(within(index)).copied();
         self.keep(number, values.into_iter().map(AtomicU32::new).collect());
-        drop(turn);
         value.ok_or_else(|| self.behind(index))
     }
 
@@ -320,7 +322,7 @@ impl PagedTable {
         match &self.pages {
             Pages::All(pages) => {
                 let place = usize::try_from(number).ok().and_then(|number| pages.get(number));
-                // If it is there already, it is the newer one: writes have changed it.
+                // It is not there yet: who keeps it has the page's turn.
                 let _ = place.map(|place| place.set(values));
             }
             Pages::Some(sets) => {

@@ -81,7 +81,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let mut at = range.start;
         while at < range.end {
-            let first = self.slot_of(at / layout.block_size).await?;
+            let first = self.slot_of(layout.block_at(at).0).await?;
             let (source, end) = self.source(&layout, first, at, range.end);
             if let Source::Stored(offset) = source {
                 let part = length(at - range.start)?..length(end - range.start)?;
@@ -97,7 +97,7 @@ impl<M: BlockMapper> Mapped<M> {
         let step = layout.block_size.saturating_mul(BLOCKS_IN_TRANSACTION);
         let mut at = range.start;
         while at < range.end {
-            let end = (at - at % layout.block_size).saturating_add(step).min(range.end);
+            let end = (at - layout.block_at(at).1).saturating_add(step).min(range.end);
             let blocks = blocks_of(&(at..end), layout.block_size);
             let _guard = self.blocks.own(blocks).await;
             let first = length(at - range.start)?;
@@ -256,7 +256,7 @@ impl<M: BlockMapper> Mapped<M> {
         let mut parts = Vec::new();
         let (mut at, mut buf) = (range.start, first);
         while at < range.end {
-            let block = at / layout.block_size;
+            let (block, _) = layout.block_at(at);
             let end = block.saturating_add(1).saturating_mul(layout.block_size).min(range.end);
             let buf_end = buf.saturating_add(length(end - at)?);
             let slot = self.slot_of(block).await?;
@@ -270,7 +270,7 @@ impl<M: BlockMapper> Mapped<M> {
 /// Where a guest byte lies in the storage when its block is in `slot`.
 pub(super) fn place_in(layout: &Layout, slot: u64, at: u64) -> Result<u64> {
     let place = layout.place(slot).ok_or_else(too_far)?;
-    Ok(place.saturating_add(at % layout.block_size))
+    Ok(place.saturating_add(layout.block_at(at).1))
 }
 
 pub(super) fn too_far() -> Error {

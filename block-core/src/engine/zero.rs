@@ -123,7 +123,7 @@ impl<M: BlockMapper> Mapped<M> {
         range: Range<u64>,
         goal: Goal,
     ) -> Result<()> {
-        let first = range.start / layout.block_size;
+        let (first, _) = layout.block_at(range.start);
         let keeps_slots = layout.is_fixed
             || goal == Goal::Zeros(ZeroMode::Allocate)
             || (self.parent.is_some() && !layout.has_zero_slots);
@@ -158,7 +158,7 @@ impl<M: BlockMapper> Mapped<M> {
     ) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
-            let block = at / layout.block_size;
+            let (block, _) = layout.block_at(at);
             let end = block.saturating_add(1).saturating_mul(layout.block_size).min(range.end);
             let place = place_in(layout, slot.saturating_add(block - first), at)?;
             self.storage.write_zeroes(place, end - at, mode).await?;
@@ -187,7 +187,7 @@ fn split(layout: &Layout, range: Range<u64>) -> (Range<u64>, Range<u64>, Range<u
     let whole_start = range.start.next_multiple_of(layout.block_size).min(range.end);
     let whole_end = match range.end == layout.virtual_size {
         true => range.end,
-        false => (range.end - range.end % layout.block_size).max(whole_start),
+        false => (range.end - layout.block_at(range.end).1).max(whole_start),
     };
     if range.start < whole_start && range.end <= whole_start {
         return (range.clone(), range.end..range.end, range.end..range.end);

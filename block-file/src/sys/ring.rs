@@ -305,7 +305,8 @@ impl Ring {
         self.enter(1)
     }
 
-    /// What a request came to, once its completion has been taken.
+    /// What a request came to, once its completion has been taken. Inlined where it is used up: on its way
+    /// through several callers it would be copied in each.
     #[inline(always)]
     pub(crate) fn take(&mut self, token: Token) -> Option<Finished> {
         let place = self.requests.get_mut(token.0)?;

@@ -309,8 +309,9 @@ impl Places {
     fn at(&self, index: u64) -> u64 {
         match self.random {
             None => {
-                let place = index.checked_mul(self.step).and_then(|at| at.checked_add(self.first));
-                let place = place.map_or_else(|| self.far(index), |place| place % self.room);
+                let place = u128::from(self.first) + u128::from(index) * u128::from(self.step);
+                // The remainder of a division by a u64 fits in one.
+                let place = (place % u128::from(self.room)) as u64;
                 if self.step.is_multiple_of(512) { place / 512 * 512 } else { place }
             }
             Some((seed, unit)) => {
@@ -318,16 +319,6 @@ impl Places {
                 mix(seed.wrapping_add(index)) % slots * unit
             }
         }
-    }
-}
-
-impl Places {
-    /// Where a request goes when there are so many before it that a number of bytes does not hold them.
-    #[cold]
-    fn far(&self, index: u64) -> u64 {
-        let place = u128::from(self.first) + u128::from(index) * u128::from(self.step);
-        // The remainder of a division by a u64 fits in one.
-        (place % u128::from(self.room)) as u64
     }
 }
 
