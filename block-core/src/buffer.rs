@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// A buffer that begins on a page.
 ///
@@ -44,6 +44,13 @@ impl PageBuffer {
             Self(memory)
         };
         (0..count).map(buffer).collect()
+    }
+}
+
+/// Gives the memory away as it lies.
+impl From<PageBuffer> for Bytes {
+    fn from(buffer: PageBuffer) -> Self {
+        buffer.0.freeze()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::range_lock::RangeLock;
 use crate::{
-    Allocation, BlockDevice, Bytes, Error, ErrorKind, ExtentList, ImageInfo, MappedRuns,
+    Allocation, BlockDevice, BoxFuture, Bytes, Error, ErrorKind, ExtentList, ImageInfo, MappedRuns,
     PageBuffer, Result, SECTOR_SIZE, WriteFlags, ZeroFlags,
 };
 
@@ -65,19 +65,19 @@ impl Disk {
     ///
     /// # Errors
     /// As [`read_at`](Self::read_at).
-    pub async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
-        self.in_range(offset, len as u64)?;
-        if offset.is_multiple_of(SECTOR_SIZE) && (len as u64).is_multiple_of(SECTOR_SIZE) {
-            let sector = offset / SECTOR_SIZE;
-            return self.device.read_bytes(sector, len as u64 / SECTOR_SIZE).await;
+    pub fn read_bytes(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        if let Err(error) = self.in_range(offset, len as u64) {
+            return Box::pin(std::future::ready(Err(error)));
         }
-        let copy = async {
+        if offset.is_multiple_of(SECTOR_SIZE) && (len as u64).is_multiple_of(SECTOR_SIZE) {
+            // Not in a future of our own: all who wait for a disk hold one.
+            return self.device.read_bytes(offset / SECTOR_SIZE, len as u64 / SECTOR_SIZE);
+        }
+        Box::pin(async move {
             let mut buffer = PageBuffer::new(len);
             self.read_edges(offset, &mut buffer).await?;
-            Ok(Bytes::from_owner(buffer))
-        };
-        // Apart, so that the futures of whole sectors are small.
-        Box::pin(copy).await
+            Ok(Bytes::from(buffer))
+        })
     }
 
     /// Writes `buf` at byte `offset`.
@@ -241,15 +241,22 @@ impl Disk {
     }
 
     /// The end of the range, which lies on the disk.
+    #[inline]
     fn in_range(&self, offset: u64, len: u64) -> Result<u64> {
         let size = self.size();
-        offset.checked_add(len).filter(|end| *end <= size).ok_or_else(|| {
-            Error::new(
-                ErrorKind::OutOfRange,
-                format!("{len} bytes from {offset:#x} on go past the end of the disk at {size:#x}"),
-            )
-        })
+        match offset.checked_add(len) {
+            Some(end) if end <= size => Ok(end),
+            _ => Err(out_of_range(offset, len, size)),
+        }
     }
+}
+
+#[cold]
+fn out_of_range(offset: u64, len: u64, size: u64) -> Error {
+    Error::new(
+        ErrorKind::OutOfRange,
+        format!("{len} bytes from {offset:#x} on go past the end of the disk at {size:#x}"),
+    )
 }
 
 fn to_usize(n: u64) -> Result<usize> {

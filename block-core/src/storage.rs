@@ -184,7 +184,7 @@ where
     }
     let mut buffer = PageBuffer::new(len);
     storage.read_at(offset, &mut buffer).await?;
-    Ok(Bytes::from_owner(buffer))
+    Ok(Bytes::from(buffer))
 }
 
 /// Writes methods of [`Storage`] that hand the request to the storage in a field as it is:

@@ -23,38 +23,15 @@ const IDLE: usize = 2 << 20;
 
 /// Buffers of a few sizes; those given back are used again.
 #[derive(Debug, Default)]
-#[allow(clippy::vec_box, reason = "a buffer is boxed when it is not in here, and moves in and out")]
 pub(crate) struct BufferPool {
-    idle: [Mutex<Vec<Box<Memory>>>; SIZES],
-    /// Buffers of the smallest size that a ring knows by number.
-    #[cfg(feature = "io_uring")]
-    known: Mutex<Vec<Box<Memory>>>,
+    idle: [Mutex<Vec<PageBuffer>>; SIZES],
 }
 
-/// A buffer that goes back to its pool when it is dropped. Small, for it is moved from hand to hand.
+/// A buffer that goes back to its pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct AlignedBuffer {
-    /// There until the buffer is dropped.
-    memory: Option<Box<Memory>>,
+    memory: PageBuffer,
     pool: Arc<BufferPool>,
-}
-
-#[derive(Debug)]
-struct Memory {
-    bytes: PageBuffer,
-    /// By which number the ring of its pool knows it.
-    #[cfg(feature = "io_uring")]
-    number: Option<u16>,
-}
-
-impl Memory {
-    fn new(capacity: usize) -> Box<Self> {
-        Box::new(Self {
-            bytes: PageBuffer::new(capacity),
-            #[cfg(feature = "io_uring")]
-            number: None,
-        })
-    }
 }
 
 /// The number of the smallest size that holds `len` bytes, and that size.
@@ -70,42 +47,14 @@ impl BufferPool {
     /// A buffer of at least `len` bytes (or of [`CAPACITY`], if that is less), with whatever it held.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> AlignedBuffer {
         let (size, capacity) = size_for(len);
-        #[cfg(feature = "io_uring")]
-        let known = if size == 0 { lock(&self.known).pop() } else { None };
-        #[cfg(not(feature = "io_uring"))]
-        let known = None;
-        let memory = known
-            .or_else(|| self.idle.get(size).and_then(|idle| lock(idle).pop()))
-            .unwrap_or_else(|| Memory::new(capacity));
-        AlignedBuffer { memory: Some(memory), pool: Arc::clone(self) }
-    }
-
-    /// Takes buffers of the smallest size that a ring knows by their places in this list. Whoever needs
-    /// that size gets them first.
-    #[cfg(feature = "io_uring")]
-    pub(crate) fn add_known(&self, buffers: Vec<PageBuffer>) {
-        let known = (0..).zip(buffers);
-        lock(&self.known)
-            .extend(known.map(|(number, bytes)| Box::new(Memory { bytes, number: Some(number) })));
+        let idle = self.idle.get(size).and_then(|idle| lock(idle).pop());
+        let memory = idle.unwrap_or_else(|| PageBuffer::new(capacity));
+        AlignedBuffer { memory, pool: Arc::clone(self) }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl AlignedBuffer {
-    /// A buffer of the same size from the same pool.
-    #[cfg(feature = "io_uring")]
-    pub(crate) fn another(&self) -> Self {
-        self.pool.take(self.len())
-    }
-
-    /// By which number the ring of its pool knows it.
-    #[cfg(feature = "io_uring")]
-    pub(crate) fn number(&self) -> Option<u16> {
-        self.memory.as_ref()?.number
-    }
 }
 
 impl AsRef<[u8]> for AlignedBuffer {
@@ -117,29 +66,23 @@ impl AsRef<[u8]> for AlignedBuffer {
 impl Deref for AlignedBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.memory.as_ref().map_or(&[], |memory| &memory.bytes)
+        &self.memory
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory.as_mut().map_or(&mut [], |memory| &mut memory.bytes)
+        &mut self.memory
     }
 }
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        let Some(memory) = self.memory.take() else { return };
-        #[cfg(feature = "io_uring")]
-        if memory.number.is_some() {
-            lock(&self.pool.known).push(memory);
-            return;
-        }
-        let (size, capacity) = size_for(memory.bytes.len());
+        let (size, capacity) = size_for(self.memory.len());
         let Some(idle) = self.pool.idle.get(size) else { return };
         let mut idle = lock(idle);
         if idle.len() < IDLE / capacity {
-            idle.push(memory);
+            idle.push(std::mem::take(&mut self.memory));
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
 use crate::aligned::BufferPool;
-use crate::sys::{Finished, Freed, Op, Ring, Token};
+use crate::sys::{Finished, Ring, Token, Transfer};
 
 /// A ring, and the drivers it has: one for each runtime that uses it.
 #[derive(Debug)]
@@ -39,9 +39,6 @@ struct Driver {
 /// Runtimes that cannot drive a ring.
 static WITHOUT_REACTOR: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
-/// What goes on with a transfer that could not be queued.
-pub(crate) type NotQueued = (Op, Option<RangeGuard>);
-
 impl Engine {
     /// An engine for `file` whose requests use `buffers`, unless the kernel refuses.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> std::io::Result<Arc<Self>> {
@@ -53,25 +50,23 @@ impl Engine {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Transfers `len` bytes between the memory of `op` and the file at `offset`, from when it is first polled.
-    /// `guard` is kept until the bytes have landed. Gives both back at once when no more can be queued, or
-    /// nobody could drive it.
+    /// Does a transfer at `offset` of the file, from when it is first polled. `guard` is kept until the bytes have
+    /// landed. Gives it back at once when no more can be queued, or nobody could drive it.
     pub(crate) async fn transfer(
         self: &Arc<Self>,
-        op: Op,
+        transfer: Transfer<'_>,
         offset: u64,
-        len: usize,
         guard: Option<RangeGuard>,
-    ) -> Result<Finished, NotQueued> {
-        let mut request = Some((op, guard));
+    ) -> Result<Finished, Option<RangeGuard>> {
+        let mut guard = Some(guard);
         let mut under_way = None;
-        std::future::poll_fn(|cx| match (&mut under_way, request.take()) {
-            (None, Some((op, guard))) => match self.begin(op, offset, len, guard, cx.waker()) {
+        std::future::poll_fn(|cx| match (&mut under_way, guard.take()) {
+            (None, Some(guard)) => match self.begin(transfer, offset, guard, cx.waker()) {
                 Ok(begun) => {
                     under_way = Some(begun);
                     Poll::Pending
                 }
-                Err(back) => Poll::Ready(Err(back)),
+                Err(guard) => Poll::Ready(Err(guard)),
             },
             (Some(under_way), _) => under_way.poll(cx.waker()).map(Ok),
             (None, None) => Poll::Pending,
@@ -80,41 +75,55 @@ impl Engine {
     }
 
     /// Queues a request that `waker` waits for.
+    #[inline]
     pub(crate) fn begin(
         self: &Arc<Self>,
-        op: Op,
+        transfer: Transfer<'_>,
         offset: u64,
-        len: usize,
         guard: Option<RangeGuard>,
         waker: &Waker,
-    ) -> Result<UnderWay<'_>, NotQueued> {
-        let Some((mut state, runtime)) = self.lock_with_driver() else { return Err((op, guard)) };
-        let token = state.ring.push(op, offset, len, guard, waker)?;
-        let freed = if state.ring.has_batch() { state.ring.submit() } else { Freed::default() };
-        let driver = state.sleeping_driver(runtime);
+    ) -> Result<UnderWay<'_>, Option<RangeGuard>> {
+        let Some((mut state, driver)) = self.lock_with_driver() else { return Err(guard) };
+        let token = state.ring.push(transfer, offset, guard, waker)?;
+        let freed = state.ring.has_batch().then(|| state.ring.submit());
+        let driver = state.wake_driver(driver);
         drop(state);
-        freed.release();
+        if let Some(freed) = freed {
+            freed.release();
+        }
         if let Some(driver) = driver {
             driver.wake();
         }
         Ok(UnderWay { engine: self, token: Some(token) })
     }
 
-    /// The state, with a driver of the current runtime; `None` where there is no such runtime, or it cannot
-    /// drive a ring.
-    fn lock_with_driver(self: &Arc<Self>) -> Option<(MutexGuard<'_, State>, Id)> {
+    /// The state, with the place of the current runtime's driver in it; `None` where there is no such runtime, or
+    /// it cannot drive a ring.
+    #[inline]
+    fn lock_with_driver(self: &Arc<Self>) -> Option<(MutexGuard<'_, State>, usize)> {
         let runtime = Handle::try_current().ok()?;
-        let id = runtime.id();
-        let mut state = self.lock();
-        if !state.has_driver(id) {
-            let readiness = state.add_driver(id)?;
-            // A runtime that is shutting down drops what it is given, and that asks for the lock.
-            drop(state);
-            let registration = Registration { engine: Arc::downgrade(self), runtime: id };
-            runtime.spawn(drive(readiness, registration));
-            state = self.lock();
+        let state = self.lock();
+        match state.driver_of(runtime.id()) {
+            Some(place) => Some((state, place)),
+            None => self.lock_with_new_driver(state, &runtime),
         }
-        Some((state, id))
+    }
+
+    #[cold]
+    fn lock_with_new_driver<'s>(
+        self: &'s Arc<Self>,
+        mut state: MutexGuard<'s, State>,
+        runtime: &Handle,
+    ) -> Option<(MutexGuard<'s, State>, usize)> {
+        let id = runtime.id();
+        let readiness = state.add_driver(id)?;
+        // A runtime that is shutting down drops what it is given, and that asks for the lock.
+        drop(state);
+        let registration = Registration { engine: Arc::downgrade(self), runtime: id };
+        runtime.spawn(drive(readiness, registration));
+        let state = self.lock();
+        let place = state.driver_of(id)?;
+        Some((state, place))
     }
 
     /// What a request came to, once it is done; until then `waker` is woken.
@@ -128,10 +137,10 @@ impl Engine {
         drop(state);
         drop(replaced);
         // This may be another runtime than before.
-        let Some((mut state, runtime)) = self.lock_with_driver() else {
+        let Some((mut state, driver)) = self.lock_with_driver() else {
             return Poll::Ready(self.finish(token));
         };
-        let driver = state.sleeping_driver(runtime);
+        let driver = state.wake_driver(driver);
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
@@ -145,10 +154,12 @@ impl Engine {
             let mut state = self.lock();
             let reaped = state.ring.reap();
             let finished = state.ring.take(token);
-            let failed = if finished.is_none() { state.ring.wait() } else { Freed::default() };
+            let failed = finished.is_none().then(|| state.ring.wait());
             drop(state);
             reaped.release();
-            failed.release();
+            if let Some(failed) = failed {
+                failed.release();
+            }
             if let Some(finished) = finished {
                 return finished;
             }
@@ -157,8 +168,10 @@ impl Engine {
 }
 
 impl State {
-    fn has_driver(&self, runtime: Id) -> bool {
-        self.drivers.iter().any(|driver| driver.runtime == runtime)
+    /// Where the driver of this runtime is in the list.
+    #[inline]
+    fn driver_of(&self, runtime: Id) -> Option<usize> {
+        self.drivers.iter().position(|driver| driver.runtime == runtime)
     }
 
     /// Makes what the driver of this runtime is to wait on, if the runtime has a reactor.
@@ -179,9 +192,10 @@ impl State {
         Some(readiness)
     }
 
-    /// Whom to wake so that what is queued is submitted; nobody, if that is going to happen.
-    fn sleeping_driver(&mut self, runtime: Id) -> Option<Waker> {
-        self.drivers.iter_mut().find(|driver| driver.runtime == runtime)?.waker.take()
+    /// Whom to wake so that what is queued is submitted by this driver; nobody, if that is going to happen.
+    #[inline]
+    fn wake_driver(&mut self, place: usize) -> Option<Waker> {
+        self.drivers.get_mut(place)?.waker.take()
     }
 }
 

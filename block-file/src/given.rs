@@ -37,11 +37,7 @@ impl Future for ReadGiven<'_> {
         }
         match Pin::new(&mut this.reading).poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some((buffer, useful))) if useful.len() == this.reading.len => {
-                let bytes = Bytes::from_owner(buffer);
-                let is_all = bytes.len() == this.reading.len;
-                Poll::Ready(Ok(if is_all { bytes } else { bytes.slice(useful) }))
-            }
+            Poll::Ready(Some(bytes)) if bytes.len() == this.reading.len => Poll::Ready(Ok(bytes)),
             Poll::Ready(_) => {
                 let Reading { storage, offset, len, .. } = this.reading;
                 let copying = Box::pin(read_a_copy(storage, offset, len));

@@ -24,16 +24,15 @@ fn refused(why: impl std::fmt::Display) -> Error {
 #[cfg(feature = "io_uring")]
 mod with_engine {
     use std::future::Future;
-    use std::ops::Range;
     use std::pin::Pin;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY};
+    use crate::aligned::{BufferPool, CAPACITY};
     use crate::engine::{Engine, UnderWay};
-    use crate::sys::Op;
+    use crate::sys::Transfer;
 
     /// Reads of a file that is not cached are queued up to this many bytes. Larger ones are read ahead
     /// by the kernel, and copying them out of the engine's memory costs more than it brings.
@@ -92,17 +91,22 @@ mod with_engine {
         }
     }
 
+    /// Bytes in its unit before this one.
+    #[inline]
+    fn within(offset: u64, unit: u64) -> usize {
+        // It is a power of two, which the compiler does not know: a remainder would be a division.
+        usize::try_from(offset & unit.wrapping_sub(1)).unwrap_or(usize::MAX)
+    }
+
     /// Whole units of a file that hold a range of bytes.
     struct Units {
         /// Where they begin in the file.
         start: u64,
-        /// Bytes before the range.
-        skip: usize,
         /// Bytes in all of them.
         span: usize,
     }
 
-    /// A read of whole units: gives their memory, and says where in it the bytes are that are there and wanted.
+    /// A read of whole units: gives those bytes of them that are there and wanted.
     /// Small: it is what all that wait for a disk are made of, and each line of memory that has to be looked at
     /// again when the disk is done is a cache miss.
     pub(crate) struct Reading<'s> {
@@ -114,9 +118,9 @@ mod with_engine {
     }
 
     impl Future for Reading<'_> {
-        type Output = Option<(AlignedBuffer, Range<usize>)>;
+        type Output = Option<Bytes>;
 
-        #[inline]
+        #[inline(always)]
         fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
             let this = &mut *self;
             let Some(under_way) = &mut this.under_way else {
@@ -126,24 +130,23 @@ mod with_engine {
                     None => Poll::Ready(None),
                 };
             };
-            under_way.poll(cx.waker()).map(|finished| {
-                let Units { skip, .. } = this.storage.units_of(this.offset, this.len)?;
-                // Whatever went wrong, the plain call that follows meets it again and says so.
-                let useful = finished.result.unwrap_or(0).saturating_sub(skip).min(this.len);
-                let Op::Read(buffer) = finished.op else { return None };
-                Some((buffer, skip..skip.saturating_add(useful)))
-            })
+            let Poll::Ready(finished) = under_way.poll(cx.waker()) else { return Poll::Pending };
+            let skip = this.storage.skip_of(this.offset);
+            // Whatever went wrong, the plain call that follows meets it again and says so.
+            let read = finished.result.unwrap_or(0);
+            let mut bytes = finished.bytes;
+            bytes.truncate(read.min(skip.saturating_add(this.len)));
+            Poll::Ready(Some(if skip == 0 { bytes } else { bytes.slice(skip.min(bytes.len())..) }))
         }
     }
 
     impl<'s> Reading<'s> {
         /// Queues it.
+        #[inline(always)]
         fn begin(&self, waker: &Waker) -> Option<UnderWay<'s>> {
-            let queue = self.storage.queue();
-            let engine = queue.engine.get()?.as_ref()?;
-            let Units { start, span, .. } = self.storage.units_of(self.offset, self.len)?;
-            let op = Op::Read(queue.buffers.take(span));
-            engine.begin(op, start, span, None, waker).ok()
+            let engine = self.storage.queue().engine.get()?.as_ref()?;
+            let Units { start, span } = self.storage.units_of(self.offset, self.len)?;
+            engine.begin(Transfer::Read(span), start, None, waker).ok()
         }
     }
 
@@ -151,12 +154,12 @@ mod with_engine {
         /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
         pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
             let Some(reading) = self.begin(offset, buf.len()) else { return 0 };
-            let Some((buffer, useful)) = reading.await else { return 0 };
-            match (buf.get_mut(..useful.len()), buffer.get(useful.clone())) {
-                (Some(to), Some(from)) => to.copy_from_slice(from),
-                _ => return 0,
+            let Some(bytes) = reading.await else { return 0 };
+            match buf.get_mut(..bytes.len()) {
+                Some(to) => to.copy_from_slice(&bytes),
+                None => return 0,
             }
-            useful.len()
+            bytes.len()
         }
 
         /// Reads past the page cache through the engine, and gives its memory away; `None`, where it is not
@@ -174,12 +177,16 @@ mod with_engine {
                 Some(direct) => (direct.unit(), CAPACITY),
                 None => (1, CACHED_LIMIT),
             };
-            // It is a power of two, which the compiler does not know: a remainder would be a division.
-            let within = unit.wrapping_sub(1);
-            let skip = usize::try_from(offset & within).ok()?;
-            let within = usize::try_from(within).ok()?;
-            let span = skip.checked_add(len)?.checked_add(within)? & !within;
-            (span <= limit).then_some(Units { start: offset - skip as u64, skip, span })
+            let skip = within(offset, unit);
+            let rest = usize::try_from(unit).ok()?.checked_sub(1)?;
+            let span = skip.checked_add(len)?.checked_add(rest)? & !rest;
+            (span <= limit).then_some(Units { start: offset - skip as u64, span })
+        }
+
+        /// Bytes in its unit before this one.
+        #[inline]
+        fn skip_of(&self, offset: u64) -> usize {
+            self.direct().map_or(0, |direct| within(offset, direct.unit()))
         }
 
         /// A read that is queued when it is first polled.
@@ -203,23 +210,17 @@ mod with_engine {
         ) -> (Result<usize, Errno>, Option<RangeGuard>) {
             let unit = direct.unit();
             let len = buf.len();
-            let whole = offset.is_multiple_of(unit) && (len as u64).is_multiple_of(unit);
+            let whole = within(offset, unit) == 0 && within(len as u64, unit) == 0;
             let Some(engine) =
                 Some(()).filter(|()| whole && len <= CAPACITY).and_then(|()| self.queue().engine())
             else {
                 return (Ok(0), Some(guard));
             };
-            let op = match given.filter(|given| direct.accepts(given)) {
-                Some(given) => Op::WriteGiven(Box::new(given.clone())),
-                None => {
-                    let mut units = self.queue().buffers.take(len);
-                    if let Some(units) = units.get_mut(..len) {
-                        units.copy_from_slice(buf);
-                    }
-                    Op::Write(units)
-                }
+            let transfer = match given.filter(|given| direct.accepts(given)) {
+                Some(given) => Transfer::WriteGiven(given),
+                None => Transfer::Write(buf),
             };
-            match engine.transfer(op, offset, len, Some(guard)).await {
+            match engine.transfer(transfer, offset, Some(guard)).await {
                 Ok(finished) => {
                     let result = match finished.result {
                         // Nothing was written, and a plain call may do better.
@@ -234,7 +235,7 @@ mod with_engine {
                     };
                     (result, finished.guard)
                 }
-                Err((_, guard)) => (Ok(0), guard),
+                Err(guard) => (Ok(0), guard),
             }
         }
     }
@@ -244,12 +245,10 @@ mod with_engine {
 mod without_engine {
     use std::convert::Infallible;
     use std::future::Future;
-    use std::ops::Range;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
     use super::*;
-    use crate::aligned::AlignedBuffer;
 
     /// A read that is never begun.
     pub(crate) struct Reading<'s> {
@@ -260,7 +259,7 @@ mod without_engine {
     }
 
     impl Future for Reading<'_> {
-        type Output = Option<(AlignedBuffer, Range<usize>)>;
+        type Output = Option<Bytes>;
 
         fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
             match self.never {}

@@ -152,9 +152,12 @@ impl FileStorage {
     }
 
     /// The end of a range that a file can have.
+    #[inline(always)]
     pub(crate) fn end_of(&self, offset: u64, len: u64) -> Result<u64> {
-        let end = offset.checked_add(len).filter(|end| i64::try_from(*end).is_ok());
-        end.ok_or_else(|| overflow(self.uri(), offset, len))
+        match offset.checked_add(len) {
+            Some(end) if end <= i64::MAX as u64 => Ok(end),
+            _ => Err(overflow(self.uri(), offset, len)),
+        }
     }
 
     async fn write(&self, offset: u64, buf: &[u8], given: Option<&Bytes>) -> Result<()> {

@@ -123,7 +123,7 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
                             let shift = usize::try_from(shift - 1).unwrap();
                             let mut pages = PageBuffer::new(shift + bytes.len());
                             pages[shift..].copy_from_slice(&bytes);
-                            let given = Bytes::from_owner(pages).slice(shift..);
+                            let given = Bytes::from(pages).slice(shift..);
                             file.write_bytes(offset, given).await.unwrap();
                         }
                     }

@@ -209,10 +209,15 @@ async fn a_read_past_the_end_is_an_error_here_too() {
         let path = dir.path().join(format!("{cache:?}"));
         let Some(file) = queued(&path, cache).await else { return };
         file.write_at(0, &pattern(2, 10_000)).await.unwrap();
-        for (offset, len) in [(8192, 4096), (9_999, 2), (10_000, 1), (0, 10_001)] {
+        // Of the last one, the whole units before its end are as many bytes as it asks for.
+        let ranges = [(8192, 4096), (9_999, 2), (10_000, 1), (0, 10_001), (8292, 1808)];
+        for (offset, len) in ranges {
             cool(&path);
             let error = file.read_at(offset, &mut vec![0; len]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::OutOfRange, "{offset} {len}");
+            cool(&path);
+            let error = file.read_bytes(offset, len).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::OutOfRange, "given, {offset} {len}");
         }
         cool(&path);
         let mut tail = vec![0; 1808];

@@ -195,7 +195,7 @@ impl BlockDevice for RawDevice {
         }
         let mut buffer = PageBuffer::new(len);
         self.read_sectors(sector, &mut buffer).await?;
-        Ok(Bytes::from_owner(buffer))
+        Ok(Bytes::from(buffer))
     }
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {

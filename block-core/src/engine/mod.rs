@@ -131,18 +131,28 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// The guest bytes of a request, which lies on the disk.
+    #[inline]
     fn request(&self, sector: u64, count: u64) -> Result<Range<u64>> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::InvalidInput, "the image is closed"));
-        }
         let size = self.sectors.load(Ordering::Acquire);
         match sector.checked_add(count) {
-            Some(end) if end <= size => Ok(sector * SECTOR_SIZE..end * SECTOR_SIZE),
-            _ => Err(Error::new(
-                ErrorKind::OutOfRange,
-                format!("{count} sectors from {sector} on: the disk has {size}"),
-            )),
+            Some(end) if end <= size && !self.closed.load(Ordering::Acquire) => {
+                Ok(sector * SECTOR_SIZE..end * SECTOR_SIZE)
+            }
+            _ => Err(self.refusal(sector, count)),
         }
+    }
+
+    /// Why a request cannot be served.
+    #[cold]
+    fn refusal(&self, sector: u64, count: u64) -> Error {
+        if self.closed.load(Ordering::Acquire) {
+            return Error::new(ErrorKind::InvalidInput, "the image is closed");
+        }
+        let size = self.sectors.load(Ordering::Acquire);
+        Error::new(
+            ErrorKind::OutOfRange,
+            format!("{count} sectors from {sector} on: the disk has {size}"),
+        )
     }
 
     /// As [`request`](Self::request), of an image that may be written.

@@ -88,6 +88,7 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Where all of a request is stored in one run, if it is. `first` is the entry of its first block.
+    #[inline(always)]
     fn in_one_run(&self, layout: &Layout, range: &Range<u64>, first: Slot) -> Option<StoredRun> {
         if range.is_empty() {
             return None;
@@ -116,7 +117,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let mut buffer = PageBuffer::new(length(range.end - range.start)?);
         self.read_locked(&layout, range, &mut buffer).await?;
-        Ok(Bytes::from_owner(buffer))
+        Ok(Bytes::from(buffer))
     }
 
     /// As `read`, by a caller who holds a lock on the blocks.
@@ -193,10 +194,9 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// Where the bytes from `at` on come from, and up to where (at most `end`) they come from there in
     /// one run. `first` is the entry of the block at `at`.
+    #[inline(always)]
     pub(super) fn source(&self, layout: &Layout, first: Slot, at: u64, end: u64) -> (Source, u64) {
         let (block, within) = layout.block_at(at);
-        let mut run_end = block.saturating_add(1).saturating_mul(layout.block_size).min(end);
-        let contiguous = layout.stride == layout.block_size;
         let source = match first {
             Slot::Data(slot) => {
                 let place = layout.place(slot).unwrap_or(u64::MAX);
@@ -205,6 +205,25 @@ impl<M: BlockMapper> Mapped<M> {
             Slot::Free if self.parent.is_some() => Source::Parent,
             Slot::Free | Slot::Zero => Source::Zero,
         };
+        let rest = layout.block_size - within;
+        match end.saturating_sub(at) <= rest {
+            true => (source, end),
+            false => {
+                (source, self.run_end(layout, (block, first, source), at.saturating_add(rest), end))
+            }
+        }
+    }
+
+    /// Up to where (at most `end`) the blocks behind one go on as it does: its number, its entry, and where its
+    /// bytes come from are given. It ends at `run_end`.
+    fn run_end(
+        &self,
+        layout: &Layout,
+        (block, first, source): (u64, Slot, Source),
+        mut run_end: u64,
+        end: u64,
+    ) -> u64 {
+        let contiguous = layout.stride == layout.block_size;
         let mut step = 1;
         while run_end < end {
             let follows = match (self.lookup(block.saturating_add(step)), source) {
@@ -222,7 +241,7 @@ impl<M: BlockMapper> Mapped<M> {
             run_end = run_end.saturating_add(layout.block_size).min(end);
             step += 1;
         }
-        (source, run_end)
+        run_end
     }
 
     /// A read of a sound entry can only be out of range when the file was cut behind our back.

@@ -299,7 +299,7 @@ impl PagedTable {
     }
 
     /// Calls `f` with the rest of the page from `index` on, if the page is in memory.
-    #[inline]
+    #[inline(always)]
     fn page<R>(&self, index: u64, f: impl FnOnce(&[AtomicU32]) -> R) -> Option<R> {
         let number = index / PAGE as u64;
         match &self.pages {

@@ -85,7 +85,7 @@ pub fn stamped(id: Id, sector: u64, count: u64) -> Vec<u8> {
 pub fn in_pages(bytes: &[u8]) -> Bytes {
     let mut pages = PageBuffer::new(bytes.len());
     pages.copy_from_slice(bytes);
-    Bytes::from_owner(pages)
+    Bytes::from(pages)
 }
 
 /// Tells what one sector's bytes, read from `sector`, are.

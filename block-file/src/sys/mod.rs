@@ -1,6 +1,8 @@
 //! The system calls that no safe crate offers; the only unsafe code of the workspace.
 
 mod clone;
+#[cfg(feature = "io_uring")]
+mod known;
 mod ofd;
 #[cfg(feature = "io_uring")]
 mod ring;
@@ -9,5 +11,5 @@ mod writeback;
 pub(crate) use clone::clone_range;
 pub(crate) use ofd::{conflicts, share, unlock};
 #[cfg(feature = "io_uring")]
-pub(crate) use ring::{Finished, Freed, Op, Ring, Token};
+pub(crate) use ring::{Finished, Ring, Token, Transfer};
 pub(crate) use writeback::start_writeback;

@@ -1,8 +1,8 @@
 //! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
 //!
-//! What makes this sound: a request's memory is kept in [`Ring::requests`] from before the kernel hears of it
-//! until its completion has been taken off the queue. Nobody can change it in between, nothing removes a
-//! request earlier, and the ring is not dropped while one is left.
+//! What makes this sound: a request's memory is kept in [`Ring::slots`], or with the buffers that the kernel
+//! knows, from before the kernel hears of it until its completion has been taken off the queue. Nobody can
+//! change it in between, nothing removes a request earlier, and the ring is not dropped while one is left.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,20 +10,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 
+use block_core::Bytes;
 use block_core::range_lock::RangeGuard;
-use block_core::{Bytes, PageBuffer};
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::aligned::{AlignedBuffer, BufferPool, SMALLEST};
+use super::known::KnownBuffers;
+use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY, SMALLEST};
 
 /// Entries of the submission queue; more requests than that are never under way.
 const ENTRIES: u32 = 256;
-
-/// Buffers whose pages the kernel looks up once, and not for each request. They count against the limit on
-/// locked memory, which is 64 KiB on some systems: where they are refused, it goes without.
-const KNOWN: usize = 64;
 
 /// So many queued requests are submitted without waiting for the driver: the disk begins while the next ones
 /// are made. Fewer would have it begin earlier (8 of 64: 5 % less time), at more of the processor (1 %), which
@@ -33,20 +30,27 @@ const BATCH: usize = 32;
 /// so a disk that has something to do gets so many times as many.
 const GROWTH: usize = 3;
 
-/// What a request does, with its memory.
-#[derive(Debug)]
-pub(crate) enum Op {
-    Read(AlignedBuffer),
-    Write(AlignedBuffer),
-    /// From somebody's memory, who does not change it.
-    WriteGiven(Box<Bytes>),
+/// After so many buffers that somebody still has, another one is taken that the kernel does not know.
+const TRIES: usize = 4;
+
+/// What a request does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Transfer<'a> {
+    /// Reads so many bytes, into memory that it gives.
+    Read(usize),
+    /// Writes a copy of these bytes.
+    Write(&'a [u8]),
+    /// Writes somebody's memory, who does not change it.
+    WriteGiven(&'a Bytes),
 }
 
-/// What a finished request gives back: how many bytes it moved, itself, and its range.
+/// What a finished request came to.
 #[derive(Debug)]
 pub(crate) struct Finished {
+    /// How many bytes it moved.
     pub(crate) result: Result<usize, Errno>,
-    pub(crate) op: Op,
+    /// The memory of a read, at least as long as was asked for; of a write, nothing that is of use.
+    pub(crate) bytes: Bytes,
     /// Gone when all bytes have landed, whether or not anybody has asked; there is something left to do
     /// under it otherwise.
     pub(crate) guard: Option<RangeGuard>,
@@ -54,16 +58,23 @@ pub(crate) struct Finished {
 
 /// A request that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token(usize);
+pub(crate) struct Token(u32);
 
 /// The ring.
 pub(crate) struct Ring {
     uring: IoUring,
-    /// Each in the place that is its number.
-    requests: Vec<Option<Request>>,
-    free: Vec<usize>,
-    /// Pushed and not yet taken by the kernel, in order.
-    pushed: VecDeque<usize>,
+    /// Each at its number, which the kernel gives back. The first ones read and write the buffers that the
+    /// kernel knows, of the same numbers.
+    slots: Vec<Slot>,
+    known: KnownBuffers,
+    /// Slots with a buffer that the kernel knows, the one that has waited longest in front.
+    free_known: VecDeque<u32>,
+    /// The other ones.
+    free: Vec<u32>,
+    /// How many requests were ever queued,
+    queued: u64,
+    /// and how many of these the kernel has taken, in order.
+    taken: u64,
     /// Taken by the kernel and not yet completed.
     running: usize,
     /// The kernel takes no more entries, for this reason.
@@ -71,21 +82,38 @@ pub(crate) struct Ring {
     file: Arc<OwnedFd>,
     /// Whether the file is registered for reading.
     reads_registered: bool,
-    /// What is registered lives longer than the ring.
-    _buffers: Arc<BufferPool>,
+    /// Where requests get memory that the kernel does not know.
+    buffers: Arc<BufferPool>,
 }
 
-struct Request {
-    len: usize,
-    op: Op,
+/// A request, or room for one.
+#[derive(Default)]
+struct Slot {
+    /// There until its completion is taken, when this one is woken.
+    waker: Option<Waker>,
+    /// After that, what the kernel says of it.
+    result: i32,
+    /// How many bytes it is to move.
+    len: u32,
+    /// How many were queued before it.
+    number: u64,
+    memory: Memory,
     guard: Option<RangeGuard>,
-    progress: Progress,
 }
 
-enum Progress {
-    /// Until its completion is taken, when this one is woken.
-    UnderWay(Waker),
-    Done(Result<usize, Errno>),
+/// Whose memory a request reads or writes.
+#[derive(Default)]
+enum Memory {
+    /// Nobody's that it could give back: nothing was asked for, or the kernel may still look at it.
+    #[default]
+    Lost,
+    /// That of the slot's number which the kernel knows, for a read.
+    KnownRead,
+    /// The same, for a write.
+    KnownWrite,
+    Read(AlignedBuffer),
+    Write(AlignedBuffer),
+    Given(Bytes),
 }
 
 /// Whom completions wake, and the ranges that are no longer needed. Both may run code of others.
@@ -108,19 +136,6 @@ impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("file", &self.file).finish_non_exhaustive()
     }
-}
-
-/// Makes some buffers known to the ring and gives them to the pool.
-fn register(uring: &IoUring, pool: &BufferPool) -> io::Result<()> {
-    let mut buffers = PageBuffer::several(KNOWN, SMALLEST);
-    let parts = buffers
-        .iter_mut()
-        .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
-    let parts: Vec<_> = parts.collect();
-    // SAFETY: the pool keeps these buffers, and the ring keeps the pool.
-    unsafe { uring.submitter().register_buffers(&parts) }?;
-    pool.add_known(buffers);
-    Ok(())
 }
 
 /// Makes a file that is read past the page cache known to the ring, so that the kernel need not look it up
@@ -146,81 +161,65 @@ fn register_for_reading(uring: &IoUring, file: &OwnedFd) -> io::Result<()> {
     uring.submitter().register_files(&[again.as_raw_fd()])
 }
 
-impl Op {
-    /// What tells the kernel of it, without its number.
-    fn entry(&mut self, file: types::Fd, bytes: u32, offset: u64) -> squeue::Entry {
+impl Memory {
+    /// What a request gives back that does without a buffer which the kernel knows.
+    fn into_bytes(self) -> Bytes {
         match self {
-            Self::Read(buffer) => match (buffer.as_mut_ptr(), buffer.number()) {
-                (start, None) => opcode::Read::new(file, start, bytes).offset(offset).build(),
-                (start, Some(number)) => {
-                    opcode::ReadFixed::new(file, start, bytes, number).offset(offset).build()
-                }
-            },
-            Self::Write(buffer) => match (buffer.as_ptr(), buffer.number()) {
-                (start, None) => opcode::Write::new(file, start, bytes).offset(offset).build(),
-                (start, Some(number)) => {
-                    opcode::WriteFixed::new(file, start, bytes, number).offset(offset).build()
-                }
-            },
-            Self::WriteGiven(given) => {
-                opcode::Write::new(file, given.as_ptr(), bytes).offset(offset).build()
+            Self::Read(buffer) => Bytes::from_owner(buffer),
+            Self::Given(bytes) => bytes,
+            Self::Write(buffer) => {
+                drop(buffer);
+                Bytes::new()
             }
-        }
-    }
-
-    fn memory_len(&self) -> usize {
-        match self {
-            Self::Read(buffer) | Self::Write(buffer) => buffer.len(),
-            Self::WriteGiven(given) => given.len(),
-        }
-    }
-
-    /// What can be given back in its place.
-    fn another(&self) -> Self {
-        match self {
-            Self::Read(buffer) => Self::Read(buffer.another()),
-            Self::Write(buffer) => Self::Write(buffer.another()),
-            Self::WriteGiven(_) => Self::WriteGiven(Box::default()),
+            Self::Lost | Self::KnownRead | Self::KnownWrite => Bytes::new(),
         }
     }
 }
 
-impl Request {
+impl Slot {
     /// Notes what it came to, and says whom to wake; nobody, when that was known.
-    fn end(&mut self, result: Result<usize, Errno>) -> Option<Waker> {
-        match std::mem::replace(&mut self.progress, Progress::Done(result)) {
-            Progress::UnderWay(waker) => Some(waker),
-            known => {
-                self.progress = known;
-                None
-            }
-        }
+    #[inline]
+    fn end(&mut self, result: i32) -> Option<Waker> {
+        let waker = self.waker.take()?;
+        self.result = result;
+        Some(waker)
     }
+}
+
+/// What the kernel said: how many bytes were moved, or why none.
+#[inline]
+fn result_of(value: i32) -> Result<usize, Errno> {
+    usize::try_from(value).map_err(|_| Errno::from_raw_os_error(value.saturating_neg()))
 }
 
 impl Ring {
-    /// A ring for `file`, unless the kernel refuses. Requests use `buffers`, and those of no other ring.
+    /// A ring for `file`, unless the kernel refuses. Requests use memory of `buffers`.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> io::Result<Self> {
         let uring = IoUring::new(ENTRIES)?;
-        if let Err(error) = register(&uring, buffers) {
+        let known = KnownBuffers::register(&uring).unwrap_or_else(|error| {
             tracing::debug!("no buffer is registered: {error}");
-        }
+            KnownBuffers::default()
+        });
         let registered = register_for_reading(&uring, &file);
         if let Err(error) = &registered {
             tracing::debug!("the file is not registered: {error}");
         }
-        let mut requests = Vec::new();
-        requests.resize_with(ENTRIES as usize, || None);
+        let mut slots = Vec::new();
+        slots.resize_with(ENTRIES as usize, Slot::default);
+        let with_buffer = u32::try_from(known.len()).unwrap_or(0);
         Ok(Self {
             uring,
-            free: (0..requests.len()).rev().collect(),
-            requests,
-            pushed: VecDeque::new(),
+            slots,
+            known,
+            free_known: (0..with_buffer).collect(),
+            free: (with_buffer..ENTRIES).rev().collect(),
+            queued: 0,
+            taken: 0,
             running: 0,
             broken: None,
             file,
             reads_registered: registered.is_ok(),
-            _buffers: Arc::clone(buffers),
+            buffers: Arc::clone(buffers),
         })
     }
 
@@ -231,47 +230,152 @@ impl Ring {
         fd.try_clone_to_owned()
     }
 
-    /// Queues `op` for the first `len` bytes of its memory, at `offset` of the file. The kernel hears of it
-    /// at the next [`submit`](Self::submit). `waker` is woken when it is done. Gives everything back when too
-    /// many are under way.
+    /// Queues `transfer`, at `offset` of the file. The kernel hears of it at the next
+    /// [`submit`](Self::submit). `waker` is woken when it is done. Gives the guard back when too many are under
+    /// way.
+    #[inline]
     pub(crate) fn push(
         &mut self,
-        mut op: Op,
+        transfer: Transfer<'_>,
         offset: u64,
-        len: usize,
         guard: Option<RangeGuard>,
         waker: &Waker,
-    ) -> Result<Token, (Op, Option<RangeGuard>)> {
-        let len = len.min(op.memory_len());
-        let bytes = u32::try_from(len).ok().filter(|_| self.broken.is_none());
-        let (Some(bytes), Some(index)) = (bytes, self.free.pop()) else {
-            return Err((op, guard));
+    ) -> Result<Token, Option<RangeGuard>> {
+        let index = match transfer {
+            _ if self.broken.is_some() => None,
+            Transfer::Read(len) => self.push_read(len, offset),
+            Transfer::Write(bytes) => self.push_write(bytes, offset),
+            Transfer::WriteGiven(bytes) => self.push_given(bytes, offset),
         };
-        let (file, flags) = match op {
-            Op::Read(_) if self.reads_registered => (0, squeue::Flags::FIXED_FILE),
-            _ => (self.file.as_raw_fd(), squeue::Flags::empty()),
+        let Some((index, slot)) =
+            index.and_then(|index| Some((index, self.slots.get_mut(index as usize)?)))
+        else {
+            return Err(guard);
         };
-        let entry = op.entry(types::Fd(file), bytes, offset).flags(flags).user_data(index as u64);
-        // SAFETY: the entry points at `bytes` bytes of memory that is at least as long and that stays
-        // in its slot, untouched, until the completion with this slot's number has been taken (what is
-        // given does not move, and nobody changes it); the file is open for as long as the ring is, by
-        // `self.file` or because it is registered. A number that is another buffer's is refused by the
-        // kernel, which compares the addresses.
-        let pushed = unsafe { self.uring.submission().push(&entry) };
-        if pushed.is_err() {
-            self.free.push(index);
-            return Err((op, guard));
-        }
-        self.pushed.push_back(index);
-        if let Some(slot) = self.requests.get_mut(index) {
-            *slot = Some(Request { len, op, guard, progress: Progress::UnderWay(waker.clone()) });
-        }
+        slot.waker = Some(waker.clone());
+        slot.number = self.queued;
+        slot.guard = guard;
+        self.queued += 1;
         Ok(Token(index))
     }
 
+    /// Queues a read in a free slot. `None` when there is none, or no buffer is so large.
+    #[inline]
+    fn push_read(&mut self, len: usize, offset: u64) -> Option<u32> {
+        let (file, flags) = match self.reads_registered {
+            true => (types::Fd(0), squeue::Flags::FIXED_FILE),
+            false => (types::Fd(self.file.as_raw_fd()), squeue::Flags::empty()),
+        };
+        let bytes = u32::try_from(len).ok()?;
+        if len <= SMALLEST
+            && let Some((index, number, start)) = self.take_known()
+        {
+            let entry = opcode::ReadFixed::new(file, start, bytes, number).offset(offset).build();
+            return self.push_entry(index, entry.flags(flags), bytes, Memory::KnownRead);
+        }
+        let mut buffer = self.buffer(len)?;
+        let index = self.take_free()?;
+        let entry = opcode::Read::new(file, buffer.as_mut_ptr(), bytes).offset(offset).build();
+        self.push_entry(index, entry.flags(flags), bytes, Memory::Read(buffer))
+    }
+
+    /// Queues a write of a copy.
+    fn push_write(&mut self, bytes: &[u8], offset: u64) -> Option<u32> {
+        let file = types::Fd(self.file.as_raw_fd());
+        let len = u32::try_from(bytes.len()).ok()?;
+        if bytes.len() <= SMALLEST
+            && let Some((index, number, start)) = self.take_known()
+        {
+            // SAFETY: a buffer that is known has at least so many bytes, and nobody else has it.
+            unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            let entry = opcode::WriteFixed::new(file, start, len, number).offset(offset).build();
+            return self.push_entry(index, entry, len, Memory::KnownWrite);
+        }
+        let mut buffer = self.buffer(bytes.len())?;
+        buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        let index = self.take_free()?;
+        let entry = opcode::Write::new(file, buffer.as_ptr(), len).offset(offset).build();
+        self.push_entry(index, entry, len, Memory::Write(buffer))
+    }
+
+    /// Queues a write of what is given.
+    fn push_given(&mut self, bytes: &Bytes, offset: u64) -> Option<u32> {
+        let file = types::Fd(self.file.as_raw_fd());
+        let len = u32::try_from(bytes.len()).ok()?;
+        let index = self.take_free()?;
+        let entry = opcode::Write::new(file, bytes.as_ptr(), len).offset(offset).build();
+        self.push_entry(index, entry, len, Memory::Given(bytes.clone()))
+    }
+
+    /// Queues an entry that points at so many bytes of `memory`, or of the buffer that the kernel knows by the
+    /// slot's number. The slot is a free one.
+    #[inline(always)]
+    fn push_entry(
+        &mut self,
+        index: u32,
+        entry: squeue::Entry,
+        len: u32,
+        memory: Memory,
+    ) -> Option<u32> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let entry = entry.user_data(u64::from(index));
+        // SAFETY: the memory stays in its slot, or with what is known, until the completion with this slot's
+        // number has been taken. Until then nobody else is given it, and nobody changes what was given (nor
+        // does that move). The file is open for as long as the ring is, by `self.file` or because it is
+        // registered.
+        if unsafe { self.uring.submission().push(&entry) }.is_err() {
+            self.free(index);
+            return None;
+        }
+        slot.len = len;
+        slot.memory = memory;
+        Some(index)
+    }
+
+    /// A buffer of at least `len` bytes, if that is not too much.
+    fn buffer(&self, len: usize) -> Option<AlignedBuffer> {
+        (len <= CAPACITY).then(|| self.buffers.take(len))
+    }
+
+    /// A free slot whose buffer the kernel knows, by which number, and nobody else has any more.
+    #[inline]
+    fn take_known(&mut self) -> Option<(u32, u16, *mut u8)> {
+        for _ in 0..TRIES.min(self.free_known.len()) {
+            let index = self.free_known.pop_front()?;
+            if let (Some(start), Ok(number)) =
+                (self.known.free(index as usize), u16::try_from(index))
+            {
+                return Some((index, number, start.as_ptr()));
+            }
+            self.free_known.push_back(index);
+        }
+        None
+    }
+
+    /// A free slot; the kernel need not know a buffer for it.
+    fn take_free(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| self.free_known.pop_back())
+    }
+
+    #[inline]
+    fn free(&mut self, index: u32) {
+        if (index as usize) < self.known.len() {
+            self.free_known.push_back(index);
+        } else {
+            self.free.push(index);
+        }
+    }
+
+    /// Requests that the kernel has not been told of.
+    #[inline]
+    fn waiting(&self) -> usize {
+        usize::try_from(self.queued - self.taken).unwrap_or(usize::MAX)
+    }
+
     /// Whether enough is queued to be worth a [`submit`](Self::submit) of its own.
+    #[inline]
     pub(crate) fn has_batch(&self) -> bool {
-        self.pushed.len() >= self.running.saturating_mul(GROWTH).max(BATCH)
+        self.waiting() >= self.running.saturating_mul(GROWTH).max(BATCH)
     }
 
     /// Tells the kernel of everything queued.
@@ -281,19 +385,18 @@ impl Ring {
 
     /// Takes completions off the queue.
     pub(crate) fn reap(&mut self) -> Freed {
-        let Self { uring, requests, running, .. } = self;
+        let Self { uring, slots, running, .. } = self;
         let completed = uring.completion();
         let mut freed = Freed { wakers: Vec::with_capacity(completed.len()), guards: Vec::new() };
         for completion in completed {
             let Ok(index) = usize::try_from(completion.user_data()) else { continue };
-            let Some(Some(request)) = requests.get_mut(index) else { continue };
-            let result = usize::try_from(completion.result())
-                .map_err(|_| Errno::from_raw_os_error(completion.result().saturating_neg()));
+            let Some(slot) = slots.get_mut(index) else { continue };
+            let result = completion.result();
             // Where no completion is awaited, whatever this is, it is not ours to free.
-            let Some(waker) = request.end(result) else { continue };
+            let Some(waker) = slot.end(result) else { continue };
             freed.wakers.push(waker);
-            if result == Ok(request.len) {
-                freed.guards.extend(request.guard.take());
+            if slot.guard.is_some() && u32::try_from(result) == Ok(slot.len) {
+                freed.guards.extend(slot.guard.take());
             }
             *running = running.saturating_sub(1);
         }
@@ -305,76 +408,76 @@ impl Ring {
         self.enter(1)
     }
 
-    /// What a request came to, once its completion has been taken. Inlined where it is used up: on its way
-    /// through several callers it would be copied in each.
+    /// What a request came to, once its completion has been taken. To be asked until it says so, and not
+    /// again. Inlined where it is used up: on its way through several callers it would be copied in each.
     #[inline(always)]
     pub(crate) fn take(&mut self, token: Token) -> Option<Finished> {
-        let place = self.requests.get_mut(token.0)?;
-        let finished = place.take_if(|request| matches!(request.progress, Progress::Done(_)))?;
-        let Request { op, guard, progress: Progress::Done(result), .. } = finished else {
+        let Token(index) = token;
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.waker.is_some() {
             return None;
+        }
+        let result = result_of(slot.result);
+        let guard = slot.guard.take();
+        let bytes = match slot.memory {
+            Memory::KnownRead => self.known.bytes(index as usize),
+            _ => std::mem::take(&mut slot.memory).into_bytes(),
         };
-        self.free.push(token.0);
-        Some(Finished { result, op, guard })
+        self.free(index);
+        Some(Finished { result, bytes, guard })
     }
 
     /// Has `waker` woken when a request is done that is not, and gives back the one that it replaces: what
     /// a waker does when it is dropped is not known.
     pub(crate) fn wake_later(&mut self, token: Token, waker: &Waker) -> Option<Waker> {
-        match self.requests.get_mut(token.0) {
-            Some(Some(Request { progress: Progress::UnderWay(known), .. }))
-                if !known.will_wake(waker) =>
-            {
-                Some(std::mem::replace(known, waker.clone()))
-            }
-            _ => None,
-        }
+        let known = self.slots.get_mut(token.0 as usize)?.waker.as_mut()?;
+        (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
     }
 
     /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
     /// refuses for good and what is queued has failed.
     fn enter(&mut self, want: usize) -> Freed {
-        let want = want.min(self.running + self.pushed.len());
-        if self.pushed.is_empty() && want == 0 {
+        let want = want.min(self.running + self.waiting());
+        if self.waiting() == 0 && want == 0 {
             return Freed::default();
         }
         match self.uring.submit_and_wait(want) {
             Ok(taken) => {
-                self.running += self.pushed.drain(..taken.min(self.pushed.len())).count();
+                let taken = taken.min(self.waiting());
+                self.running += taken;
+                self.taken += taken as u64;
                 Freed::default()
             }
             Err(error) => match error.raw_os_error() {
                 // Interrupted, or the completion queue has to be emptied first.
                 Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Freed::default(),
-                errno => self.fail(errno.map_or(Errno::IO, Errno::from_raw_os_error)),
+                errno => self.fail(errno.unwrap_or(libc::EIO)),
             },
         }
     }
 
     /// Fails what the kernel has not taken. It takes nothing more either.
-    fn fail(&mut self, errno: Errno) -> Freed {
-        self.broken = Some(errno);
+    fn fail(&mut self, errno: i32) -> Freed {
+        self.broken = Some(Errno::from_raw_os_error(errno));
         let mut freed = Freed::default();
-        for index in std::mem::take(&mut self.pushed) {
-            let Some(Some(request)) = self.requests.get_mut(index) else { continue };
-            if let Some(waker) = request.end(Err(errno)) {
-                // Its entry is still queued, so its memory is the kernel's should it ever look.
-                let spare = request.op.another();
-                std::mem::forget(std::mem::replace(&mut request.op, spare));
-                freed.wakers.push(waker);
-            }
+        for slot in self.slots.iter_mut().filter(|slot| slot.number >= self.taken) {
+            let Some(waker) = slot.end(errno.saturating_neg()) else { continue };
+            // Its entry is still queued, so its memory is the kernel's should it ever look.
+            std::mem::forget(std::mem::take(&mut slot.memory));
+            freed.wakers.push(waker);
         }
+        self.queued = self.taken;
         freed
     }
 
     /// Whether the kernel has taken nothing of what was submitted, being short of memory, and no completion
     /// is going to be the occasion to submit it again.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.running == 0 && !self.pushed.is_empty()
+        self.running == 0 && self.waiting() > 0
     }
 
     fn busy(&self) -> bool {
-        self.running > 0 || !self.pushed.is_empty()
+        self.running > 0 || self.waiting() > 0
     }
 }
 
@@ -385,9 +488,10 @@ impl Drop for Ring {
             freed.push(self.enter(1));
             freed.push(self.reap());
         }
-        if self.busy() {
+        if self.broken.is_some() {
             // The kernel may still write into these; they are given to it.
-            std::mem::forget(std::mem::take(&mut self.requests));
+            std::mem::forget(std::mem::take(&mut self.slots));
+            std::mem::forget(std::mem::take(&mut self.known));
         } else if self.reads_registered {
             // Left to the kernel, this happens some time later, and the file system stays busy meanwhile.
             let _ = self.uring.submitter().unregister_files();
@@ -397,112 +501,4 @@ impl Drop for Ring {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::os::unix::fs::FileExt;
-
-    use super::*;
-
-    #[test]
-    fn registered_buffers_write_and_read_and_are_used_again() {
-        let file = tempfile::tempfile().unwrap();
-        let pool = Arc::default();
-        let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
-        let mut ring = match Ring::new(other, &pool) {
-            Ok(ring) if pool.take(1).number().is_some() => ring,
-            _ => {
-                eprintln!("SKIPPED: this kernel gives no ring with registered buffers");
-                return;
-            }
-        };
-        let mut run = |op| {
-            let finished = finish(&mut ring, op);
-            assert_eq!(finished.result, Ok(SMALLEST));
-            let (Op::Read(buffer) | Op::Write(buffer)) = finished.op else {
-                panic!("another operation")
-            };
-            buffer
-        };
-        for round in 0..2 * KNOWN {
-            // Another one each time.
-            let held: Vec<_> = (0..round % KNOWN).map(|_| pool.take(1)).collect();
-            let mut buffer = pool.take(SMALLEST);
-            assert!(buffer.number().is_some());
-            buffer.fill(round as u8 + 1);
-            drop(run(Op::Write(buffer)));
-            assert_eq!(content(&file), [round as u8 + 1; SMALLEST]);
-            file.write_all_at(&[round as u8; SMALLEST], 0).unwrap();
-            let buffer = run(Op::Read(pool.take(SMALLEST)));
-            assert_eq!(buffer[..], [round as u8; SMALLEST]);
-            drop(held);
-        }
-        assert!(pool.take(SMALLEST + 1).number().is_none(), "they are too small");
-        let many: Vec<_> = (0..KNOWN).map(|_| pool.take(1)).collect();
-        assert!(pool.take(1).number().is_none(), "all {} are in use", many.len());
-    }
-
-    #[test]
-    fn a_file_past_the_cache_is_registered_and_nobody_has_it_open_after_the_ring() {
-        let named = tempfile::NamedTempFile::new().unwrap();
-        named.as_file().write_all_at(&[7; SMALLEST], 0).unwrap();
-        let flags = OFlags::RDONLY | OFlags::DIRECT;
-        let Ok(file) = rustix::fs::open(named.path(), flags, Mode::empty()) else {
-            eprintln!("SKIPPED: this file system has no direct reads");
-            return;
-        };
-        let file = Arc::new(file);
-        let path = named.into_temp_path();
-        let pool = Arc::default();
-        let Ok(mut ring) = Ring::new(Arc::clone(&file), &pool) else {
-            eprintln!("SKIPPED: this kernel gives no ring");
-            return;
-        };
-        assert!(ring.reads_registered);
-        let finished = finish(&mut ring, Op::Read(pool.take(SMALLEST)));
-        let Op::Read(buffer) = finished.op else { panic!("another operation") };
-        assert_eq!((finished.result, &buffer[..]), (Ok(SMALLEST), &[7; SMALLEST][..]));
-        drop(file);
-        // Given only to the file's only opener.
-        let lease = |file: &File| {
-            // SAFETY: no memory is passed, and the descriptor is open.
-            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }
-        };
-        let other = File::options().read(true).write(true).open(&path).unwrap();
-        assert_eq!(lease(&other), -1, "the ring has it open");
-        drop(ring);
-        assert_eq!(lease(&other), 0, "{}", io::Error::last_os_error());
-    }
-
-    #[test]
-    fn what_is_given_is_written() {
-        let file = tempfile::tempfile().unwrap();
-        let other = Arc::new(OwnedFd::from(file.try_clone().unwrap()));
-        let Ok(mut ring) = Ring::new(other, &Arc::default()) else {
-            eprintln!("SKIPPED: this kernel gives no ring");
-            return;
-        };
-        let given = Bytes::from((0..=255).cycle().take(2 * SMALLEST).collect::<Vec<u8>>());
-        let op = Op::WriteGiven(Box::new(given.slice(SMALLEST - 1..)));
-        let finished = finish(&mut ring, op);
-        assert_eq!(finished.result, Ok(SMALLEST));
-        assert_eq!(content(&file), given[SMALLEST - 1..2 * SMALLEST - 1]);
-    }
-
-    /// Runs one request at the file's start.
-    fn finish(ring: &mut Ring, op: Op) -> Finished {
-        let token = ring.push(op, 0, SMALLEST, None, Waker::noop()).unwrap();
-        loop {
-            if let Some(finished) = ring.take(token) {
-                return finished;
-            }
-            ring.wait().release();
-            ring.reap().release();
-        }
-    }
-
-    fn content(file: &File) -> Vec<u8> {
-        let mut bytes = vec![0; SMALLEST];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        bytes
-    }
-}
+mod tests;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use block_core::engine::PagedTable;
 use block_core::probe::ProbeInput;
 use block_core::{
-    Access, CreateRequest, Disk, Extent, ExtentFlags, ExtentList, MemStorage, OpenRequest,
-    Registry, Storage, WriteFlags, is_zero,
+    Access, CacheMode, CreateRequest, Disk, Extent, ExtentFlags, ExtentList, MemStorage,
+    OpenRequest, Registry, Storage, StorageAccess, StorageOptions, WriteFlags, is_zero,
 };
 
 /// One hot function: its name and a step that runs it once.
@@ -96,6 +96,11 @@ pub fn steps() -> Vec<Step> {
         }),
     ));
 
+    match direct_reads() {
+        Ok(step) => all.push(step),
+        Err(error) => eprintln!("SKIPPED: direct-64: {error}"),
+    }
+
     all.push((
         "allocate-64",
         Box::new(move || {
@@ -104,6 +109,50 @@ pub fn steps() -> Vec<Step> {
         }),
     ));
     all
+}
+
+/// 64 reads at a time past the page cache, which wait for the disk.
+fn direct_reads() -> block_core::Result<Step> {
+    const BLOCKS: u64 = 64;
+    let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let path = made.path().join("direct.vdi").to_str().expect("a name").to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.expect("a runtime");
+    let disk = runtime.block_on(async {
+        let mut registry = Registry::new();
+        block_file::register(&mut registry);
+        block_vdi::register(&mut registry);
+        let registry = Arc::new(registry);
+        let cx = block_core::OpenContext::new(Arc::clone(&registry));
+        let new = StorageOptions::new(StorageAccess::Create);
+        let storage = registry.open_storage(&path, &new).await?;
+        let driver = registry.driver("vdi").expect("registered");
+        driver.create(storage, &CreateRequest::new(BLOCKS * MIB as u64), &cx).await?;
+        let disk = registry.open(&OpenRequest::new(&path, Access::ReadWrite).format("vdi")).await?;
+        for block in 0..BLOCKS {
+            disk.write_at(block * MIB as u64, &[7; 4096], WriteFlags::empty()).await?;
+        }
+        disk.close().await?;
+        drop(disk);
+        let mut direct = OpenRequest::new(&path, Access::Read).format("vdi");
+        direct.cache = CacheMode::None;
+        direct.storage_options = vec![("engine".into(), "io_uring".into())];
+        registry.open(&direct).await
+    })?;
+    let step = move || {
+        let _ = &made;
+        runtime.block_on(async {
+            let mut readers = tokio::task::JoinSet::new();
+            for block in 0..BLOCKS {
+                let disk = disk.clone();
+                readers.spawn(async move { disk.read_bytes(block * MIB as u64, 4096).await });
+            }
+            while let Some(read) = readers.join_next().await {
+                assert_eq!(read.expect("alive").expect("read")[..], [7; 4096]);
+            }
+        });
+    };
+    Ok(("direct-64", Box::new(step)))
 }
 
 fn zero_detection() -> Step {

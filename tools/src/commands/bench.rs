@@ -153,7 +153,7 @@ impl BenchArgs {
         let given = is_direct(&disk).then(|| {
             let mut buffer = PageBuffer::new(self.buffer_size as usize);
             buffer.fill(self.pattern);
-            Bytes::from_owner(buffer)
+            Bytes::from(buffer)
         });
         let shared = Arc::new(Shared {
             disk,
