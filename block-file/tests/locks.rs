@@ -15,6 +15,10 @@ use common::{have, open_shared, run, skip};
 const READ: StorageAccess = StorageAccess::Read;
 const WRITE: StorageAccess = StorageAccess::ReadWrite;
 
+/// One test at a time: a program that another one starts has what is open here, locks too, until its file has
+/// been loaded.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn image(dir: &Path, format: &str) -> std::path::PathBuf {
     let path = dir.join(format!("disk.{format}"));
     run("qemu-img", &["create", "-q", "-f", format, path.to_str().unwrap(), "4M"]).unwrap();
@@ -80,6 +84,7 @@ async fn ours(path: &Path, access: StorageAccess) -> Result<Arc<dyn Storage>, St
 
 #[tokio::test]
 async fn we_exclude_the_stock_tool() {
+    let _alone = ALONE.lock().await;
     if !have("qemu-io") {
         return skip("qemu-io is not installed");
     }
@@ -115,6 +120,7 @@ async fn we_exclude_the_stock_tool() {
 
 #[tokio::test]
 async fn the_stock_tool_excludes_us() {
+    let _alone = ALONE.lock().await;
     if !have("qemu-io") {
         return skip("qemu-io is not installed");
     }
@@ -138,6 +144,7 @@ async fn the_stock_tool_excludes_us() {
 
 #[tokio::test]
 async fn raw_images_follow_the_stock_tools_laxer_rules() {
+    let _alone = ALONE.lock().await;
     if !have("qemu-io") {
         return skip("qemu-io is not installed");
     }
@@ -161,6 +168,7 @@ async fn raw_images_follow_the_stock_tools_laxer_rules() {
 
 #[tokio::test]
 async fn the_stock_server_excludes_us_and_is_excluded() {
+    let _alone = ALONE.lock().await;
     if !have("qemu-nbd") {
         return skip("qemu-nbd is not installed");
     }
@@ -223,6 +231,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn we_exclude_ourselves_within_one_process_too() {
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     std::fs::write(&path, b"").unwrap();
@@ -246,6 +255,7 @@ async fn we_exclude_ourselves_within_one_process_too() {
 /// never two.
 #[test]
 fn of_many_that_open_at_once_never_two_get_in() {
+    let _alone = ALONE.blocking_lock();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     std::fs::write(&path, b"").unwrap();
@@ -274,6 +284,7 @@ fn of_many_that_open_at_once_never_two_get_in() {
 
 #[tokio::test]
 async fn the_lock_option_turns_locks_off() {
+    let _alone = ALONE.lock().await;
     use block_core::ProtocolDriver;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
@@ -323,6 +334,7 @@ fn hold(path: &Path, access: StorageAccess) -> Child {
 /// killed with SIGKILL, who was refused gets in.
 #[tokio::test]
 async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eight_combinations() {
+    let _alone = ALONE.lock().await;
     if !have("qemu-io") {
         return skip("qemu-io is not installed");
     }
@@ -375,6 +387,7 @@ async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eig
 
 #[tokio::test]
 async fn a_killed_process_leaves_no_lock_behind() {
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     std::fs::write(&path, b"").unwrap();
