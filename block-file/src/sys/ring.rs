@@ -241,6 +241,8 @@ impl Ring {
         guard: Option<RangeGuard>,
         waker: &Waker,
     ) -> Result<Token, Option<RangeGuard>> {
+        // First: it may panic, and then nothing is queued.
+        let waker = waker.clone();
         let index = match transfer {
             _ if self.broken.is_some() => None,
             Transfer::Read(len) => self.push_read(len, offset),
@@ -252,7 +254,7 @@ impl Ring {
         else {
             return Err(guard);
         };
-        slot.waker = Some(waker.clone());
+        slot.waker = Some(waker);
         slot.number = self.queued;
         slot.guard = guard;
         self.queued += 1;
