@@ -1,9 +1,9 @@
 //! Runs our tool and stock `qemu-img` alternately on the same data, and says how they compare.
 //!
-//! `cargo bench -p block-img --bench vs_qemu -- [--rounds N] [--only TEXT] [--dir DIR] [--out DIR]`
+//! `cargo bench -p block-img --bench vs_qemu -- [--rounds N] [--seconds N] [--only TEXT] [--dir DIR] [--out DIR]`
 //!
-//! Every row is the median of N (default 7) interleaved rounds, or of more where they are short; a ratio is
-//! ours over theirs, smaller is better. A goal that plain system calls on the same bytes do not reach either
+//! Every row is the median of N (default 7) interleaved rounds, or of more where they do not take as many
+//! seconds (default 30) together; a ratio is ours over theirs, smaller is better. A goal that plain system calls on the same bytes do not reach either
 //! is said to be beyond them. Results of both tools are compared before anything is timed. `--out` keeps the table as
 //! JSON and as a picture.
 
@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 use report::{Row, Table};
 use works::Work;
 
-/// How much longer a row goes on where its rounds are short: this many times as many, or for this long.
+/// At most this many times as many rounds, where they are short.
 const MORE: usize = 5;
-const ENOUGH: Duration = Duration::from_secs(30);
 
 /// What the command line asks for.
 struct Args {
     rounds: usize,
+    /// How long a row goes on at least, unless it has had many more rounds.
+    enough: Duration,
     only: Vec<String>,
     dir: PathBuf,
     out: Option<PathBuf>,
@@ -41,12 +42,20 @@ fn main() -> ExitCode {
     if words.peek().is_some_and(|word| word == "--plain") {
         return plain::child(&words.skip(1).collect::<Vec<_>>());
     }
-    let mut args =
-        Args { rounds: 7, only: Vec::new(), dir: std::env::temp_dir().join("vs_qemu"), out: None };
+    let mut args = Args {
+        rounds: 7,
+        enough: Duration::from_secs(30),
+        only: Vec::new(),
+        dir: std::env::temp_dir().join("vs_qemu"),
+        out: None,
+    };
     while let Some(word) = words.next() {
         let value = |words: &mut dyn Iterator<Item = String>| words.next().unwrap_or_default();
         match word.as_str() {
             "--rounds" => args.rounds = value(&mut words).parse().unwrap_or(7).max(1),
+            "--seconds" => {
+                args.enough = Duration::from_secs(value(&mut words).parse().unwrap_or(30));
+            }
             "--only" => args.only.push(value(&mut words)),
             "--dir" => args.dir = value(&mut words).into(),
             "--out" => args.out = Some(value(&mut words).into()),
@@ -80,7 +89,7 @@ fn run(args: &Args) -> Result<(), String> {
     for work in works::all(&data) {
         let wanted = args.only.is_empty() || args.only.iter().any(|text| work.name.contains(text));
         if wanted {
-            match compare(&work, args.rounds) {
+            match compare(&work, args) {
                 Ok(row) => {
                     println!("{row}");
                     table.rows.push(row);
@@ -108,7 +117,7 @@ fn run(args: &Args) -> Result<(), String> {
     }
 }
 
-fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
+fn compare(work: &Work, args: &Args) -> Result<Row, String> {
     for file in &work.needs {
         file.make()?;
     }
@@ -133,8 +142,8 @@ fn compare(work: &Work, rounds: usize) -> Result<Row, String> {
         std::iter::once(&work.ours).chain(&work.rivals).chain(&work.plain).collect();
     let mut samples = vec![Vec::new(); commands.len()];
     let started = Instant::now();
-    for round in 0..rounds * MORE {
-        if round >= rounds && started.elapsed() > ENOUGH {
+    for round in 0..args.rounds * MORE {
+        if round >= args.rounds && started.elapsed() > args.enough {
             break;
         }
         for (command, samples) in commands.iter().zip(&mut samples) {
