@@ -95,7 +95,7 @@ fn converts(data: &Data) -> Vec<Work> {
                 rss_target: None,
                 operations: 0,
                 needs: vec![source.clone(), random.clone()],
-                unmeasured: Some(ours(&format!("convert {extra} -f raw -O vdi {warm} {out}"))),
+                unmeasured: Some(ours(&format!("convert -f raw -O vdi {warm} {out}"))),
                 before: vec![remove(&out)],
                 same: Some(same),
             }
