@@ -32,19 +32,6 @@ impl PageBuffer {
         memory.truncate(len);
         Self(memory)
     }
-
-    /// So many buffers of `len` bytes in one piece of memory, which is cheaper to come by than theirs one by one.
-    /// It is free when the last of them is dropped.
-    pub fn several(count: usize, len: usize) -> Vec<Self> {
-        let room = len.next_multiple_of(Self::ALIGNMENT);
-        let Self(mut rest) = Self::new(count.saturating_mul(room));
-        let buffer = |_| {
-            let mut memory = rest.split_to(room);
-            memory.truncate(len);
-            Self(memory)
-        };
-        (0..count).map(buffer).collect()
-    }
 }
 
 /// Gives the memory away as it lies.
@@ -82,7 +69,7 @@ impl fmt::Debug for PageBuffer {
 
 #[cfg(test)]
 mod tests {
-    use super::PageBuffer;
+    use super::{Bytes, PageBuffer};
 
     #[test]
     fn a_buffer_begins_on_a_page_and_has_its_length() {
@@ -97,17 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn several_are_as_many_single_ones() {
-        for len in [0, 1, 4096, 4097] {
-            let mut buffers = PageBuffer::several(3, len);
-            for (number, buffer) in (1..).zip(&mut buffers) {
-                assert!(buffer.as_ptr().addr().is_multiple_of(PageBuffer::ALIGNMENT));
-                assert_eq!(buffer[..], vec![0; len]);
-                buffer.fill(number);
-            }
-            for number in (1..=3).rev() {
-                assert_eq!(buffers.pop().unwrap()[..], vec![number; len]);
-            }
+    fn what_is_given_away_lies_where_it_lay() {
+        for len in [1, 4096, 4097] {
+            let mut buffer = PageBuffer::new(len);
+            buffer.fill(7);
+            let place = buffer.as_ptr();
+            let bytes = Bytes::from(buffer);
+            assert_eq!((bytes.as_ptr(), &bytes[..]), (place, &vec![7; len][..]));
+            assert!(bytes.is_unique());
         }
     }
 }

@@ -91,13 +91,6 @@ mod with_engine {
         }
     }
 
-    /// Bytes in its unit before this one.
-    #[inline]
-    fn within(offset: u64, unit: u64) -> usize {
-        // It is a power of two, which the compiler does not know: a remainder would be a division.
-        usize::try_from(offset & unit.wrapping_sub(1)).unwrap_or(usize::MAX)
-    }
-
     /// Whole units of a file that hold a range of bytes.
     struct Units {
         /// Where they begin in the file.
@@ -177,7 +170,7 @@ mod with_engine {
                 Some(direct) => (direct.unit(), CAPACITY),
                 None => (1, CACHED_LIMIT),
             };
-            let skip = within(offset, unit);
+            let skip = self.skip_of(offset);
             let rest = usize::try_from(unit).ok()?.checked_sub(1)?;
             let span = skip.checked_add(len)?.checked_add(rest)? & !rest;
             (span <= limit).then_some(Units { start: offset - skip as u64, span })
@@ -186,7 +179,7 @@ mod with_engine {
         /// Bytes in its unit before this one.
         #[inline]
         fn skip_of(&self, offset: u64) -> usize {
-            self.direct().map_or(0, |direct| within(offset, direct.unit()))
+            self.direct().map_or(0, |direct| direct.within(offset))
         }
 
         /// A read that is queued when it is first polled.
@@ -208,9 +201,8 @@ mod with_engine {
             given: Option<&Bytes>,
             guard: RangeGuard,
         ) -> (Result<usize, Errno>, Option<RangeGuard>) {
-            let unit = direct.unit();
             let len = buf.len();
-            let whole = within(offset, unit) == 0 && within(len as u64, unit) == 0;
+            let whole = direct.within(offset) == 0 && direct.within(len as u64) == 0;
             let Some(engine) =
                 Some(()).filter(|()| whole && len <= CAPACITY).and_then(|()| self.queue().engine())
             else {

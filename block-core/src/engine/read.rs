@@ -193,7 +193,8 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Where the bytes from `at` on come from, and up to where (at most `end`) they come from there in
-    /// one run. `first` is the entry of the block at `at`.
+    /// one run. `first` is the entry of the block at `at`. Inlined: the block is then found once in a caller
+    /// that looks for it, too.
     #[inline(always)]
     pub(super) fn source(&self, layout: &Layout, first: Slot, at: u64, end: u64) -> (Source, u64) {
         let (block, within) = layout.block_at(at);

@@ -1,6 +1,5 @@
 //! Buffers that the kernel knows by number: it looks their pages up once, and not for each request.
 
-use std::fmt;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
@@ -15,7 +14,7 @@ pub(super) const KNOWN: usize = 64;
 
 /// Buffers of [`SMALLEST`] bytes that a ring knows by their place in here. What is read into one is given away
 /// as it lies; until everybody has let go of it, that buffer is not used again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct KnownBuffers(Vec<Known>);
 
 struct Known {
@@ -65,11 +64,5 @@ impl KnownBuffers {
     #[inline]
     pub(super) fn bytes(&self, number: usize) -> Bytes {
         self.0.get(number).map(|known| known.bytes.clone()).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Known").field("start", &self.start).finish_non_exhaustive()
     }
 }

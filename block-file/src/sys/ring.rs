@@ -77,8 +77,8 @@ pub(crate) struct Ring {
     taken: u64,
     /// Taken by the kernel and not yet completed.
     running: usize,
-    /// The kernel takes no more entries, for this reason.
-    broken: Option<Errno>,
+    /// The kernel takes no more entries.
+    broken: bool,
     file: Arc<OwnedFd>,
     /// Whether the file is registered for reading.
     reads_registered: bool,
@@ -101,16 +101,14 @@ struct Slot {
     guard: Option<RangeGuard>,
 }
 
-/// Whose memory a request reads or writes.
+/// The memory that a request keeps, and gives back.
 #[derive(Default)]
 enum Memory {
-    /// Nobody's that it could give back: nothing was asked for, or the kernel may still look at it.
+    /// None: a write from the buffer that the kernel knows, or the kernel may still look at it.
     #[default]
-    Lost,
-    /// That of the slot's number which the kernel knows, for a read.
-    KnownRead,
-    /// The same, for a write.
-    KnownWrite,
+    None,
+    /// The buffer of the slot's number that the kernel knows, for a read.
+    Known,
     Read(AlignedBuffer),
     Write(AlignedBuffer),
     Given(Bytes),
@@ -171,7 +169,7 @@ impl Memory {
                 drop(buffer);
                 Bytes::new()
             }
-            Self::Lost | Self::KnownRead | Self::KnownWrite => Bytes::new(),
+            Self::None | Self::Known => Bytes::new(),
         }
     }
 }
@@ -216,7 +214,7 @@ impl Ring {
             queued: 0,
             taken: 0,
             running: 0,
-            broken: None,
+            broken: false,
             file,
             reads_registered: registered.is_ok(),
             buffers: Arc::clone(buffers),
@@ -244,7 +242,7 @@ impl Ring {
         // First: it may panic, and then nothing is queued.
         let waker = waker.clone();
         let index = match transfer {
-            _ if self.broken.is_some() => None,
+            _ if self.broken => None,
             Transfer::Read(len) => self.push_read(len, offset),
             Transfer::Write(bytes) => self.push_write(bytes, offset),
             Transfer::WriteGiven(bytes) => self.push_given(bytes, offset),
@@ -273,7 +271,7 @@ impl Ring {
             && let Some((index, number, start)) = self.take_known()
         {
             let entry = opcode::ReadFixed::new(file, start, bytes, number).offset(offset).build();
-            return self.push_entry(index, entry.flags(flags), bytes, Memory::KnownRead);
+            return self.push_entry(index, entry.flags(flags), bytes, Memory::Known);
         }
         let mut buffer = self.buffer(len)?;
         let index = self.take_free()?;
@@ -291,7 +289,7 @@ impl Ring {
             // SAFETY: a buffer that is known has at least so many bytes, and nobody else has it.
             unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
             let entry = opcode::WriteFixed::new(file, start, len, number).offset(offset).build();
-            return self.push_entry(index, entry, len, Memory::KnownWrite);
+            return self.push_entry(index, entry, len, Memory::None);
         }
         let mut buffer = self.buffer(bytes.len())?;
         buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -422,7 +420,7 @@ impl Ring {
         let result = result_of(slot.result);
         let guard = slot.guard.take();
         let bytes = match slot.memory {
-            Memory::KnownRead => self.known.bytes(index as usize),
+            Memory::Known => self.known.bytes(index as usize),
             _ => std::mem::take(&mut slot.memory).into_bytes(),
         };
         self.free(index);
@@ -460,7 +458,7 @@ impl Ring {
 
     /// Fails what the kernel has not taken. It takes nothing more either.
     fn fail(&mut self, errno: i32) -> Freed {
-        self.broken = Some(Errno::from_raw_os_error(errno));
+        self.broken = true;
         let mut freed = Freed::default();
         for slot in self.slots.iter_mut().filter(|slot| slot.number >= self.taken) {
             let Some(waker) = slot.end(errno.saturating_neg()) else { continue };
@@ -486,11 +484,11 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         let mut freed = Vec::new();
-        while self.busy() && self.broken.is_none() {
+        while self.busy() && !self.broken {
             freed.push(self.enter(1));
             freed.push(self.reap());
         }
-        if self.broken.is_some() {
+        if self.broken {
             // The kernel may still write into these; they are given to it.
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(std::mem::take(&mut self.known));

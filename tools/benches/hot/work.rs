@@ -33,18 +33,26 @@ fn registry() -> Arc<Registry> {
     Arc::new(registry)
 }
 
-/// A VDI of 256 MiB in memory; its first 64 blocks are stored.
+/// A VDI of 256 MiB in memory.
 fn image(registry: &Arc<Registry>) -> Arc<MemStorage> {
     let storage = MemStorage::new();
+    now(make_image(registry, storage.clone())).expect("made");
+    storage
+}
+
+/// The first blocks of an image that are stored, 4 KiB of each.
+const STORED: u64 = 64;
+
+async fn make_image(registry: &Arc<Registry>, on: Arc<dyn Storage>) -> block_core::Result<()> {
     let cx = block_core::OpenContext::new(Arc::clone(registry));
     let driver = registry.driver("vdi").expect("registered");
-    now(driver.create(storage.clone(), &CreateRequest::new(256 << 20), &cx)).expect("created");
-    let disk = open(registry, &storage);
-    for block in 0..64 {
-        now(disk.write_at(block * MIB as u64, &[7; 4096], WriteFlags::empty())).expect("written");
+    driver.create(Arc::clone(&on), &CreateRequest::new(256 << 20), &cx).await?;
+    let request = OpenRequest::new("new:", Access::ReadWrite).format("vdi");
+    let disk = registry.open_on(on, &request).await?;
+    for block in 0..STORED {
+        disk.write_at(block * MIB as u64, &[7; 4096], WriteFlags::empty()).await?;
     }
-    now(disk.close()).expect("closed");
-    storage
+    disk.close().await
 }
 
 fn open(registry: &Arc<Registry>, storage: &Arc<MemStorage>) -> Disk {
@@ -113,7 +121,6 @@ pub fn steps() -> Vec<Step> {
 
 /// 64 reads at a time past the page cache, which wait for the disk.
 fn direct_reads() -> block_core::Result<Step> {
-    const BLOCKS: u64 = 64;
     let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path = made.path().join("direct.vdi").to_str().expect("a name").to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
@@ -123,17 +130,8 @@ fn direct_reads() -> block_core::Result<Step> {
         block_file::register(&mut registry);
         block_vdi::register(&mut registry);
         let registry = Arc::new(registry);
-        let cx = block_core::OpenContext::new(Arc::clone(&registry));
         let new = StorageOptions::new(StorageAccess::Create);
-        let storage = registry.open_storage(&path, &new).await?;
-        let driver = registry.driver("vdi").expect("registered");
-        driver.create(storage, &CreateRequest::new(BLOCKS * MIB as u64), &cx).await?;
-        let disk = registry.open(&OpenRequest::new(&path, Access::ReadWrite).format("vdi")).await?;
-        for block in 0..BLOCKS {
-            disk.write_at(block * MIB as u64, &[7; 4096], WriteFlags::empty()).await?;
-        }
-        disk.close().await?;
-        drop(disk);
+        make_image(&registry, registry.open_storage(&path, &new).await?).await?;
         let mut direct = OpenRequest::new(&path, Access::Read).format("vdi");
         direct.cache = CacheMode::None;
         direct.storage_options = vec![("engine".into(), "io_uring".into())];
@@ -143,7 +141,7 @@ fn direct_reads() -> block_core::Result<Step> {
         let _ = &made;
         runtime.block_on(async {
             let mut readers = tokio::task::JoinSet::new();
-            for block in 0..BLOCKS {
+            for block in 0..STORED {
                 let disk = disk.clone();
                 readers.spawn(async move { disk.read_bytes(block * MIB as u64, 4096).await });
             }

@@ -2,10 +2,10 @@
 //!
 //! `cargo bench -p block-img --bench vs_qemu -- [--rounds N] [--seconds N] [--only TEXT] [--dir DIR] [--out DIR]`
 //!
-//! Every row is the median of N (default 7) interleaved rounds, or of more where they do not take as many
-//! seconds (default 30) together; a ratio is ours over theirs, smaller is better. A goal that plain system calls on the same bytes do not reach either
-//! is said to be beyond them. Results of both tools are compared before anything is timed. `--out` keeps the table as
-//! JSON and as a picture.
+//! Every row is the median of N (default 7) interleaved rounds, or of more where they do not take so many
+//! seconds (default 30) together; a ratio is ours over theirs, smaller is better. A goal that plain system calls on
+//! the same bytes do not reach either is said to be beyond them. Results of both tools are compared before anything
+//! is timed. `--out` keeps the table as JSON and as a picture.
 
 mod data;
 mod hostile;

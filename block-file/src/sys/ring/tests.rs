@@ -35,7 +35,7 @@ fn content(file: &File) -> Vec<u8> {
 fn is_known(ring: &mut Ring, len: usize) -> bool {
     let Token(index) = ring.push(Transfer::Read(len), 0, None, Waker::noop()).unwrap();
     let slot = &ring.slots[index as usize];
-    matches!(slot.memory, Memory::KnownRead)
+    matches!(slot.memory, Memory::Known)
 }
 
 #[test]
@@ -196,4 +196,19 @@ fn what_the_kernel_does_not_take_fails_and_so_does_what_follows() {
     assert!(!ring.is_stuck());
     assert!(ring.push(Transfer::Read(512), 0, None, &waker).is_err());
     assert_eq!(content(&file), [1; SMALLEST]);
+}
+
+#[test]
+fn a_waker_that_panics_leaves_nothing_queued() {
+    use std::task::{RawWaker, RawWakerVTable};
+    static PANICS: RawWakerVTable =
+        RawWakerVTable::new(|_| panic!("it is not cloned"), |_| {}, |_| {}, |_| {});
+    let file = tempfile::tempfile().unwrap();
+    let Some(mut ring) = ring(&file) else { return };
+    // SAFETY: none of these functions looks at the pointer.
+    let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &PANICS)) };
+    let push = || ring.push(Transfer::Write(&[1; 512]), 0, None, &waker).map(drop);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(push)).is_err());
+    assert!(!ring.busy() && ring.uring.submission().is_empty());
+    assert_eq!(ring.free.len() + ring.free_known.len(), ENTRIES as usize);
 }
