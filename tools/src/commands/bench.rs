@@ -150,7 +150,8 @@ impl BenchArgs {
 
     /// Sends all requests from `depth` tasks.
     async fn send(&self, disk: Disk, places: Places) -> Result<Arc<Shared>> {
-        let given = is_direct(&disk).then(|| {
+        let is_direct = is_direct(&disk);
+        let given = (is_direct && self.write).then(|| {
             let mut buffer = PageBuffer::new(self.buffer_size as usize);
             buffer.fill(self.pattern);
             Bytes::from(buffer)
@@ -161,7 +162,7 @@ impl BenchArgs {
             next: AtomicU64::new(0),
             count: self.count,
             len: self.buffer_size as usize,
-            pattern: self.write.then_some(self.pattern),
+            pattern: self.pattern,
             flush_every: self.flush_interval,
             given,
             drain: (!self.no_drain).then(tokio::sync::RwLock::default),
@@ -170,7 +171,11 @@ impl BenchArgs {
         let mut tasks = JoinSet::new();
         for _ in 0..self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX)) {
             let shared = Arc::clone(&shared);
-            tasks.spawn(async move { shared.requests().await });
+            match (self.write, is_direct) {
+                (true, _) => tasks.spawn(shared.writes()),
+                (false, true) => tasks.spawn(shared.takes()),
+                (false, false) => tasks.spawn(shared.reads()),
+            };
         }
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.map_err(|error| Failure::new(format!("a task died: {error}")))?;
@@ -225,9 +230,9 @@ struct Shared {
     next: AtomicU64,
     count: u64,
     len: usize,
-    pattern: Option<u8>,
+    pattern: u8,
     flush_every: u64,
-    /// Past the page cache: bytes are taken where the disk has put them, and written from here.
+    /// Past the page cache, bytes are written from here.
     given: Option<Bytes>,
     /// Held by requests; a flush that waits for them takes it alone.
     drain: Option<tokio::sync::RwLock<()>>,
@@ -235,20 +240,47 @@ struct Shared {
 }
 
 impl Shared {
-    async fn requests(&self) -> block_core::Result<()> {
-        let mut buffer = match &self.given {
+    /// The next request, and where it goes; `None` when all have been sent.
+    fn next(&self) -> Option<(u64, u64)> {
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        (index < self.count).then(|| (index, self.places.at(index)))
+    }
+
+    /// Reads into the task's own memory.
+    async fn reads(self: Arc<Self>) -> block_core::Result<()> {
+        let mut buffer = PageBuffer::new(self.len);
+        // One look at the clock ends a request and begins the next.
+        let mut started = Instant::now();
+        while let Some((_, offset)) = self.next() {
+            self.disk.read_at(offset, &mut buffer).await?;
+            let ended = Instant::now();
+            self.latencies.record(ended - started);
+            started = ended;
+        }
+        Ok(())
+    }
+
+    /// Takes bytes where the disk has put them. Apart from the other reads: what a task remembers is looked at again
+    /// when the disk is done, and each line of memory of it is a cache miss then.
+    async fn takes(self: Arc<Self>) -> block_core::Result<()> {
+        let mut started = Instant::now();
+        while let Some((_, offset)) = self.next() {
+            drop(self.disk.read_bytes(offset, self.len).await?);
+            let ended = Instant::now();
+            self.latencies.record(ended - started);
+            started = ended;
+        }
+        Ok(())
+    }
+
+    async fn writes(self: Arc<Self>) -> block_core::Result<()> {
+        let mut buffer = match self.given {
             Some(_) => PageBuffer::default(),
             None => PageBuffer::new(self.len),
         };
-        buffer.fill(self.pattern.unwrap_or(0));
-        // One look at the clock ends a request and begins the next, unless something lies between them.
+        buffer.fill(self.pattern);
         let mut started = Instant::now();
-        loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.count {
-                break;
-            }
-            let offset = self.places.at(index);
+        while let Some((index, offset)) = self.next() {
             let held = match &self.drain {
                 Some(drain) if self.flush_every > 0 => Some(drain.read().await),
                 _ => None,
@@ -256,15 +288,11 @@ impl Shared {
             if self.flush_every > 0 {
                 started = Instant::now();
             }
-            match (self.pattern, &self.given) {
-                (Some(_), Some(given)) => {
+            match &self.given {
+                Some(given) => {
                     self.disk.write_bytes(offset, given.clone(), WriteFlags::empty()).await?;
                 }
-                (Some(_), None) => {
-                    self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?;
-                }
-                (None, Some(_)) => drop(self.disk.read_bytes(offset, self.len).await?),
-                (None, None) => self.disk.read_at(offset, &mut buffer).await?,
+                None => self.disk.write_at(offset, &buffer, WriteFlags::empty()).await?,
             }
             let ended = Instant::now();
             self.latencies.record(ended - started);
@@ -309,9 +337,15 @@ impl Places {
     fn at(&self, index: u64) -> u64 {
         match self.random {
             None => {
-                let place = u128::from(self.first) + u128::from(index) * u128::from(self.step);
-                // The remainder of a division by a u64 fits in one.
-                let place = (place % u128::from(self.room)) as u64;
+                let way = index.checked_mul(self.step).and_then(|way| way.checked_add(self.first));
+                let place = match way {
+                    Some(place) => place % self.room,
+                    // The remainder of a division by a u64 fits in one.
+                    None => {
+                        let way = u128::from(index) * u128::from(self.step);
+                        ((u128::from(self.first) + way) % u128::from(self.room)) as u64
+                    }
+                };
                 if self.step.is_multiple_of(512) { place / 512 * 512 } else { place }
             }
             Some((seed, unit)) => {
@@ -334,4 +368,21 @@ fn mix(seed: u64) -> u64 {
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_go_round_the_disk_however_far_they_step() {
+        let room = (1 << 40) - 4096 + 1;
+        let at = |first, step, index| Places { first, step, room, random: None }.at(index);
+        assert_eq!(at(512, 4096, 3), 512 + 3 * 4096);
+        assert_eq!(at(0, 1, 700), 700, "as it is, where the step is no multiple of 512");
+        assert_eq!(at(0, 1 << 39, 2), 4095 / 512 * 512, "once round");
+        // 2^63 * 2 = 2^64, and 2^64 + 512 is the first that no longer fits.
+        let far = ((1_u128 << 64) + 512) % u128::from(room);
+        assert_eq!(u128::from(at(512, 1 << 63, 2)), far / 512 * 512);
+    }
 }
