@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         match word.as_str() {
             "--rounds" => args.rounds = value(&mut words).parse().unwrap_or(7).max(1),
             "--seconds" => {
-                args.enough = Duration::from_secs(value(&mut words).parse().unwrap_or(30));
+                args.enough = Duration::from_secs(value(&mut words).parse().unwrap_or(10));
             }
             "--only" => args.only.push(value(&mut words)),
             "--dir" => args.dir = value(&mut words).into(),

@@ -279,6 +279,7 @@ impl Shared {
             None => PageBuffer::new(self.len),
         };
         buffer.fill(self.pattern);
+        // As for reads, unless something lies between two requests.
         let mut started = Instant::now();
         while let Some((index, offset)) = self.next() {
             let held = match &self.drain {
