@@ -8,6 +8,7 @@ use block_core::{Access, Bytes, CacheMode, Disk, PageBuffer, WriteFlags};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::lanes;
 use super::latency::Latencies;
 use crate::args::{
     AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, engine_for, number, size,
@@ -148,7 +149,7 @@ impl BenchArgs {
         Ok(0)
     }
 
-    /// Sends all requests from `depth` tasks.
+    /// Sends all requests, `depth` at a time.
     async fn send(&self, disk: Disk, places: Places) -> Result<Arc<Shared>> {
         let is_direct = is_direct(&disk);
         let given = (is_direct && self.write).then(|| {
@@ -168,14 +169,18 @@ impl BenchArgs {
             drain: (!self.no_drain).then(tokio::sync::RwLock::default),
             latencies: Latencies::new(),
         });
+        let depth = self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX));
         let mut tasks = JoinSet::new();
-        for _ in 0..self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX)) {
-            let shared = Arc::clone(&shared);
-            match (self.write, is_direct) {
-                (true, _) => tasks.spawn(shared.writes()),
-                (false, true) => tasks.spawn(shared.takes()),
-                (false, false) => tasks.spawn(shared.reads()),
-            };
+        if is_direct && !self.write {
+            tasks.spawn(Arc::clone(&shared).takes(depth));
+        } else {
+            for _ in 0..depth {
+                let shared = Arc::clone(&shared);
+                match self.write {
+                    true => tasks.spawn(shared.writes()),
+                    false => tasks.spawn(shared.reads()),
+                };
+            }
         }
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.map_err(|error| Failure::new(format!("a task died: {error}")))?;
@@ -260,17 +265,21 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes bytes where the disk has put them. Apart from the other reads: what a task remembers is looked at again
-    /// when the disk is done, and each line of memory of it is a cache miss then.
-    async fn takes(self: Arc<Self>) -> block_core::Result<()> {
-        let mut started = Instant::now();
-        while let Some((_, offset)) = self.next() {
-            drop(self.disk.read_bytes(offset, self.len).await?);
-            let ended = Instant::now();
-            self.latencies.record(ended - started);
-            started = ended;
-        }
-        Ok(())
+    /// Takes bytes where the disk has put them, `depth` times at once.
+    async fn takes(self: Arc<Self>, depth: usize) -> block_core::Result<()> {
+        let mut started = vec![Instant::now(); depth];
+        let next = |lane: usize, taken: Option<block_core::Result<Bytes>>| {
+            // As for the other reads.
+            let now = Instant::now();
+            let Some(started) = started.get_mut(lane) else { return Ok(None) };
+            if let Some(taken) = taken {
+                drop(taken?);
+                self.latencies.record(now - *started);
+            }
+            *started = now;
+            Ok(self.next().map(|(_, offset)| self.disk.read_bytes(offset, self.len)))
+        };
+        lanes::run(depth, next).await
     }
 
     async fn writes(self: Arc<Self>) -> block_core::Result<()> {

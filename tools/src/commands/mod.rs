@@ -18,6 +18,7 @@ mod explain;
 mod formats;
 mod info;
 mod inspect;
+mod lanes;
 mod latency;
 mod man;
 mod map;
