@@ -172,6 +172,7 @@ impl BenchArgs {
         let depth = self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX));
         let mut tasks = JoinSet::new();
         if is_direct && !self.write {
+            // Not here: to wake what the runtime blocks on costs a system call.
             tasks.spawn(Arc::clone(&shared).takes(depth));
         } else {
             for _ in 0..depth {
@@ -267,11 +268,9 @@ impl Shared {
 
     /// Takes bytes where the disk has put them, `depth` times at once.
     async fn takes(self: Arc<Self>, depth: usize) -> block_core::Result<()> {
-        let mut started = vec![Instant::now(); depth];
-        let next = |lane: usize, taken: Option<block_core::Result<Bytes>>| {
+        let next = |started: &mut Instant, taken: Option<block_core::Result<Bytes>>| {
             // As for the other reads.
             let now = Instant::now();
-            let Some(started) = started.get_mut(lane) else { return Ok(None) };
             if let Some(taken) = taken {
                 drop(taken?);
                 self.latencies.record(now - *started);
@@ -279,7 +278,7 @@ impl Shared {
             *started = now;
             Ok(self.next().map(|(_, offset)| self.disk.read_bytes(offset, self.len)))
         };
-        lanes::run(depth, next).await
+        lanes::run(depth, Instant::now(), next).await
     }
 
     async fn writes(self: Arc<Self>) -> block_core::Result<()> {

@@ -13,39 +13,43 @@ use std::task::{Context, Poll, Wake, Waker};
 const WORD: usize = u64::BITS as usize;
 
 /// Runs what `next` gives, one future after another in each of `count` lanes, until it gives no more. `next` is told
-/// the lane, from 0 on, and what the last future there came to, `None` at first.
+/// what the last future of the lane came to, `None` at first, and keeps what it likes with the lane, which begins as
+/// `state`.
 ///
 /// # Errors
 /// The first of `next`; what is under way is dropped then.
-pub(super) async fn run<F, E>(
+pub(super) async fn run<S, F, E>(
     count: usize,
-    mut next: impl FnMut(usize, Option<F::Output>) -> Result<Option<F>, E>,
+    state: S,
+    mut next: impl FnMut(&mut S, Option<F::Output>) -> Result<Option<F>, E>,
 ) -> Result<(), E>
 where
+    S: Copy,
     F: Future + Unpin,
 {
     let woken = Arc::new(Woken::new(count));
     let mut lanes = Vec::new();
-    while lanes.len() < count
-        && let Some(future) = next(lanes.len(), None)?
-    {
+    while lanes.len() < count {
+        let mut state = state;
+        let Some(future) = next(&mut state, None)? else { break };
         let lane = Arc::new(Lane { woken: Arc::clone(&woken), number: lanes.len() });
         lane.wake_by_ref();
-        lanes.push((Some(future), Waker::from(lane)));
+        lanes.push((state, Some(future), Waker::from(lane)));
     }
     let mut left = lanes.len();
     std::future::poll_fn(|cx| {
         // First: who is woken from here on wakes this task again.
         woken.is_polled_by(cx.waker());
-        for (word, (lanes, bits)) in lanes.chunks_mut(WORD).zip(&woken.bits).enumerate() {
+        for (lanes, bits) in lanes.chunks_mut(WORD).zip(&woken.bits) {
             let mut bits = bits.swap(0, Ordering::AcqRel);
-            while let Some((future, waker)) = lanes.get_mut(bits.trailing_zeros() as usize) {
-                let lane = word * WORD + bits.trailing_zeros() as usize;
+            // Without a bit, this is the place behind the last one.
+            while let Some(lane) = lanes.get_mut(bits.trailing_zeros() as usize) {
+                let (state, future, waker) = lane;
                 bits &= bits - 1;
                 while let Some(running) = future {
                     let polled = Pin::new(running).poll(&mut Context::from_waker(waker));
                     let Poll::Ready(output) = polled else { break };
-                    *future = match next(lane, Some(output)) {
+                    *future = match next(state, Some(output)) {
                         Ok(next) => next,
                         Err(error) => return Poll::Ready(Err(error)),
                     };
@@ -142,19 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn each_runs_once_and_its_lane_is_told_what_it_came_to() {
+    fn each_runs_once_and_its_own_lane_is_told_what_it_came_to() {
         for (lanes, count) in [(1, 0), (1, 5), (3, 2), (64, 64), (65, 1000), (200, 1000)] {
             let mut begun = 0;
             let mut ended = vec![0; count];
-            let mut running = vec![None; lanes];
             let polls = Cell::new(0);
-            let ran = run(lanes, |lane, output: Option<usize>| {
-                assert_eq!(running[lane], output, "what ran there");
+            let ran = run(lanes, None, |running, output: Option<usize>| {
+                assert_eq!(*running, output, "what ran there");
                 output.into_iter().for_each(|number| ended[number] += 1);
-                running[lane] = (begun < count).then_some(begun);
+                *running = (begun < count).then_some(begun);
                 begun += 1;
                 let future = |number| After { again: number % 7, number, polls: &polls };
-                Ok::<_, ()>(running[lane].map(future))
+                Ok::<_, ()>(running.map(future))
             });
             assert_eq!(block_on(ran), Ok(()));
             assert!(ended.iter().all(|times| *times == 1), "{lanes} lanes: {ended:?}");
@@ -180,7 +183,7 @@ mod tests {
         });
         let mut left = 20_000;
         let mut sum = 0;
-        let ran = run(100, |_, output: Option<Result<usize, _>>| {
+        let ran = run(100, (), |(), output: Option<Result<usize, _>>| {
             sum += output.map_or(0, |output: Result<usize, oneshot::error::RecvError>| {
                 output.expect("it is sent")
             });
@@ -202,7 +205,7 @@ mod tests {
     fn an_error_drops_what_is_under_way() {
         let all = Arc::new(());
         let mut begun = 0;
-        let ran = run(10, |_, output: Option<usize>| {
+        let ran = run(10, (), |(), output: Option<usize>| {
             if output == Some(3) {
                 return Err("the third");
             }
