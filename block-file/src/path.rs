@@ -1,0 +1,102 @@
+//! Host paths as text: names are bytes on Linux, and a storage's URI is a string.
+//!
+//! A path in UTF-8 stands in its URI as it is. Each byte of a path that is not valid UTF-8 becomes one character of
+//! a **byte range** at the end of Unicode's last private-use plane, so that no name is lost and none is mistaken for another.
+//! A name that holds a character of this range itself is written byte by byte in the same way.
+//!
+//! ```
+//! use std::ffi::OsStr;
+//! use std::os::unix::ffi::OsStrExt;
+//! use std::path::Path;
+//!
+//! let path = Path::new(OsStr::from_bytes(b"caf\xe9.vdi"));
+//! let text = block_file::path::to_text(path);
+//! assert_eq!(text, "caf\u{10ffe9}.vdi");
+//! assert_eq!(block_file::path::from_text(&text), path);
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The character of byte 0, which is never used: bytes below 0x80 are valid UTF-8.
+const BYTES: u32 = 0x10_ff00;
+
+/// Returns the text of a path. [`from_text`] returns the same path again.
+pub fn to_text(path: impl AsRef<OsStr>) -> String {
+    let mut text = String::new();
+    for chunk in path.as_ref().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if raw_byte(c).is_some() {
+                text.extend(c.encode_utf8(&mut [0; 4]).bytes().map(byte_char));
+            } else {
+                text.push(c);
+            }
+        }
+        text.extend(chunk.invalid().iter().copied().map(byte_char));
+    }
+    text
+}
+
+/// Returns the path that a text stands for.
+pub fn from_text(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match raw_byte(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+/// Returns the byte, 0x80 to 0xFF, that a character of the byte range stands for.
+pub fn raw_byte(c: char) -> Option<u8> {
+    let byte = u8::try_from(u32::from(c).checked_sub(BYTES)?).ok()?;
+    (!byte.is_ascii()).then_some(byte)
+}
+
+fn byte_char(byte: u8) -> char {
+    // Every value of the sum is a character: the range lies below the end of Unicode and holds no surrogate.
+    char::from_u32(BYTES | u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// Returns the path that a path's text stands for, where the text was taken for a path already.
+pub fn decoded(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), from_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_bytes_comes_back() {
+        let names: [&[u8]; 7] = [
+            b"disk.vdi",
+            b"caf\xe9.vdi",
+            "caf\u{e9}.vdi".as_bytes(),
+            b"\xff\x80\xc3\x28\xf0\x9f\x92",
+            "\u{10ffe9}\u{10ff80}\u{10ffff}\u{10ff7f}".as_bytes(),
+            b"",
+            b"a\nb\x1b[31m",
+        ];
+        for name in names {
+            let path = Path::new(OsStr::from_bytes(name));
+            assert_eq!(from_text(&to_text(path)), path, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn two_names_never_share_a_text() {
+        let invalid = to_text(OsStr::from_bytes(b"\xe9"));
+        let private = to_text("\u{10ffe9}");
+        assert_eq!(invalid, "\u{10ffe9}");
+        assert_ne!(invalid, private);
+    }
+
+    #[test]
+    fn a_path_in_utf_8_is_its_own_text() {
+        assert_eq!(to_text("größe 💾.vdi"), "größe 💾.vdi");
+    }
+}
