@@ -77,6 +77,7 @@ mod io;
 pub mod lock;
 mod names;
 mod open;
+pub mod output;
 pub mod path;
 mod protocol;
 mod queued;

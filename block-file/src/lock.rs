@@ -176,6 +176,12 @@ pub(crate) fn acquire(
     }
 }
 
+/// Whether no program holds a lock on the file, as far as its file system tells.
+pub(crate) fn is_unused(fd: BorrowedFd<'_>) -> bool {
+    let Some(claim) = Claim::new(Sharing::Exclusive, true) else { return false };
+    claim.bytes().all(|byte| sys::conflicts(fd, byte).is_ok_and(|held| !held))
+}
+
 fn busy(path: &str, message: String) -> Error {
     Error::new(ErrorKind::Busy, message)
         .with_code("image-locked")

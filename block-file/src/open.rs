@@ -14,6 +14,7 @@ use crate::direct::Direct;
 use crate::failure::{kind, reason};
 use crate::io::retry;
 use crate::lock::{LockMode, acquire};
+use crate::path::from_text;
 use crate::queued::Queue;
 use crate::storage::{FileStorage, Kind, Parts};
 
@@ -28,33 +29,75 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
         .in_image(path));
     }
     // Looked at before it is opened, because opening some devices does something.
-    match retry(|| rustix::fs::stat(path)) {
+    match retry(|| rustix::fs::stat(from_text(path))) {
         Ok(stat) => drop(openable(path, &stat)?),
         Err(Errno::NOENT) if may_create(options.access) => {}
         Err(errno) => return Err(could_not_open(path, errno)),
     }
-    let direct = matches!(options.cache, CacheMode::None | CacheMode::Directsync);
-    let (fd, created) = open_fd(path, options.access, direct)?;
+    let (fd, created) = open_fd(path, options.access)?;
+    let how = Use {
+        path,
+        writable,
+        sharing: options.sharing,
+        lock: options.options.text("lock").and_then(LockMode::from_name).unwrap_or_default(),
+        cache: options.cache,
+        engine: options.options.text("engine"),
+        created,
+    };
+    // Its descriptor says which file was made: the name may lead to another one now.
+    let made = created.then(|| rustix::fs::fstat(&fd)).and_then(Result::ok);
+    storage_on(fd, &how).inspect_err(|_| {
+        if let Some(made) = made {
+            remove_made(path, &made);
+        }
+    })
+}
+
+/// Removes a file that opening made and could not use, if its name still leads to it.
+fn remove_made(path: &str, made: &Stat) {
+    let there = rustix::fs::lstat(from_text(path));
+    if there.is_ok_and(|there| storage_id(&there) == storage_id(made)) {
+        let _ = rustix::fs::unlink(from_text(path));
+    }
+}
+
+/// How a descriptor is to be used as a storage.
+#[derive(Debug)]
+pub(crate) struct Use<'a> {
+    /// The name for messages: a path's text.
+    pub path: &'a str,
+    pub writable: bool,
+    pub sharing: Sharing,
+    pub lock: LockMode,
+    pub cache: CacheMode,
+    pub engine: Option<&'a str>,
+    /// Whether opening made the file, so that the first flush has to make its name durable.
+    pub created: bool,
+}
+
+/// Makes a storage of an open descriptor: checks its type, takes its locks, sets its cache mode.
+pub(crate) fn storage_on(fd: OwnedFd, how: &Use<'_>) -> Result<FileStorage> {
+    let path = how.path;
     let fd = Arc::new(fd);
     let stat = retry(|| rustix::fs::fstat(&fd)).map_err(|errno| could_not_open(path, errno))?;
     // Looked at again, because another file may have taken its name.
     let file_type = openable(path, &stat)?;
-    // Needed only so that opening a FIFO cannot wait; on a file it would change how reads behave.
-    let flags = rustix::fs::fcntl_getfl(&fd).map_err(|errno| could_not_open(path, errno))?;
-    rustix::fs::fcntl_setfl(&fd, flags - OFlags::NONBLOCK)
-        .map_err(|errno| could_not_open(path, errno))?;
+    let direct = matches!(how.cache, CacheMode::None | CacheMode::Directsync);
+    // Not waiting is needed only so that opening a FIFO cannot wait; on a file it would change how reads behave.
+    // Direct I/O is asked for on the descriptor: a file that is made with the flag stays where it is refused.
+    let mut flags = rustix::fs::fcntl_getfl(&fd).map_err(|errno| could_not_open(path, errno))?;
+    flags.remove(OFlags::NONBLOCK);
+    flags.set(OFlags::DIRECT, direct);
+    rustix::fs::fcntl_setfl(&fd, flags).map_err(|errno| match errno {
+        Errno::INVAL if direct => no_direct_io(path),
+        errno => could_not_open(path, errno),
+    })?;
 
-    let mode = options.options.text("lock").and_then(LockMode::from_name).unwrap_or_default();
-    acquire(fd.as_fd(), path, options.sharing, writable, mode)?;
+    acquire(fd.as_fd(), path, how.sharing, how.writable, how.lock)?;
 
     let kind = match file_type {
         FileType::BlockDevice => device(path, &fd, &stat)?,
         _ => Kind::Regular,
-    };
-    let id = match file_type {
-        // All nodes of one device are the same thing; no file has this inode number.
-        FileType::BlockDevice => StorageId(stat.st_rdev, u64::MAX),
-        _ => StorageId(stat.st_dev, stat.st_ino),
     };
     let direct = match direct {
         true => Some(direct_io(path, &fd, kind)?),
@@ -62,14 +105,23 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
     };
     let parts = Parts {
         uri: path.to_owned(),
-        queue: Queue::new(&fd, options.options.text("engine")).map_err(|e| e.in_image(path))?,
+        queue: Queue::new(&fd, how.engine).map_err(|e| e.in_image(path))?,
         fd,
         kind,
-        id,
-        writable,
-        cache: options.cache,
+        id: storage_id(&stat),
+        writable: how.writable,
+        cache: how.cache,
     };
-    Ok(FileStorage::new(parts, direct, created))
+    Ok(FileStorage::new(parts, direct, how.created))
+}
+
+/// Returns what makes two files the same one.
+pub(crate) fn storage_id(stat: &Stat) -> StorageId {
+    match FileType::from_raw_mode(stat.st_mode) {
+        // All nodes of one device are the same thing; no file has this inode number.
+        FileType::BlockDevice => StorageId(stat.st_rdev, u64::MAX),
+        _ => StorageId(stat.st_dev, stat.st_ino),
+    }
 }
 
 fn may_create(access: StorageAccess) -> bool {
@@ -77,16 +129,15 @@ fn may_create(access: StorageAccess) -> bool {
 }
 
 /// Opens, and says whether that made the file.
-fn open_fd(path: &str, access: StorageAccess, direct: bool) -> Result<(OwnedFd, bool)> {
+fn open_fd(path: &str, access: StorageAccess) -> Result<(OwnedFd, bool)> {
     let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    flags.set(OFlags::DIRECT, direct);
     flags |= match access {
         StorageAccess::Read => OFlags::RDONLY,
         _ => OFlags::RDWR,
     };
     let try_open = |extra: OFlags| {
         let mode = Mode::from_raw_mode(0o644);
-        retry(|| rustix::fs::open(path, flags | extra, mode))
+        retry(|| rustix::fs::open(from_text(path), flags | extra, mode))
     };
     let exclusive = OFlags::CREATE | OFlags::EXCL;
     let opened = match access {
@@ -100,19 +151,20 @@ fn open_fd(path: &str, access: StorageAccess, direct: bool) -> Result<(OwnedFd, 
             opened => opened.map(|fd| (fd, true)),
         },
     };
-    opened.map_err(|errno| match errno {
-        Errno::INVAL if direct => Error::new(
-            ErrorKind::Unsupported,
-            format!("Could not open '{path}': filesystem does not support O_DIRECT"),
-        )
-        .in_image(path)
-        .with_hint("use the page cache: cache mode writeback"),
-        errno => could_not_open(path, errno),
-    })
+    opened.map_err(|errno| could_not_open(path, errno))
+}
+
+fn no_direct_io(path: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("Could not open '{path}': filesystem does not support O_DIRECT"),
+    )
+    .in_image(path)
+    .with_hint("use the page cache: cache mode writeback")
 }
 
 /// Refuses everything that is not bytes at offsets.
-fn openable(path: &str, stat: &Stat) -> Result<FileType> {
+pub(crate) fn openable(path: &str, stat: &Stat) -> Result<FileType> {
     let file_type = FileType::from_raw_mode(stat.st_mode);
     let what = match file_type {
         FileType::RegularFile | FileType::BlockDevice => return Ok(file_type),

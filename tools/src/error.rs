@@ -126,6 +126,10 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// What helps on a full disk.
+pub(crate) const NO_ROOM: &str =
+    "make room, or name a target on another disk; 'measure' tells how much it takes";
+
 /// What helps where the system refused.
 fn what_to_do(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::PermissionDenied {
@@ -135,9 +139,7 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
     while let Some(source) = cause {
         if let Some(system) = source.downcast_ref::<io::Error>() {
             return match system.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-                    "make room, or name a target on another disk; 'measure' tells how much it takes",
-                ),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(NO_ROOM),
                 io::ErrorKind::FileTooLarge => {
                     Some("the file system or a limit (ulimit -f) forbids a file of this size")
                 }

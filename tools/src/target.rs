@@ -1,55 +1,90 @@
-//! A file that appears under its name only when it is whole.
+//! The storage that a command fills: a new file, an old one that is replaced or written in place, or another protocol's.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use block_core::{CacheMode, ErrorKind, Registry, Sharing, Storage, StorageAccess, StorageOptions};
+use block_core::{CacheMode, Disk, Storage, StorageAccess, StorageId, StorageOptions};
+use block_file::output::{Output, Room, Settings, Site};
 
+use crate::console::Console;
+use crate::context::Context;
 use crate::drivers::FILE_SCHEME;
-use crate::error::{Failure, Result, os_text};
-use crate::host_path::path_uri;
+use crate::error::{Failure, NO_ROOM, Result};
 
-/// A storage to be filled. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+/// The name of a target that was looked at and not touched yet.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct TargetName<'c> {
+    cx: &'c Context,
+    uri: String,
+    /// The place of a host file; `None` where another protocol has the target.
+    site: Option<Site>,
+}
+
+/// A storage to be filled. Dropped before [`finish`](Self::finish), it leaves no new file behind, and says so where the
+/// target was written in place.
+#[derive(Debug)]
+pub(crate) struct Target<'c> {
+    console: &'c Console,
+    name: String,
     storage: Arc<dyn Storage>,
-    temporary: Option<Temporary>,
-    /// The file that is to be replaced, kept open: its lock says that nobody uses it.
-    _replaced: Option<Arc<dyn Storage>>,
+    /// The host file; gone once it is finished.
+    output: Option<Output>,
 }
 
-#[derive(Debug)]
-struct Temporary {
-    path: PathBuf,
-    name: PathBuf,
-    kept: bool,
-}
-
-impl Target {
-    /// Makes a storage for the image `uri`. Where that is a host file, or nothing yet, the storage is a
-    /// file of another name in the same folder.
-    pub async fn begin(registry: &Registry, uri: &str, cache: CacheMode) -> Result<Self> {
-        let place = Place::of(registry, uri);
-        let options = |access| StorageOptions::new(access).cache(cache);
-        let Place::File(path) = place else {
-            let storage = open(registry, uri, uri, &options(StorageAccess::Create)).await?;
-            return Ok(Self { storage, temporary: None, _replaced: None });
-        };
-        let replaced = match fs::metadata(&path) {
-            Ok(_) => {
-                let uri = path_uri(&path);
-                let locked = options(StorageAccess::ReadWrite).sharing(Sharing::Exclusive);
-                Some(open(registry, &uri, &path.to_string_lossy(), &locked).await?)
+impl<'c> TargetName<'c> {
+    /// Looks at the target `uri`.
+    pub fn look(cx: &'c Context, uri: &str) -> Result<Self> {
+        let site = match cx.registry.protocol(uri) {
+            Ok((protocol, location)) if protocol.scheme() == FILE_SCHEME => {
+                Some(Site::look(location).map_err(|error| could_not_create(uri, &error))?)
             }
-            Err(_) => None,
+            _ => None,
         };
-        let (storage, temporary) = create_beside(registry, &path, &options).await?;
-        if let Ok(existing) = fs::metadata(&path) {
-            let _ = fs::set_permissions(&temporary.path, existing.permissions());
+        Ok(Self { cx, uri: uri.to_owned(), site })
+    }
+
+    /// The room beside a file that would be replaced; `None` where none would.
+    pub fn room(&self) -> Option<Room> {
+        self.site.as_ref().and_then(Site::room)
+    }
+
+    /// Opens a storage for the new content. With `verbose`, says how the target is written.
+    pub async fn begin(self, settings: &Settings, verbose: bool) -> Result<Target<'c>> {
+        let Self { cx, uri, site } = self;
+        let console = &cx.console;
+        let failed = |error| could_not_create(&uri, &error);
+        let Some(site) = site else {
+            let options = StorageOptions::new(StorageAccess::Create).cache(settings.cache);
+            let storage = cx.registry.open_storage(&uri, &options).await.map_err(failed)?;
+            return Ok(Target { console, name: uri, storage, output: None });
+        };
+        let output = site.begin(settings).map_err(failed)?;
+        for name in output.removed() {
+            console.say(format_args!("removed '{name}', which a program that was killed had left"));
         }
-        Ok(Self { storage, temporary: Some(temporary), _replaced: replaced })
+        if verbose {
+            match output.in_place() {
+                Some(why) => console.say(format_args!("'{uri}' is written in place: {why}")),
+                None if output.replaces() => {
+                    console.say(format_args!("'{uri}' is replaced when the new content is whole"));
+                }
+                None => console.say(format_args!("'{uri}' appears when its content is whole")),
+            }
+        }
+        Ok(Target { console, name: uri, storage: output.storage(), output: Some(output) })
+    }
+}
+
+impl<'c> Target<'c> {
+    /// Opens a storage for content that is small, or whose size is not known.
+    pub async fn begin(
+        cx: &'c Context,
+        uri: &str,
+        cache: CacheMode,
+        refused: Vec<StorageId>,
+        verbose: bool,
+    ) -> Result<Self> {
+        let settings = Settings { cache, refused, two_fit: true };
+        TargetName::look(cx, uri)?.begin(&settings, verbose).await
     }
 
     /// The storage to fill.
@@ -57,101 +92,46 @@ impl Target {
         Arc::clone(&self.storage)
     }
 
+    /// Adds to a failure what became of a file that was to be replaced.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        let replaces = self.output.as_ref().is_some_and(Output::replaces);
+        if replaces && failure.hint.as_deref() == Some(NO_ROOM) {
+            let hint = format!(
+                "'{}' was kept as it was, and takes room; remove it first, or write into it with '-n'",
+                self.name
+            );
+            return failure.hint(hint);
+        }
+        failure
+    }
+
     /// Gives the file its name. With `durable`, the name survives a power cut too.
     pub fn finish(mut self, durable: bool) -> Result<()> {
-        let Some(temporary) = &mut self.temporary else { return Ok(()) };
-        let wrong = |error: &std::io::Error| {
-            Failure::new(format!(
-                "Could not create '{}': {}",
-                temporary.name.display(),
-                os_text(error)
-            ))
-        };
-        fs::rename(&temporary.path, &temporary.name).map_err(|error| wrong(&error))?;
-        temporary.kept = true;
-        if durable && let Some(folder) = temporary.name.parent() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            let folder = fs::File::open(folder).and_then(|folder| folder.sync_all());
-            folder.map_err(|error| wrong(&error))?;
-        }
-        Ok(())
+        let Some(output) = self.output.take() else { return Ok(()) };
+        output.finish(durable).map_err(|error| could_not_create(&self.name, &error))
     }
 }
 
-impl Drop for Temporary {
+impl Drop for Target<'_> {
     fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.path);
+        if let Some(why) = self.output.as_ref().and_then(Output::in_place) {
+            self.console.say(format_args!(
+                "'{}' was written in place ({why}), and may hold a part of the new content",
+                self.name
+            ));
         }
     }
 }
 
-/// Where a target lies.
-enum Place {
-    /// A host file, there or not; links resolved.
-    File(PathBuf),
-    /// A device, or anything that is not a host file: written in place.
-    InPlace,
-}
-
-impl Place {
-    fn of(registry: &Registry, uri: &str) -> Self {
-        let Ok((protocol, location)) = registry.protocol(uri) else { return Self::InPlace };
-        if protocol.scheme() != FILE_SCHEME {
-            return Self::InPlace;
-        }
-        let path = PathBuf::from(location);
-        match fs::metadata(&path) {
-            Ok(metadata) if !metadata.is_file() => Self::InPlace,
-            Ok(_) => Self::File(path.canonicalize().unwrap_or(path)),
-            // A link to nothing: the file appears where the link points.
-            Err(_) => Self::File(
-                fs::read_link(&path)
-                    .map_or(path.clone(), |to| path.parent().unwrap_or(Path::new("")).join(to)),
-            ),
-        }
+/// The identities of the files of `disk` and of its parents.
+pub(crate) fn files_of(disk: &Disk) -> Vec<StorageId> {
+    let mut files = Vec::new();
+    let mut next = Some(disk.clone());
+    while let Some(disk) = next {
+        files.extend(disk.device().storage().id());
+        next = disk.parent();
     }
-}
-
-async fn create_beside(
-    registry: &Registry,
-    path: &Path,
-    options: &impl Fn(StorageAccess) -> StorageOptions,
-) -> Result<(Arc<dyn Storage>, Temporary)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let short: String = name.chars().take(60).collect();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    for attempt in 0..100u32 {
-        let unique = format!("{:x}-{:x}-{attempt}", std::process::id(), now.as_nanos());
-        let temporary = path.with_file_name(format!(".{short}.{unique}.partial"));
-        let uri = path_uri(&temporary);
-        match registry.open_storage(&uri, &options(StorageAccess::CreateNew)).await {
-            Ok(storage) => {
-                let kept = false;
-                let name = path.to_owned();
-                return Ok((storage, Temporary { path: temporary, name, kept }));
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                let mut failure = could_not_create(&path.to_string_lossy(), &error);
-                // The temporary name is nobody's business.
-                let ours = format!("Could not open '{}': ", temporary.display());
-                failure.message = failure.message.replace(&ours, "");
-                return Err(failure);
-            }
-        }
-    }
-    Err(Failure::new(format!("Could not create '{}': no free temporary name", path.display())))
-}
-
-async fn open(
-    registry: &Registry,
-    uri: &str,
-    shown: &str,
-    options: &StorageOptions,
-) -> Result<Arc<dyn Storage>> {
-    let storage = registry.open_storage(uri, options).await;
-    storage.map_err(|error| could_not_create(shown, &error))
+    files
 }
 
 fn could_not_create(name: &str, error: &block_core::Error) -> Failure {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::slots::SlotSet;
 use super::{BlockMapper, Mapped, Slot};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, StorageCaps};
 
 impl<M: BlockMapper> Mapped<M> {
     /// Makes everything acknowledged so far durable.
@@ -50,8 +50,12 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Cuts what lies behind the slots in use off the file.
+    /// Cuts what lies past the slots in use off the file, where it can be cut.
     pub(super) async fn trim(&self) -> Result<()> {
+        // A device keeps its length: what lies behind the slots in use stays there, and is free.
+        if !self.storage.caps().contains(StorageCaps::RESIZE) {
+            return Ok(());
+        }
         let _turn = self.slots.resizing.lock().await;
         match self.slots.trim(&self.layout()) {
             Some(len) => self.storage.set_len(len).await,

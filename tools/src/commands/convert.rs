@@ -5,7 +5,7 @@ use std::sync::Arc;
 use block_core::{CreateRequest, Disk, NewParent, Sharing};
 
 use super::options::{self, CreateOptions};
-use super::output::Output;
+use super::output::{Making, Output};
 use super::stream;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
@@ -88,6 +88,9 @@ pub(crate) struct ConvertArgs {
     /// Read the result back and compare it with what was copied
     #[arg(long)]
     verify: bool,
+    /// Say how the target is written: whole under a new name, or in place
+    #[arg(short = 'v', long)]
+    verbose: bool,
     #[command(flatten)]
     allow: AllowArgs,
     /// The images to copy, one behind the other, and the image to make
@@ -197,8 +200,9 @@ impl ConvertArgs {
             }
             let progress = Arc::new(self.progress.start("convert", wanted.size.unwrap_or(0)));
             let work = async {
-                let output = self.create(cx, target, 0).await?;
-                stream::read(&output.disk, wanted.size.is_none(), &progress).await?;
+                let output = self.create(cx, target, None).await?;
+                let copied = stream::read(&output.disk, wanted.size.is_none(), &progress).await;
+                copied.map_err(|failure| output.explain(failure))?;
                 output.finish(self.target_cache).await
             };
             interruptible(&cx.console, &progress, work).await?;
@@ -235,10 +239,11 @@ impl ConvertArgs {
             disk.flush().await.map_err(failed)?;
             return disk.close().await.map_err(failed);
         }
-        let output = self.create(cx, target, source.len()).await?;
+        let output = self.create(cx, target, Some(&source)).await?;
         let base = output.disk.parent();
         let is_zero = base.is_none();
-        self.fill(cx, source, target, &output.disk, is_zero, base, progress).await?;
+        let filled = self.fill(cx, source, target, &output.disk, is_zero, base, progress).await;
+        filled.map_err(|failure| output.explain(failure))?;
         output.finish(self.target_cache).await
     }
 
@@ -257,7 +262,13 @@ impl ConvertArgs {
         }
     }
 
-    async fn create(&self, cx: &Context, target: &str, size: u64) -> Result<Output> {
+    async fn create<'c>(
+        &self,
+        cx: &'c Context,
+        target: &str,
+        source: Option<&Source>,
+    ) -> Result<Output<'c>> {
+        let size = source.map_or(0, Source::len);
         let driver = options::output_driver(&cx.registry, &self.output_format)?;
         let CreateOptions { driver: given, size: wanted, backing_file, backing_format, .. } =
             options::parse_create(&**driver, &self.options)?;
@@ -282,7 +293,13 @@ impl ConvertArgs {
             request = request.parent(NewParent { device: parent.device().clone(), reference });
             how = how.parent(spec);
         }
-        Output::create(cx, target, driver, &request, self.target_cache.0, &how).await
+        let making = Making {
+            source,
+            dense: self.sparse_size == Some(0),
+            cache: self.target_cache.0,
+            verbose: self.verbose,
+        };
+        Output::create(cx, target, driver, &request, &how, making).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of target")]

@@ -1,13 +1,13 @@
 //! `create`: a new image.
 
-use block_core::{CacheMode, CreateRequest, NewParent, OpenContext, Sharing};
+use block_core::{CacheMode, CreateRequest, Disk, NewParent, OpenContext, Sharing};
 
 use super::options::{self, CreateOptions};
 use crate::args::{AllowArgs, ImageSpec, size_or_failure};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
-use crate::target::Target;
+use crate::target::{Target, files_of};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CreateArgs {
@@ -29,6 +29,9 @@ pub(crate) struct CreateArgs {
     /// Print nothing but errors
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Say how the file is written: whole under a new name, or in place
+    #[arg(short = 'v', long)]
+    verbose: bool,
     /// QEMU objects such as secrets (not supported)
     #[arg(long, value_name = "OBJDEF", hide = true)]
     object: Vec<String>,
@@ -78,20 +81,22 @@ impl CreateArgs {
                 cx.console.line(self.formatting_line(file, size, descriptor, &given))?;
                 cx.console.flush()?;
             }
+            let parents = parent.as_ref().map(|parent| files_of(&Disk::new(parent.device.clone())));
             let mut request = CreateRequest::new(size).options(given.driver);
             if let Some(parent) = parent {
                 request = request.parent(parent);
             }
             // As with a conversion and the other program: nothing waits for the disk. Whoever flushes what is
             // written into the image later makes all of its file durable.
-            let target = Target::begin(&cx.registry, file, CacheMode::Unsafe);
+            let (cache, refused) = (CacheMode::Unsafe, parents.unwrap_or_default());
+            let target = Target::begin(cx, file, cache, refused, self.verbose);
             let target = target.await.map_err(|failure| about(file, failure))?;
             let how = How::reading(Sharing::Exclusive).allow(&self.allow);
             let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);
             driver
                 .create(target.storage(), &request, &open)
                 .await
-                .map_err(|error| about(file, Failure::from(error)))?;
+                .map_err(|error| about(file, target.explain(Failure::from(error))))?;
             target.finish(false)?;
             Ok(0)
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use block_core::{CacheMode, CreateRequest};
 
 use super::options;
-use super::output::Output;
+use super::output::{Making, Output};
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
 use crate::copy::{Conversion, Source, convert};
@@ -28,6 +28,9 @@ pub(crate) struct DdArgs {
     share: ShareArgs,
     #[command(flatten)]
     allow: AllowArgs,
+    /// Say how the target is written: whole under a new name, or in place
+    #[arg(short = 'v', long)]
+    verbose: bool,
     /// if=FILE of=FILE, and bs=SIZE (512), skip=BLOCKS (0), count=BLOCKS (all; those skipped count)
     #[arg(value_name = "NAME=VALUE")]
     operands: Vec<String>,
@@ -61,9 +64,14 @@ impl DdArgs {
             let progress = Arc::new(ProgressArgs::default().start("dd", size));
             let work = async {
                 let request = CreateRequest::new(size);
-                let cache = Cache(CacheMode::Writeback);
+                let making = Making {
+                    source: Some(&source),
+                    dense: false,
+                    cache: CacheMode::Writeback,
+                    verbose: self.verbose,
+                };
                 let output =
-                    Output::create(cx, &operands.output, driver, &request, cache.0, &how).await?;
+                    Output::create(cx, &operands.output, driver, &request, &how, making).await?;
                 let conversion = Conversion {
                     source,
                     target: output.disk.clone(),
@@ -77,7 +85,7 @@ impl DdArgs {
                     rate: None,
                     fingerprint: None,
                 };
-                convert(conversion, &progress).await?;
+                convert(conversion, &progress).await.map_err(|failure| output.explain(failure))?;
                 output.finish(Cache(CacheMode::Unsafe)).await
             };
             interruptible(&cx.console, &progress, work).await?;

@@ -1,8 +1,10 @@
 //! `man`: the manual pages, made from the definitions of the options.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use block_file::output::{Settings, write_whole};
+use block_file::path::to_text;
 use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -26,22 +28,23 @@ impl ManArgs {
             cx.console.bytes(&page(&command, name)?)?;
             return Ok(0);
         };
-        fs::create_dir_all(folder).map_err(|error| could_not_write(folder, &error))?;
+        fs::create_dir_all(folder).map_err(|error| {
+            let why = os_text(&error);
+            Failure::new(format!("Could not write '{}': {why}", folder.display()))
+        })?;
         let main = (name.to_owned(), command.clone());
         let visible = command.get_subcommands().filter(|sub| !sub.is_hide_set());
         let pages = visible.map(|sub| (format!("{name}-{}", sub.get_name()), sub.clone()));
         for (title, command) in std::iter::once(main).chain(pages) {
             let path = folder.join(format!("{title}.1"));
             let content = page(&command.display_name(title.clone()), &title)?;
-            fs::write(&path, content).map_err(|error| could_not_write(&path, &error))?;
-            cx.console.line(path.display())?;
+            let name = to_text(&path);
+            write_whole(&name, &content, &Settings::default())
+                .map_err(|error| Failure::because(format!("Could not write '{name}'"), &error))?;
+            cx.console.line(name)?;
         }
         Ok(0)
     }
-}
-
-fn could_not_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("Could not write '{}': {}", path.display(), os_text(error)))
 }
 
 /// A page with the sections that manual pages have.

@@ -3,59 +3,144 @@
 use std::sync::Arc;
 
 use block_core::{BlockDriver, CacheMode, CreateRequest, Disk, OpenContext, OpenRequest};
+use block_file::output::Settings;
 
 use crate::args::Cache;
 use crate::context::Context;
+use crate::copy::Source;
 use crate::error::{Failure, Result};
 use crate::image::How;
-use crate::target::Target;
+use crate::target::{Target, TargetName, files_of};
 
 /// An image being filled.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct Output<'c> {
     name: String,
-    target: Target,
+    target: Target<'c>,
     /// The image, opened for writing. Whatever the storage held, it reads as zeros, or as its parent.
     pub disk: Disk,
 }
 
-impl Output {
+/// What an output will hold, and how it is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Making<'a> {
+    /// What is copied into it; `None` where that is not known before it was read.
+    pub source: Option<&'a Source>,
+    /// Zeros are written too.
+    pub dense: bool,
+    /// How writes reach the disk.
+    pub cache: CacheMode,
+    /// Say how the target is written.
+    pub verbose: bool,
+}
+
+impl<'c> Output<'c> {
     /// Makes an image.
     pub async fn create(
-        cx: &Context,
+        cx: &'c Context,
         name: &str,
         driver: &Arc<dyn BlockDriver>,
         request: &CreateRequest,
-        cache: CacheMode,
         how: &How,
+        making: Making<'_>,
     ) -> Result<Self> {
         let format = driver.descriptor().name;
         let failed = |failure: Failure| Failure {
             message: format!("{name}: error while converting {format}: {}", failure.message),
             ..failure
         };
-        let target = Target::begin(&cx.registry, name, cache).await.map_err(failed)?;
+        let place = TargetName::look(cx, name).map_err(failed)?;
+        let sources = making.source.iter().flat_map(|source| source.disks()).flat_map(files_of);
+        let parents = request.parent.iter().map(|parent| Disk::new(parent.device.clone()));
+        let settings = Settings {
+            cache: making.cache,
+            refused: sources.chain(parents.flat_map(|parent| files_of(&parent))).collect(),
+            two_fit: two_fit(&place, &**driver, request, making).await?,
+        };
+        let target = place.begin(&settings, making.verbose).await.map_err(failed)?;
         let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);
         driver
             .create(target.storage(), request, &open)
             .await
-            .map_err(|error| failed(Failure::from(error)))?;
+            .map_err(|error| failed(target.explain(Failure::from(error))))?;
         let mut opening = OpenRequest::new(name, block_core::Access::ReadWrite)
             .format(format)
             .gate(how.gate(cx).await?);
-        opening.cache = cache;
+        opening.cache = making.cache;
         let disk = cx.registry.open_on(target.storage(), &opening).await;
         let disk = disk.map_err(|error| Failure::open(name, &error))?;
         Ok(Self { name: name.to_owned(), target, disk })
     }
 
+    /// Adds to a failure of the copy what became of the target.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        self.target.explain(failure)
+    }
+
     /// Ends the image; with a durable cache mode, everything survives a power cut.
     pub async fn finish(self, cache: Cache) -> Result<()> {
-        let failed = |error| Failure::because(format!("error while writing {}", self.name), &error);
+        let failed = |error| {
+            let failure = Failure::because(format!("error while writing {}", self.name), &error);
+            self.target.explain(failure)
+        };
         if cache.is_durable() {
             self.disk.flush().await.map_err(failed)?;
         }
         self.disk.close().await.map_err(failed)?;
         self.target.finish(cache.is_durable())
     }
+}
+
+/// Whether the new image fits beside the file that it replaces, as far as can be told before it is made. `true` also
+/// where it fits in neither way: then the old file is better kept.
+async fn two_fit(
+    place: &TargetName<'_>,
+    driver: &dyn BlockDriver,
+    request: &CreateRequest,
+    making: Making<'_>,
+) -> Result<bool> {
+    let Some(room) = place.room() else { return Ok(true) };
+    let measure = |blocks: &(dyn Fn(u64) -> u64 + Sync)| {
+        driver.measure(request.size, &request.options, blocks).ok()
+    };
+    let Some(most) = measure(&|_| u64::MAX).map(|measure| measure.fully_allocated) else {
+        return Ok(true);
+    };
+    if most <= room.free {
+        return Ok(true);
+    }
+    let options = &request.options;
+    let preallocates = options.bool("static").unwrap_or(false)
+        || options.text("preallocation").is_some_and(|mode| mode != "off");
+    let (bytes, extents) = match making.source {
+        Some(source) => stored(source).await?,
+        None => (0, 0),
+    };
+    let needed = if making.dense || preallocates {
+        most
+    } else {
+        // An extent touches at most one block more at each end than it fills.
+        let blocks = |block: u64| (bytes / block.max(1)).saturating_add(extents.saturating_mul(2));
+        let measured = measure(&blocks).map_or(most, |measure| measure.required);
+        measured.min(bytes.saturating_add(request.size / METADATA_PART).saturating_add(METADATA))
+    };
+    Ok(needed <= room.free || needed > room.free.saturating_add(room.held))
+}
+
+/// Metadata of any image here: less than this part of the disk, and this many bytes.
+const METADATA_PART: u64 = 1024;
+const METADATA: u64 = 4 << 20;
+
+/// How many bytes the source stores, in how many extents.
+async fn stored(source: &Source) -> Result<(u64, u64)> {
+    let (mut bytes, mut extents) = (0u64, 0u64);
+    let mut walk = source.walk();
+    let failed = |error| Failure::because("Could not read the map", &error);
+    while let Some((_, extent)) = walk.next().await.map_err(failed)? {
+        if extent.is_data() {
+            bytes = bytes.saturating_add(extent.len);
+            extents = extents.saturating_add(1);
+        }
+    }
+    Ok((bytes, extents))
 }

@@ -1,15 +1,16 @@
 //! `map --picture`, `--svg` and `--png`: the allocation of a disk to look at.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use block_core::{Disk, size};
+use block_file::output::{Settings, write_whole};
+use block_file::path::to_text;
 
 use crate::context::Context;
-use crate::error::{Failure, Result, os_text};
+use crate::error::{Failure, Result};
 use crate::picture::{Caption, Cells, grid, png, svg};
 use crate::screen;
+use crate::target::files_of;
 
 /// The pictures that `map` is asked for.
 #[derive(clap::Args, Debug)]
@@ -54,32 +55,23 @@ impl PictureArgs {
         let cells = cells(grid()).await?;
         if let Some(path) = &self.svg {
             let caption = Caption { name: name.to_owned(), format: info.format.to_owned() };
-            save(cx, path, svg(&cells, &caption).as_bytes())?;
+            save(cx, path, svg(&cells, &caption).as_bytes(), disk)?;
         }
         if let Some(path) = &self.png {
-            save(cx, path, &png(&cells))?;
+            save(cx, path, &png(&cells), disk)?;
         }
         Ok(0)
     }
 }
 
-/// Writes a file that appears under its name when it is whole; `-` is standard output.
-fn save(cx: &Context, path: &Path, content: &[u8]) -> Result<()> {
+/// Writes a file that appears under its name when it is whole; `-` is standard output. An image that is being read is
+/// refused as the file, as one that another program uses is.
+fn save(cx: &Context, path: &Path, content: &[u8], disk: &Disk) -> Result<()> {
     if path == Path::new("-") {
         return Ok(cx.console.bytes(content)?);
     }
-    let failed = |error: io::Error| {
-        Failure::new(format!("Could not write '{}': {}", path.display(), os_text(&error)))
-    };
-    // A device or a pipe is written as it is.
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return fs::write(path, content).map_err(failed);
-    }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(name);
-    fs::write(&partial, content).and_then(|()| fs::rename(&partial, path)).map_err(|error| {
-        let _ = fs::remove_file(&partial);
-        failed(error)
-    })
+    let name = to_text(path);
+    let settings = Settings { refused: files_of(disk), ..Settings::default() };
+    write_whole(&name, content, &settings)
+        .map_err(|error| Failure::because(format!("Could not write '{name}'"), &error))
 }

@@ -1,0 +1,91 @@
+//! What a file that replaces another one takes over from it: owner, group, attributes and permissions.
+
+use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Gid, Mode, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::InPlace;
+use crate::io::retry;
+
+/// The permissions that are taken over. Set-user-ID, set-group-ID and sticky bits are not: the new content comes from
+/// elsewhere.
+const PERMISSIONS: u32 = 0o777;
+
+/// The attribute that holds an access control list.
+const ACL: &CStr = c"system.posix_acl_access";
+
+/// Attributes that vouch for the old content, or give it rights.
+const OF_THE_CONTENT: [&CStr; 3] = [c"security.capability", c"security.ima", c"security.evm"];
+
+/// Bytes of one attribute, and of all names, at most: the kernel's own limit.
+const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// Gives `new` the owner, group, attributes and permissions of `old`, in this order: each may change the next.
+pub(super) fn carry(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), InPlace> {
+    let wanted = retry(|| rustix::fs::fstat(old)).map_err(|_| InPlace::Owner)?;
+    let made = retry(|| rustix::fs::fstat(new)).map_err(|_| InPlace::Owner)?;
+    let owner = (wanted.st_uid != made.st_uid).then(|| Uid::from_raw(wanted.st_uid));
+    let group = (wanted.st_gid != made.st_gid).then(|| Gid::from_raw(wanted.st_gid));
+    if owner.is_some() || group.is_some() {
+        retry(|| rustix::fs::fchown(new, owner, group)).map_err(|_| InPlace::Owner)?;
+    }
+    carry_attributes(old, new)?;
+    let mode = Mode::from_raw_mode(wanted.st_mode & PERMISSIONS);
+    retry(|| rustix::fs::fchmod(new, mode)).map_err(|_| InPlace::Owner)
+}
+
+fn carry_attributes(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), InPlace> {
+    let mut has_acl = false;
+    for name in names(old)? {
+        if OF_THE_CONTENT.contains(&name.as_c_str()) {
+            continue;
+        }
+        has_acl |= name.as_c_str() == ACL;
+        let lost = || InPlace::Attribute(name.to_string_lossy().into_owned());
+        let wanted = value(old, &name).map_err(|_| lost())?;
+        if value(new, &name).is_ok_and(|has| has == wanted) {
+            continue;
+        }
+        retry(|| rustix::fs::fsetxattr(new, name.as_c_str(), &wanted, XattrFlags::empty()))
+            .map_err(|_| lost())?;
+    }
+    if !has_acl {
+        // The folder's default list may have given the new file one that the old file does not have.
+        match retry(|| rustix::fs::fremovexattr(new, ACL)) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(_) => return Err(InPlace::Attribute(ACL.to_string_lossy().into_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn names(file: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, InPlace> {
+    let mut list = vec![0u8; MAX_ATTRIBUTE];
+    let len = match retry(|| rustix::fs::flistxattr(file, list.as_mut_slice())) {
+        Ok(len) => len,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => 0,
+        Err(_) => return Err(InPlace::Attribute("(they cannot be listed)".to_owned())),
+    };
+    let list = list.get(..len).unwrap_or_default();
+    let names = list.split_inclusive(|byte| *byte == 0);
+    Ok(names.filter_map(|name| CStr::from_bytes_with_nul(name).ok().map(CStr::to_owned)).collect())
+}
+
+fn value(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0u8; MAX_ATTRIBUTE];
+    let len = retry(|| rustix::fs::fgetxattr(file, name, value.as_mut_slice()))?;
+    value.truncate(len);
+    Ok(value)
+}
+
+/// Takes the set-user-ID and set-group-ID bits off a file that is written in place. A caller that may not do that has
+/// them taken off by the kernel with its first write.
+pub(super) fn drop_set_id(file: BorrowedFd<'_>) {
+    let Ok(stat) = retry(|| rustix::fs::fstat(file)) else { return };
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.intersects(Mode::SUID | Mode::SGID) {
+        let _ = retry(|| rustix::fs::fchmod(file, mode - Mode::SUID - Mode::SGID));
+    }
+}
