@@ -54,6 +54,7 @@ pub mod inspect;
 mod join;
 mod mem;
 pub mod options;
+mod preallocate;
 pub mod probe;
 mod protocol;
 pub mod range_lock;
@@ -81,6 +82,7 @@ pub use error::{Error, ErrorKind, Field, Result};
 pub use extent::{Allocation, Extent, ExtentFlags, ExtentList};
 pub use mem::MemStorage;
 pub use options::{OptionKind, OptionSpec, OptionValue, Options};
+pub use preallocate::{allocate_zeros, write_zeros};
 pub use protocol::{CacheMode, ProtocolDriver, Sharing, StorageAccess, StorageOptions};
 pub use registry::{OpenRequest, Registry};
 pub use storage::{

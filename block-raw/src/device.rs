@@ -9,7 +9,7 @@ use block_core::{
     Access, Allocation, BlockDevice, Bytes, CompactReport, DeviceCaps, Disk, Error, ErrorKind,
     Extent, ExtentFlags, ExtentList, ImageInfo, InfoValue, MappedRuns, Options, PageBuffer, Place,
     Preallocation, Progress, Result, Run, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroFlags,
-    ZeroMode,
+    ZeroMode, allocate_zeros, write_zeros,
 };
 
 /// A raw disk over any storage.
@@ -377,18 +377,10 @@ pub(crate) async fn fill(
     range: Range<u64>,
     preallocation: Preallocation,
 ) -> Result<()> {
+    let len = range.end - range.start;
     match preallocation {
-        Preallocation::Falloc => storage.allocate(range.start, range.end - range.start).await,
-        Preallocation::Full => {
-            let zeros = PageBuffer::new(1 << 20);
-            let mut at = range.start;
-            while at < range.end {
-                let len = usize::try_from(range.end - at).unwrap_or(zeros.len()).min(zeros.len());
-                storage.write_at(at, zeros.get(..len).unwrap_or(&zeros)).await?;
-                at += len as u64;
-            }
-            Ok(())
-        }
+        Preallocation::Falloc => allocate_zeros(storage, range.start, len).await,
+        Preallocation::Full => write_zeros(storage, range.start, len).await,
         _ => Ok(()),
     }
 }

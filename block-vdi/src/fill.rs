@@ -1,6 +1,6 @@
 //! Long stretches of new map entries, and room for the blocks they name.
 
-use block_core::{Preallocation, Result, Storage, ZeroMode};
+use block_core::{Preallocation, Result, Storage, ZeroMode, allocate_zeros};
 
 /// What a stretch of entries is to hold.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ pub(crate) async fn make_room(
         storage.set_len(end).await?;
     }
     match preallocation {
-        Preallocation::Falloc => storage.allocate(start, len).await,
+        Preallocation::Falloc => allocate_zeros(storage, start, len).await,
         Preallocation::Full => storage.write_zeroes(start, len, ZeroMode::Allocate).await,
         _ => Ok(()),
     }
