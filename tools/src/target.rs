@@ -28,7 +28,12 @@ pub(crate) struct Target<'c> {
     storage: Arc<dyn Storage>,
     /// The host file; gone once it is finished.
     output: Option<Output>,
+    /// Bytes that the file holds that is to be replaced.
+    held: u64,
 }
+
+/// An old file of at least this many bytes is worth a word where room is short.
+const WORTH_A_WORD: u64 = 1 << 20;
 
 impl<'c> TargetName<'c> {
     /// Looks at the target `uri`.
@@ -55,8 +60,9 @@ impl<'c> TargetName<'c> {
         let Some(site) = site else {
             let options = StorageOptions::new(StorageAccess::Create).cache(settings.cache);
             let storage = cx.registry.open_storage(&uri, &options).await.map_err(failed)?;
-            return Ok(Target { console, name: uri, storage, output: None });
+            return Ok(Target { console, name: uri, storage, output: None, held: 0 });
         };
+        let held = site.room().map_or(0, |room| room.held);
         let output = site.begin(settings).map_err(failed)?;
         for name in output.removed() {
             console.say(format_args!("removed '{name}', which a program that was killed had left"));
@@ -70,7 +76,8 @@ impl<'c> TargetName<'c> {
                 None => console.say(format_args!("'{uri}' appears when its content is whole")),
             }
         }
-        Ok(Target { console, name: uri, storage: output.storage(), output: Some(output) })
+        let (name, storage) = (uri, output.storage());
+        Ok(Target { console, name, storage, output: Some(output), held })
     }
 }
 
@@ -95,7 +102,7 @@ impl<'c> Target<'c> {
     /// Adds to a failure what became of a file that was to be replaced.
     pub fn explain(&self, failure: Failure) -> Failure {
         let replaces = self.output.as_ref().is_some_and(Output::replaces);
-        if replaces && failure.hint.as_deref() == Some(NO_ROOM) {
+        if replaces && self.held >= WORTH_A_WORD && failure.hint.as_deref() == Some(NO_ROOM) {
             let hint = format!(
                 "'{}' was kept as it was, and takes room; remove it first, or write into it with '-n'",
                 self.name

@@ -82,10 +82,13 @@ fn value(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
 
 /// Takes the set-user-ID and set-group-ID bits off a file that is written in place. A caller that may not do that has
 /// them taken off by the kernel with its first write.
-pub(super) fn drop_set_id(file: BorrowedFd<'_>) {
-    let Ok(stat) = retry(|| rustix::fs::fstat(file)) else { return };
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if mode.intersects(Mode::SUID | Mode::SGID) {
-        let _ = retry(|| rustix::fs::fchmod(file, mode - Mode::SUID - Mode::SGID));
+pub(super) fn drop_set_id(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(retry(|| rustix::fs::fstat(file))?.st_mode);
+    if !mode.intersects(Mode::SUID | Mode::SGID) {
+        return Ok(());
+    }
+    match retry(|| rustix::fs::fchmod(file, mode - Mode::SUID - Mode::SGID)) {
+        Err(Errno::PERM) if !rustix::process::geteuid().is_root() => Ok(()),
+        changed => changed,
     }
 }

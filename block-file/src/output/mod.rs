@@ -211,8 +211,10 @@ impl Site {
     }
 
     fn in_place(self, file: OwnedFd, why: InPlace, settings: &Settings) -> Result<Output> {
-        carry::drop_set_id(file.as_fd());
         let storage = self.storage(file, settings)?;
+        if why != InPlace::Device {
+            carry::drop_set_id(storage.fd()).map_err(|errno| self.error(errno))?;
+        }
         Ok(Output { storage, location: self.location, way: Way::InPlace(why) })
     }
 
@@ -297,14 +299,15 @@ impl Output {
     ///
     /// # Errors
     /// `AlreadyExists` when a file appeared under a name that was free, `Busy` when another file took the name of the
-    /// one to be replaced or of the one that was made, and what the operating system says. Except in the last two
-    /// cases, nothing was changed.
+    /// one to be replaced or of the one that was made, and what the operating system says. The hint says so where the
+    /// file has its name all the same.
     pub fn finish(self, durable: bool) -> Result<()> {
         let Way::Whole { mut temporary, replaced } = self.way else { return Ok(()) };
         let error = |errno: Errno| {
             let error = Error::new(kind(errno), reason(errno)).in_image(&self.location);
             error.because(std::io::Error::from(errno))
         };
+        let own = temporary.id().map_err(error)?;
         match &replaced {
             None => temporary.take_free_name().map_err(error)?,
             Some(replaced) => {
@@ -315,20 +318,17 @@ impl Output {
                 temporary.take_over_name().map_err(error)?;
             }
         }
-        let own = temporary.id().map_err(error)?;
-        if temporary.holder_of_name().map_err(error)? != Some(own) {
+        let in_doubt = |errno| error(errno).with_hint(PUBLISHED);
+        if temporary.holder_of_name().map_err(in_doubt)? != Some(own) {
             return Err(changed(&self.location));
         }
-        if durable {
-            temporary.sync_folder().map_err(|errno| {
-                error(errno).with_hint(
-                    "the file is whole and has its name; a power cut may take the name away",
-                )
-            })?;
-        }
-        Ok(())
+        if durable { temporary.sync_folder().map_err(in_doubt) } else { Ok(()) }
     }
 }
+
+/// What is true when a step after the last one that changes anything fails.
+const PUBLISHED: &str =
+    "the file is whole and has its name, as far as is known; a power cut may take the name away";
 
 /// Returns the stat of a name in a folder, links not followed; `None` where no file has the name.
 fn stat_of_name(

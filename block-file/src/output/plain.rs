@@ -7,7 +7,8 @@ use block_core::{Error, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags};
 
 use super::site::file_id;
-use super::{Settings, Site, rustix_open};
+use super::{Output, Settings, Site, rustix_open};
+use crate::failure::failed;
 use crate::io::{retry, write_all};
 
 /// Writes `content` to the target `location`, whole or not at all. A FIFO or a character device takes it as a stream.
@@ -25,12 +26,27 @@ pub fn write_whole(location: &str, content: &[u8], settings: &Settings) -> Resul
         _ => {}
     }
     let output = site.begin(settings)?;
-    let failed = |errno| super::super::failure::failed("could not write".into(), location, errno);
-    if output.in_place().is_some() {
-        retry(|| rustix::fs::ftruncate(output.storage.fd(), 0)).map_err(failed)?;
+    let Some(why) = output.in_place() else {
+        output.write(content)?;
+        return output.finish(false);
+    };
+    output.cut().and_then(|()| output.write(content)).map_err(|error| {
+        let hint =
+            format!("it was written in place ({why}), and may hold a part of the new content");
+        error.with_hint(hint)
+    })
+}
+
+impl Output {
+    fn cut(&self) -> Result<()> {
+        let failed = |errno| failed("could not cut it".into(), &self.location, errno);
+        retry(|| rustix::fs::ftruncate(self.storage.fd(), 0)).map_err(failed)
     }
-    write_all(output.storage.fd(), 0, content).map_err(failed)?;
-    output.finish(false)
+
+    fn write(&self, content: &[u8]) -> Result<()> {
+        let failed = |errno| failed("could not write".into(), &self.location, errno);
+        write_all(self.storage.fd(), 0, content).map_err(failed)
+    }
 }
 
 fn stream(site: &Site, content: &[u8]) -> Result<()> {

@@ -193,7 +193,8 @@ fn split(path: &Path) -> Result<(PathBuf, OsString), Errno> {
         return Err(Errno::NOENT);
     }
     let (parent, name) = match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (bytes.get(..=slash).unwrap_or(bytes), bytes.get(slash + 1..)),
+        Some(0) => (&b"/"[..], bytes.get(1..)),
+        Some(slash) => (bytes.get(..slash).unwrap_or(bytes), bytes.get(slash + 1..)),
         None => (&b"."[..], Some(bytes)),
     };
     match name {
@@ -227,7 +228,7 @@ mod tests {
         let split = |path: &str| split(Path::new(path)).map(|(a, b)| (a, b.into_string().unwrap()));
         assert_eq!(split("a"), Ok((".".into(), "a".into())));
         assert_eq!(split("/a"), Ok(("/".into(), "a".into())));
-        assert_eq!(split("d/../a b"), Ok(("d/../".into(), "a b".into())));
+        assert_eq!(split("d/../a b"), Ok(("d/..".into(), "a b".into())));
         for no_file in ["d/", "/", ".", "..", "d/."] {
             assert_eq!(split(no_file), Err(Errno::ISDIR), "{no_file}");
         }

@@ -135,13 +135,19 @@ impl Folder {
         fs::read(self.file(a)).unwrap() == fs::read(self.file(b)).unwrap()
     }
 
+    /// The names of all files here, in order.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The files here that are not meant to stay.
     pub fn leftovers(&self) -> Vec<String> {
-        fs::read_dir(self.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .filter(|name| name.ends_with(".partial"))
-            .collect()
+        self.names().into_iter().filter(|name| name.ends_with(".partial")).collect()
     }
 }
 
