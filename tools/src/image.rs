@@ -7,6 +7,7 @@ use block_core::options::nearest;
 use block_core::{
     Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, Storage,
 };
+use block_file::path::{from_text, to_text};
 
 use crate::args::{AllowArgs, ImageSpec};
 use crate::context::Context;
@@ -157,16 +158,13 @@ pub(crate) async fn open_storage(
 fn similar_file(uri: &str) -> Option<String> {
     const ENTRIES: usize = 4096;
     let path = file_path(uri);
-    let wanted = path.file_name()?.to_str()?;
+    let wanted = to_text(path.file_name()?);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
-    let names: Vec<String> = entries
-        .flatten()
-        .take(ENTRIES)
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    let near = nearest(wanted, names.iter().map(String::as_str)).filter(|near| *near != wanted)?;
-    Some(path.with_file_name(near).to_string_lossy().into_owned())
+    let names: Vec<String> =
+        entries.flatten().take(ENTRIES).map(|entry| to_text(entry.file_name())).collect();
+    let near = nearest(&wanted, names.iter().map(String::as_str)).filter(|near| *near != wanted)?;
+    Some(to_text(path.with_file_name(from_text(near))))
 }
 
 /// Refuses a URI whose protocol nobody registered, which would otherwise be taken for a path.
@@ -187,11 +185,13 @@ pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
 pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
     if spec.format.is_none() && disk.info().format == "raw" {
         cx.console.note(format_args!(
-            "WARNING: Image format was not specified for '{}' and probing guessed raw.\n         \
-             Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n         \
-             Specify the 'raw' format explicitly to remove the restrictions.",
+            "WARNING: Image format was not specified for '{}' and probing guessed raw.",
             spec.shown
         ));
+        cx.console.note(
+            "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.",
+        );
+        cx.console.note("         Specify the 'raw' format explicitly to remove the restrictions.");
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use block_core::{CacheMode, ErrorKind, Registry, Sharing, Storage, StorageAccess, StorageOptions};
+use block_file::path::{from_text, to_text};
 
 use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, Result, os_text};
@@ -41,7 +42,7 @@ impl Target {
             Ok(_) => {
                 let uri = path_uri(&path);
                 let locked = options(StorageAccess::ReadWrite).sharing(Sharing::Exclusive);
-                Some(open(registry, &uri, &path.to_string_lossy(), &locked).await?)
+                Some(open(registry, &uri, &to_text(&path), &locked).await?)
             }
             Err(_) => None,
         };
@@ -63,7 +64,7 @@ impl Target {
         let wrong = |error: &std::io::Error| {
             Failure::new(format!(
                 "Could not create '{}': {}",
-                temporary.name.display(),
+                to_text(&temporary.name),
                 os_text(error)
             ))
         };
@@ -100,7 +101,7 @@ impl Place {
         if protocol.scheme() != FILE_SCHEME {
             return Self::InPlace;
         }
-        let path = PathBuf::from(location);
+        let path = from_text(location);
         match fs::metadata(&path) {
             Ok(metadata) if !metadata.is_file() => Self::InPlace,
             Ok(_) => Self::File(path.canonicalize().unwrap_or(path)),
@@ -133,15 +134,15 @@ async fn create_beside(
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
-                let mut failure = could_not_create(&path.to_string_lossy(), &error);
+                let mut failure = could_not_create(&to_text(path), &error);
                 // The temporary name is nobody's business.
-                let ours = format!("Could not open '{}': ", temporary.display());
+                let ours = format!("Could not open '{}': ", to_text(&temporary));
                 failure.message = failure.message.replace(&ours, "");
                 return Err(failure);
             }
         }
     }
-    Err(Failure::new(format!("Could not create '{}': no free temporary name", path.display())))
+    Err(Failure::new(format!("Could not create '{}': no free temporary name", to_text(path))))
 }
 
 async fn open(

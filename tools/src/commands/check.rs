@@ -107,7 +107,7 @@ impl CheckArgs {
         match self.output {
             OutputFormat::Json => Ok(cx.console.json(&self.json(format, report))?),
             OutputFormat::Human if self.quiet => Ok(()),
-            OutputFormat::Human => Ok(cx.console.text(human(report))?),
+            OutputFormat::Human => Ok(cx.console.own_text(human(report))?),
         }
     }
 

@@ -61,7 +61,9 @@ impl InfoArgs {
                         if index > 0 {
                             cx.console.line("")?;
                         }
-                        cx.console.text(node.human())?;
+                        for line in node.human() {
+                            cx.console.line(line)?;
+                        }
                     }
                     allocation_line(cx, &disk).await?;
                 }
@@ -156,7 +158,8 @@ impl Node {
         Value::Object(node)
     }
 
-    fn human(&self) -> String {
+    /// The lines for people.
+    fn human(&self) -> Vec<String> {
         let info = &self.info;
         let disk_size = self.disk_size.map_or("unavailable".to_owned(), size::human);
         let mut lines = vec![
@@ -202,8 +205,7 @@ impl Node {
             self.file_length
         ));
         lines.push(format!("    disk size: {disk_size}"));
-        lines.push(String::new());
-        lines.join("\n")
+        lines
     }
 }
 
@@ -220,8 +222,7 @@ fn protocol_name(storage: &dyn Storage) -> String {
 
 fn value_text(value: &InfoValue) -> String {
     match value {
-        // What an image says must not steer the terminal.
-        InfoValue::Text(text) => text.escape_debug().to_string(),
+        InfoValue::Text(text) => text.clone(),
         InfoValue::Number(number) => number.to_string(),
         InfoValue::Bool(value) => value.to_string(),
         InfoValue::Uuid(uuid) => uuid.to_string(),

@@ -3,17 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use block_file::path::to_text;
 use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::context::Context;
 use crate::error::{Failure, Result, os_text};
+use crate::host_path::path_argument;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ManArgs {
     /// Folder for the pages of the program and of every command (default: the program's page goes to standard output)
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = path_argument)]
     folder: Option<PathBuf>,
 }
 
@@ -34,14 +36,14 @@ impl ManArgs {
             let path = folder.join(format!("{title}.1"));
             let content = page(&command.display_name(title.clone()), &title)?;
             fs::write(&path, content).map_err(|error| could_not_write(&path, &error))?;
-            cx.console.line(path.display())?;
+            cx.console.line(to_text(&path))?;
         }
         Ok(0)
     }
 }
 
 fn could_not_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("Could not write '{}': {}", path.display(), os_text(error)))
+    Failure::new(format!("Could not write '{}': {}", to_text(path), os_text(error)))
 }
 
 /// A page with the sections that manual pages have.

@@ -63,7 +63,7 @@ fn failed(error: block_core::Error) -> Failure {
 async fn json(cx: &Context, mut stream: ExtentStream) -> Result<u8> {
     let mut line = String::with_capacity(200);
     let mut first = true;
-    cx.console.text("[")?;
+    cx.console.own_text("[")?;
     while let Some(extent) = stream.next().await.map_err(failed)? {
         line.clear();
         if !first {

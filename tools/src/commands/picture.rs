@@ -5,9 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use block_core::{Disk, size};
+use block_file::path::to_text;
 
 use crate::context::Context;
 use crate::error::{Failure, Result, os_text};
+use crate::host_path::path_argument;
 use crate::picture::{Caption, Cells, grid, png, svg};
 use crate::screen;
 
@@ -18,10 +20,10 @@ pub(crate) struct PictureArgs {
     #[arg(long)]
     picture: bool,
     /// Write that picture to a file, as SVG ('-': to standard output)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument)]
     svg: Option<PathBuf>,
     /// Write that picture to a file, as PNG ('-': to standard output)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument)]
     png: Option<PathBuf>,
 }
 
@@ -40,13 +42,12 @@ impl PictureArgs {
         };
         if self.picture {
             let terminal = screen::terminal(&cx.console);
-            let shown = name.escape_debug();
             cx.console.line(format_args!(
-                "{shown} ({}, {})",
+                "{name} ({}, {})",
                 info.format,
                 size::human(disk.size())
             ))?;
-            cx.console.text(terminal.draw(&cells(terminal.grid()).await?))?;
+            cx.console.own_text(terminal.draw(&cells(terminal.grid()).await?))?;
         }
         if self.svg.is_none() && self.png.is_none() {
             return Ok(0);
@@ -69,7 +70,7 @@ fn save(cx: &Context, path: &Path, content: &[u8]) -> Result<()> {
         return Ok(cx.console.bytes(content)?);
     }
     let failed = |error: io::Error| {
-        Failure::new(format!("Could not write '{}': {}", path.display(), os_text(&error)))
+        Failure::new(format!("Could not write '{}': {}", to_text(path), os_text(&error)))
     };
     // A device or a pipe is written as it is.
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
