@@ -80,6 +80,7 @@ mod open;
 pub mod path;
 mod protocol;
 mod queued;
+pub mod signal;
 mod storage;
 #[allow(unsafe_code)]
 mod sys;

@@ -41,8 +41,11 @@ struct Cli {
 /// Runs the command line `args` (the program's name first) over the drivers of `registry`.
 ///
 /// Results go to standard output, messages to standard error. The exit codes are those of
-/// `qemu-img`; 128 and the signal's number after an interrupt.
+/// `qemu-img`; 128 and the signal's number after an interrupt. The process ignores SIGXFSZ from then on.
 pub fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // A write past `ulimit -f` is to fail, so that its command can clean up and say why. Should this call fail, the
+    // signal kills the program, as it would have without.
+    let _ = block_file::signal::ignore_file_size_limit();
     // From here on, arguments are text. A name that is not UTF-8 has a text too, which leads back to it.
     let mut args: Vec<String> = args.into_iter().map(block_file::path::to_text).collect();
     let program = args
