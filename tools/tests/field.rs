@@ -114,3 +114,30 @@ fn names_that_are_not_utf_8_are_names() {
          block-img convert \"$n\" $'o\\xff.raw' && cmp $'o\\xff.raw' p.raw && block-img check \"$n\" && block-img map --output=json \"$n\" >m",
     );
 }
+
+#[test]
+fn a_limit_on_threads_makes_no_panic() {
+    holds_with_images(
+        &["root", "setpriv", "prlimit"],
+        "chmod 755 .; chmod 644 disk.vdi; cp \"$(command -v block-img)\" ./bi; chmod 755 bi; mkdir o; chmod 777 o
+         limited() { setpriv --reuid=61234 --regid=61234 --clear-groups prlimit --nproc=1 ./bi \"$@\"; }
+         limited convert disk.vdi o/o.raw && cmp o/o.raw p.raw && limited digest disk.vdi && limited compare disk.vdi o/o.raw",
+    );
+}
+
+#[test]
+fn a_limit_on_open_files_is_an_error_of_one_line_and_makes_no_panic() {
+    holds_with_images(
+        &[],
+        "python3 - <<'E'
+import resource, subprocess, sys
+for files in range(4, 24):
+    for line in ['info disk.vdi', 'convert disk.vdi o.raw', 'check disk.vdi', 'compare disk.vdi p.raw', 'map disk.vdi']:
+        limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        ran = subprocess.run(['block-img', *line.split()], preexec_fn=limit, capture_output=True)
+        said = ran.stderr.decode()
+        if ran.returncode > 2 or ran.returncode < 0 or 'panicked' in said or (ran.returncode and 'Too many open files' not in said):
+            sys.exit(f'{files}: {line}: {ran}')
+E",
+    );
+}
