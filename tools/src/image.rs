@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::file_path;
 use crate::machine;
+use crate::way_on;
 
 /// How an image is to be opened.
 #[derive(Debug, Clone)]
@@ -126,8 +127,8 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
 pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
-    let disk = cx.registry.open(&request).await;
-    let disk = disk.map_err(|error| {
+    let storage = cx.registry.open_file(&request).await;
+    let storage = storage.map_err(|error| {
         let failure = Failure::open(&spec.shown, &error);
         match (error.kind(), &failure.hint) {
             (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
@@ -137,10 +138,60 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
             _ => failure,
         }
     })?;
+    let disk = match cx.registry.open_on(Arc::clone(&storage), &request).await {
+        Ok(disk) => disk,
+        Err(error) => return Err(not_opened(cx, spec, &*storage, &error).await),
+    };
+    if spec.format.is_none() && disk.info().format == "raw" {
+        tell_of_another_name(cx, spec);
+    }
     for warning in disk.info().warnings {
         cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
     }
     Ok(disk)
+}
+
+/// Says why an image was not opened. Where its format is the reason, says what it is and what helps.
+async fn not_opened(
+    cx: &Context,
+    spec: &ImageSpec,
+    storage: &dyn Storage,
+    error: &block_core::Error,
+) -> Failure {
+    let about_the_format = spec.format.is_none()
+        && error.image() == Some(storage.uri())
+        && matches!(
+            error.kind(),
+            ErrorKind::Unsupported | ErrorKind::Unrecognised | ErrorKind::Ambiguous
+        );
+    if about_the_format
+        && let Ok(report) = cx.registry.probe(storage).await
+        && cx.registry.driver_of(&report, storage.uri()).is_err()
+    {
+        return way_on::not_opened(cx, spec, &report, error);
+    }
+    Failure::open(&spec.shown, error)
+}
+
+/// Suffixes of formats that have no driver here and that raw disks do not have.
+const SUFFIXES: [&str; 6] = ["qcow2", "qcow", "qed", "vmdk", "vhd", "vhdx"];
+
+/// Tells of a file that was taken for raw, although its name is that of an image of another format: after a crash
+/// or a failed download, nothing of the format is left in it.
+pub(crate) fn tell_of_another_name(cx: &Context, spec: &ImageSpec) {
+    let path = file_path(&spec.uri);
+    let (Some(stem), Some(suffix)) = (path.file_stem(), path.extension()) else { return };
+    let drivers = cx.registry.drivers();
+    let formats = drivers.iter().filter(|driver| driver.descriptor().name != "raw");
+    let mut known = formats.flat_map(|driver| driver.descriptor().extensions).chain(&SUFFIXES);
+    // The data of a split VMDK are raw by design.
+    let flat = to_text(stem).ends_with("-flat");
+    if let Some(format) = known.find(|known| suffix.eq_ignore_ascii_case(known)).filter(|_| !flat) {
+        cx.console.note(format_args!(
+            "note: '{}' is named as {format} and holds nothing of that format; it is taken for raw",
+            spec.shown
+        ));
+    }
 }
 
 /// Opens the file of an image, and nothing that it names.
@@ -217,9 +268,6 @@ pub(crate) async fn driver<'c>(
         return cx.registry.driver(format).map_err(failed);
     }
     let report = cx.registry.probe(storage).await.map_err(failed)?;
-    let known = report.drivers().iter().find_map(|name| cx.registry.driver(name).ok());
-    known.ok_or_else(|| {
-        Failure::new(format!("Could not open '{}': {}", spec.shown, report.explain()))
-            .hint(format!("name the format with -f, or ask '{} probe'", cx.console.program()))
-    })
+    let driver = cx.registry.driver_of(&report, storage.uri());
+    driver.map_err(|error| way_on::not_opened(cx, spec, &report, &error))
 }

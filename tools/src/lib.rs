@@ -33,6 +33,7 @@ mod screen;
 mod signals;
 mod target;
 mod throttle;
+mod way_on;
 
 pub use cli::{command, run};
 pub use drivers::registry;

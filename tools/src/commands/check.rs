@@ -68,6 +68,9 @@ impl CheckArgs {
             _ => descriptor.can_repair,
         };
         if !able {
+            if spec.format.is_none() && descriptor.name == "raw" {
+                image::tell_of_another_name(cx, spec);
+            }
             cx.console.say("This image format does not support checks");
             return Ok(NO_CHECK);
         }
