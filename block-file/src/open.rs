@@ -56,6 +56,9 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
         FileType::BlockDevice => StorageId(stat.st_rdev, u64::MAX),
         _ => StorageId(stat.st_dev, stat.st_ino),
     };
+    if file_type == FileType::RegularFile && stat.st_size == 0 && !may_create(options.access) {
+        refuse_made_up(path, &fd)?;
+    }
     let direct = match direct {
         true => Some(direct_io(path, &fd, kind)?),
         false => None,
@@ -112,6 +115,22 @@ fn open_fd(path: &str, access: StorageAccess, direct: bool) -> Result<(OwnedFd, 
     })
 }
 
+/// Refuses a file whose length is 0 and that is not empty: the kernel makes up the content of such a file, as those in
+/// `/proc`, while it is read.
+fn refuse_made_up(path: &str, fd: &OwnedFd) -> Result<()> {
+    // A read that fails says nothing, and a file that has grown meanwhile is a file.
+    let reads = retry(|| rustix::io::pread(fd, &mut [0; 1], 0)).is_ok_and(|read| read > 0);
+    if reads && retry(|| rustix::fs::fstat(fd)).is_ok_and(|stat| stat.st_size == 0) {
+        let text = format!(
+            "'file' driver requires '{path}' to have a length, and it says 0 and holds more"
+        );
+        return Err(Error::new(ErrorKind::InvalidInput, text)
+            .in_image(path)
+            .with_hint("the kernel makes it up as it is read; copy it into a file first"));
+    }
+    Ok(())
+}
+
 /// Refuses everything that is not bytes at offsets.
 fn openable(path: &str, stat: &Stat) -> Result<FileType> {
     let file_type = FileType::from_raw_mode(stat.st_mode);
@@ -132,7 +151,8 @@ fn openable(path: &str, stat: &Stat) -> Result<FileType> {
 
 fn could_not_open(path: &str, errno: Errno) -> Error {
     let message = format!("Could not open '{path}': {}", reason(errno));
-    let error = Error::new(kind(errno), message).in_image(path);
+    let error =
+        Error::new(kind(errno), message).in_image(path).because(std::io::Error::from(errno));
     match (errno, from_text(path).parent()) {
         (Errno::NOENT, Some(parent)) if !parent.as_os_str().is_empty() && !parent.exists() => {
             error.with_hint(format!("the directory '{}' does not exist", to_text(parent)))

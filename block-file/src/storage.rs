@@ -89,6 +89,11 @@ impl FileStorage {
         }
     }
 
+    /// Whether this is a block device.
+    pub(crate) fn is_device(&self) -> bool {
+        matches!(self.parts.kind, Kind::Device { .. })
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.parts.fd.as_fd()
     }

@@ -88,6 +88,9 @@ impl Console {
         if let Some(hint) = &failure.hint {
             self.note(hint_line(hint));
         }
+        if let Some(hint) = failure.also {
+            self.note(hint_line(hint));
+        }
         if let Some(code) = failure.code {
             self.note(format_args!("code: {code} (see '{} explain {code}')", self.program));
         }

@@ -1,15 +1,16 @@
 //! Opening the images that a command line names.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use block_core::options::nearest;
 use block_core::{
-    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, Storage,
+    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing, Storage,
 };
 use block_file::path::{from_text, to_text};
 
-use crate::args::{AllowArgs, ImageSpec};
+use crate::args::{AllowArgs, ImageSpec, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::file_path;
@@ -31,6 +32,8 @@ pub(crate) struct How {
     pub parents: Vec<ImageSpec>,
     /// What the direct parent is opened for.
     pub parent_access: Access,
+    /// Whether the command takes `-U`, which was not given.
+    pub may_be_shared: bool,
 }
 
 impl How {
@@ -43,7 +46,13 @@ impl How {
             allowed: AllowArgs::default(),
             parents: Vec::new(),
             parent_access: Access::Read,
+            may_be_shared: false,
         }
+    }
+
+    /// For reading, in a command that takes `-U`.
+    pub fn shared(share: ShareArgs) -> Self {
+        Self { may_be_shared: !share.force_share, ..Self::reading(share.sharing()) }
     }
 
     /// For writing, while nobody else does.
@@ -128,19 +137,10 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
     let storage = cx.registry.open_file(&request).await;
-    let storage = storage.map_err(|error| {
-        let failure = Failure::open(&spec.shown, &error);
-        match (error.kind(), &failure.hint) {
-            (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
-                Some(near) => failure.hint(format!("did you mean '{near}'?")),
-                None => failure,
-            },
-            _ => failure,
-        }
-    })?;
+    let storage = storage.map_err(|error| not_there(spec, how, &error))?;
     let disk = match cx.registry.open_on(Arc::clone(&storage), &request).await {
         Ok(disk) => disk,
-        Err(error) => return Err(not_opened(cx, spec, &*storage, &error).await),
+        Err(error) => return Err(not_opened(cx, spec, how, &*storage, &error).await),
     };
     if spec.format.is_none() && disk.info().format == "raw" {
         tell_of_another_name(cx, spec);
@@ -155,6 +155,7 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
 async fn not_opened(
     cx: &Context,
     spec: &ImageSpec,
+    how: &How,
     storage: &dyn Storage,
     error: &block_core::Error,
 ) -> Failure {
@@ -170,7 +171,14 @@ async fn not_opened(
     {
         return way_on::not_opened(cx, spec, &report, error);
     }
-    Failure::open(&spec.shown, error)
+    let mut failure = shared_hint(Failure::open(&spec.shown, error), how, error);
+    if is_about_a_parent(error) {
+        failure.hint = Some(
+            "--parent FILE names it, --allow DIR a folder to look in, --vbox FILE a machine that has it"
+                .to_owned(),
+        );
+    }
+    failure
 }
 
 /// Suffixes of formats that have no driver here and that raw disks do not have.
@@ -202,7 +210,58 @@ pub(crate) async fn open_storage(
 ) -> Result<Arc<dyn Storage>> {
     check_uri(cx, spec)?;
     let storage = cx.registry.open_file(&how.request_of_file(spec)?).await;
-    storage.map_err(|error| Failure::open(&spec.shown, &error))
+    storage.map_err(|error| not_there(spec, how, &error))
+}
+
+/// Says why the file of an image was not opened, and what helps.
+fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure {
+    let failure = Failure::open(&spec.shown, error);
+    match (error.kind(), &failure.hint) {
+        (ErrorKind::NotFound, None) if spec.uri == "-" => {
+            failure.hint("'-' is standard input and output for 'convert' alone")
+        }
+        (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
+            Some(near) => failure.hint(format!("did you mean '{near}'?")),
+            None => failure,
+        },
+        (ErrorKind::InvalidInput, None) if is_stream(&spec.uri) => failure.hint(
+            "'convert' takes '-' for its source or its target, and streams standard input or output",
+        ),
+        _ => shared_hint(failure, how, error),
+    }
+}
+
+/// Whether a parent was looked for, of the image or of one of its parents, and not found.
+fn is_about_a_parent(error: &block_core::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<block_core::Error>()
+            && error.kind() == ErrorKind::NotFound
+            && (error.code() == Some("reference-not-found")
+                || error.message().starts_with("the image needs ")
+                || error.message().contains("holds the parent"))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Adds what helps where another program writes the image.
+fn shared_hint(failure: Failure, how: &How, error: &block_core::Error) -> Failure {
+    if error.code() == Some("image-locked") && how.may_be_shared {
+        return failure.also("-U reads it all the same, and may see it half written");
+    }
+    failure
+}
+
+/// Whether a name is that of a pipe, a socket or a terminal.
+fn is_stream(uri: &str) -> bool {
+    std::fs::metadata(file_path(uri)).is_ok_and(|metadata| {
+        let kind = metadata.file_type();
+        kind.is_fifo() || kind.is_socket() || kind.is_char_device()
+    })
 }
 
 /// The file in the same folder whose name is nearest to that of a file that is not there.
@@ -221,15 +280,61 @@ fn similar_file(uri: &str) -> Option<String> {
 /// Refuses a URI whose protocol nobody registered, which would otherwise be taken for a path.
 pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
     let Some((scheme, _)) = spec.uri.split_once("://") else { return Ok(()) };
-    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     let known = cx.registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
-    match is_scheme && !known {
+    match is_scheme(scheme) && !known {
         true => Err(Failure::new(format!(
             "Could not open '{}': Unknown protocol '{scheme}'",
             spec.shown
         ))),
         false => Ok(()),
     }
+}
+
+/// Protocols of stock `qemu-img`: a name that begins with one, and a colon, means no local file there.
+const STOCK_PROTOCOLS: [&str; 25] = [
+    "blkdebug",
+    "blkverify",
+    "fat",
+    "ftp",
+    "ftps",
+    "gluster",
+    "gluster+rdma",
+    "gluster+tcp",
+    "gluster+unix",
+    "host_cdrom",
+    "host_device",
+    "http",
+    "https",
+    "iscsi",
+    "iser",
+    "json",
+    "nbd",
+    "nbd+tcp",
+    "nbd+unix",
+    "nfs",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "rbd",
+    "ssh",
+];
+
+/// Refuses a target whose name begins with a protocol that nobody registered, unless such a file is there. A path
+/// that begins with `./` is always a path.
+pub(crate) fn check_target_name(registry: &Registry, name: &str) -> Result<()> {
+    let Some((scheme, rest)) = name.split_once(':') else { return Ok(()) };
+    let is_known = registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
+    let means_a_protocol =
+        STOCK_PROTOCOLS.contains(&scheme) || (rest.starts_with("//") && is_scheme(scheme));
+    if is_known || !means_a_protocol || from_text(name).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("Could not create '{name}': Unknown protocol '{scheme}'"))
+        .hint(format!("for a file of this name, write './{name}'")))
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 /// Says that a raw image about to be written was only guessed to be one.

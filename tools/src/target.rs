@@ -11,6 +11,7 @@ use block_file::path::{from_text, to_text};
 use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, Result, os_text};
 use crate::host_path::path_uri;
+use crate::image::check_target_name;
 
 /// A storage to be filled. Dropped before [`finish`](Self::finish), it leaves nothing behind.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl Target {
     /// Makes a storage for the image `uri`. Where that is a host file, or nothing yet, the storage is a
     /// file of another name in the same folder.
     pub async fn begin(registry: &Registry, uri: &str, cache: CacheMode) -> Result<Self> {
+        check_target_name(registry, uri)?;
         let place = Place::of(registry, uri);
         let options = |access| StorageOptions::new(access).cache(cache);
         let Place::File(path) = place else {

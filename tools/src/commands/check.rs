@@ -53,7 +53,7 @@ impl CheckArgs {
 
     async fn check(&self, cx: &Context, spec: &ImageSpec, mode: CheckMode) -> Result<u8> {
         let how = match mode {
-            CheckMode::Report => How::reading(self.share.sharing()),
+            CheckMode::Report => How::shared(self.share),
             _ => How::writing(),
         };
         let how = how.cache(self.cache.0).allow(&self.allow);

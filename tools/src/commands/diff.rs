@@ -50,7 +50,7 @@ impl DiffArgs {
         {
             return Err(Failure::new("--granularity wants a power of two from 512 to 1M"));
         }
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         let spec = |name: &str, format: &Option<String>| {
             ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
         };

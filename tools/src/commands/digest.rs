@@ -37,7 +37,7 @@ const TASKS: usize = 4;
 
 impl DigestArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on_with_timers(async {
             let mut list = Vec::new();
             for file in &self.files {

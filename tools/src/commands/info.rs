@@ -36,7 +36,7 @@ pub(crate) struct InfoArgs {
 impl InfoArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             let mut nodes = vec![Node::of(&disk, &display_name(&spec.uri)).await?];
@@ -132,7 +132,7 @@ impl Node {
             node.insert("actual-size".into(), json!(bytes));
             child.insert("actual-size".into(), json!(bytes));
         }
-        child.insert("format-specific".into(), json!({"type": self.protocol, "data": {}}));
+        child.insert("format-specific".into(), json!({"type": FILE_SCHEME, "data": {}}));
         child.insert("dirty-flag".into(), json!(false));
         node.insert("dirty-flag".into(), json!(info.dirty));
         if let Some(parent) = &info.parent {

@@ -39,7 +39,7 @@ pub(crate) struct MapArgs {
 impl MapArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             if self.picture.wanted() {
