@@ -254,18 +254,14 @@ impl Registry {
         Ok(Disk::new(device.map_err(|error| error.in_image(uri))?))
     }
 
-    /// The driver of the format that probing selected for the storage `uri`.
-    pub(crate) fn driver_of(
-        &self,
-        report: &ProbeReport,
-        uri: &str,
-    ) -> Result<&Arc<dyn BlockDriver>> {
+    /// Returns the driver of the format that probing selected for the storage `uri`.
+    ///
+    /// # Errors
+    /// `Unrecognised` or `Ambiguous` where probing did not settle on one format, and `Unsupported` for a format
+    /// without a driver.
+    pub fn driver_of(&self, report: &ProbeReport, uri: &str) -> Result<&Arc<dyn BlockDriver>> {
         let known = |name: &str| self.drivers.iter().find(|d| d.descriptor().name == name);
-        let refused = |kind, message: String| {
-            Error::new(kind, message)
-                .in_image(uri)
-                .with_hint("name the format with -f, or ask `block-img probe` for the evidence")
-        };
+        let refused = |kind, message: String| Error::new(kind, message).in_image(uri);
         let Some(selected) = report.selected() else {
             let kind = match report.decision {
                 probe::Decision::Ambiguous => ErrorKind::Ambiguous,

@@ -1,6 +1,6 @@
 //! Host files and block devices as storages.
 //!
-//! [`register`] adds the protocol `file`, which also opens bare paths:
+//! [`register`] adds the protocol `file`, which also opens bare paths, and `host_device`, for block devices alone:
 //!
 //! ```
 //! use block_core::{Registry, StorageAccess, StorageOptions};
@@ -81,6 +81,7 @@ pub mod output;
 pub mod path;
 mod protocol;
 mod queued;
+pub mod signal;
 mod storage;
 #[allow(unsafe_code)]
 mod sys;
@@ -91,10 +92,11 @@ use std::sync::Arc;
 use block_core::Registry;
 
 pub use gate::DirectoryGate;
-pub use protocol::FileProtocol;
+pub use protocol::{FileProtocol, HostDeviceProtocol};
 pub use storage::FileStorage;
 
-/// Adds the protocol `file` to `registry`.
+/// Adds the protocols `file` and `host_device` to `registry`.
 pub fn register(registry: &mut Registry) {
     registry.register_protocol(Arc::new(FileProtocol));
+    registry.register_protocol(Arc::new(HostDeviceProtocol));
 }

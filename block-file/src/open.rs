@@ -1,7 +1,6 @@
 //! Opening a path: what may be opened at all, with which flags, under which locks.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 use block_core::{
@@ -14,7 +13,7 @@ use crate::direct::Direct;
 use crate::failure::{kind, reason};
 use crate::io::retry;
 use crate::lock::{LockMode, acquire};
-use crate::path::from_text;
+use crate::path::{from_text, to_text};
 use crate::queued::Queue;
 use crate::storage::{FileStorage, Kind, Parts};
 
@@ -99,6 +98,9 @@ pub(crate) fn storage_on(fd: OwnedFd, how: &Use<'_>) -> Result<FileStorage> {
         FileType::BlockDevice => device(path, &fd, &stat)?,
         _ => Kind::Regular,
     };
+    if file_type == FileType::RegularFile && stat.st_size == 0 && !how.created {
+        refuse_made_up(path, &fd)?;
+    }
     let direct = match direct {
         true => Some(direct_io(path, &fd, kind)?),
         false => None,
@@ -135,9 +137,10 @@ fn open_fd(path: &str, access: StorageAccess) -> Result<(OwnedFd, bool)> {
         StorageAccess::Read => OFlags::RDONLY,
         _ => OFlags::RDWR,
     };
+    let host = from_text(path);
     let try_open = |extra: OFlags| {
         let mode = Mode::from_raw_mode(0o644);
-        retry(|| rustix::fs::open(from_text(path), flags | extra, mode))
+        retry(|| rustix::fs::open(&host, flags | extra, mode))
     };
     let exclusive = OFlags::CREATE | OFlags::EXCL;
     let opened = match access {
@@ -163,6 +166,22 @@ fn no_direct_io(path: &str) -> Error {
     .with_hint("use the page cache: cache mode writeback")
 }
 
+/// Refuses a file whose length is 0 and that is not empty: the kernel makes up the content of such a file, as those in
+/// `/proc`, while it is read.
+fn refuse_made_up(path: &str, fd: &OwnedFd) -> Result<()> {
+    // A read that fails says nothing, and a file that has grown meanwhile is a file.
+    let reads = retry(|| rustix::io::pread(fd, &mut [0; 1], 0)).is_ok_and(|read| read > 0);
+    if reads && retry(|| rustix::fs::fstat(fd)).is_ok_and(|stat| stat.st_size == 0) {
+        let text = format!(
+            "'file' driver requires '{path}' to have a length, and it says 0 and holds more"
+        );
+        return Err(Error::new(ErrorKind::InvalidInput, text)
+            .in_image(path)
+            .with_hint("the kernel makes it up as it is read; copy it into a file first"));
+    }
+    Ok(())
+}
+
 /// Refuses everything that is not bytes at offsets.
 pub(crate) fn openable(path: &str, stat: &Stat) -> Result<FileType> {
     let file_type = FileType::from_raw_mode(stat.st_mode);
@@ -183,10 +202,11 @@ pub(crate) fn openable(path: &str, stat: &Stat) -> Result<FileType> {
 
 fn could_not_open(path: &str, errno: Errno) -> Error {
     let message = format!("Could not open '{path}': {}", reason(errno));
-    let error = Error::new(kind(errno), message).in_image(path);
-    match (errno, Path::new(path).parent()) {
+    let error =
+        Error::new(kind(errno), message).in_image(path).because(std::io::Error::from(errno));
+    match (errno, from_text(path).parent()) {
         (Errno::NOENT, Some(parent)) if !parent.as_os_str().is_empty() && !parent.exists() => {
-            error.with_hint(format!("the directory '{}' does not exist", parent.display()))
+            error.with_hint(format!("the directory '{}' does not exist", to_text(parent)))
         }
         (Errno::NOENT, _) => match path.split_once(':') {
             Some((scheme, _)) if !scheme.is_empty() && !scheme.contains('/') => error.with_hint(

@@ -17,7 +17,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The character of byte 0, which is never used: bytes below 0x80 are valid UTF-8.
 const BYTES: u32 = 0x10_ff00;
@@ -61,13 +61,10 @@ fn byte_char(byte: u8) -> char {
     char::from_u32(BYTES | u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// Returns the path that a path's text stands for, where the text was taken for a path already.
-pub fn decoded(path: &Path) -> PathBuf {
-    path.to_str().map_or_else(|| path.to_owned(), from_text)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

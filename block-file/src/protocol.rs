@@ -1,9 +1,12 @@
-//! The protocol `file`: host files and block devices by path.
+//! The protocols `file` and `host_device`: host files and block devices by path.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use block_core::{OptionKind, OptionSpec, ProtocolDriver, Result, Storage, StorageOptions};
+use block_core::{
+    Error, ErrorKind, OptionKind, OptionSpec, ProtocolDriver, Result, Storage, StorageAccess,
+    StorageOptions,
+};
 
 use crate::blocking::blocking;
 use crate::open::open;
@@ -39,5 +42,33 @@ impl ProtocolDriver for FileProtocol {
 
     async fn open(&self, location: &str, options: &StorageOptions) -> Result<Arc<dyn Storage>> {
         Ok(Arc::new(blocking(|| open(location, options))?))
+    }
+}
+
+/// Opens block devices: `host_device:PATH`. It makes no files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostDeviceProtocol;
+
+#[async_trait]
+impl ProtocolDriver for HostDeviceProtocol {
+    fn scheme(&self) -> &'static str {
+        "host_device"
+    }
+
+    fn open_options(&self) -> &'static [OptionSpec] {
+        OPTIONS
+    }
+
+    async fn open(&self, location: &str, options: &StorageOptions) -> Result<Arc<dyn Storage>> {
+        let mut options = options.clone();
+        if matches!(options.access, StorageAccess::Create | StorageAccess::CreateNew) {
+            options.access = StorageAccess::ReadWrite;
+        }
+        let storage = blocking(|| open(location, &options))?;
+        if storage.is_device() {
+            return Ok(Arc::new(storage));
+        }
+        let text = format!("'host_device' driver requires '{location}' to be a block device");
+        Err(Error::new(ErrorKind::InvalidInput, text).in_image(location))
     }
 }

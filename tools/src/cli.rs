@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use crate::commands::Command;
 use crate::console::Console;
 use crate::context::Context;
+use crate::escape::{Escaped, steers};
 
 /// The version of `qemu-img` whose command line this one follows.
 const FOLLOWS: &str = "10.0.2";
@@ -40,29 +41,32 @@ struct Cli {
 /// Runs the command line `args` (the program's name first) over the drivers of `registry`.
 ///
 /// Results go to standard output, messages to standard error. The exit codes are those of
-/// `qemu-img`; 128 and the signal's number after an interrupt.
+/// `qemu-img`; 128 and the signal's number after an interrupt. The process ignores SIGXFSZ from then on.
 pub fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut args: Vec<OsString> = args.into_iter().collect();
+    // A write past `ulimit -f` is to fail, so that its command can clean up and say why. Should this call fail, the
+    // signal kills the program, as it would have without.
+    let _ = block_file::signal::ignore_file_size_limit();
+    // From here on, arguments are text. A name that is not UTF-8 has a text too, which leads back to it.
+    let mut args: Vec<String> = args.into_iter().map(block_file::path::to_text).collect();
     let program = args
         .first()
-        .and_then(|name| Path::new(name).file_name())
-        .map_or("block-img".to_owned(), |name| name.to_string_lossy().into_owned());
+        .and_then(|name| Path::new(name).file_name()?.to_str())
+        .map_or("block-img".to_owned(), |name| Escaped(name).to_string());
     if args.is_empty() {
-        args.push(OsString::from(&program));
+        args.push(program.clone());
     }
     let console = Console::new(program);
     let command = command_named(&registry, console.program());
     let subcommand = args
         .iter()
         .skip(1)
-        .filter_map(|word| word.to_str())
         .find(|word| command.find_subcommand(word).is_some())
         .map_or(String::new(), |word| format!("{word} "));
     let parsed = command.try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m));
     let cx = Context { registry: Arc::new(registry), console };
     let result = match parsed {
         Ok(cli) => cli.command.run(&cx),
-        Err(error) => return usage(&cx, &subcommand, &error),
+        Err(error) => return usage(&cx, &subcommand, one_line(error)),
     };
     let result = result.and_then(|status| Ok(cx.console.flush().map(|()| status)?));
     match result {
@@ -100,14 +104,31 @@ pub(crate) fn command_named(registry: &Registry, program: &str) -> clap::Command
         .display_name(program.to_owned())
 }
 
+/// Escapes the user's words in an error, so that the lines of its text are the program's own.
+fn one_line(mut error: clap::Error) -> clap::Error {
+    let said: Vec<_> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) if text.contains(steers) => {
+                Some((kind, Escaped(text).to_string()))
+            }
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in said {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
+}
+
 /// Prints help, or says what is wrong with the arguments.
-fn usage(cx: &Context, subcommand: &str, error: &clap::Error) -> ExitCode {
+fn usage(cx: &Context, subcommand: &str, error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let text = match cx.console.colour() {
             true => error.render().ansi().to_string(),
             false => error.render().to_string(),
         };
-        let _ = cx.console.text(text);
+        let _ = cx.console.own_text(text);
         let _ = cx.console.flush();
         return ExitCode::SUCCESS;
     }

@@ -1,13 +1,17 @@
 //! Standard output and standard error as commands use them.
+//!
+//! This is the one place where text leaves the program. Names and what images say pass through it escaped, so that
+//! each call of [`Console::line`], [`Console::say`] and [`Console::note`] writes one line.
 
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use serde::Serialize;
-use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::error::Failure;
+use crate::escape::Escaped;
+use crate::json;
 
 /// Where a command's results and messages go.
 #[derive(Debug)]
@@ -27,17 +31,18 @@ impl Console {
         &self.program
     }
 
-    /// A result line.
+    /// Writes one line of a result, escaped.
     pub fn line(&self, text: impl Display) -> io::Result<()> {
-        writeln!(self.out.borrow_mut(), "{text}")
+        writeln!(self.out.borrow_mut(), "{}", Escaped(text))
     }
 
-    /// A part of a result, as it is.
-    pub fn text(&self, text: impl Display) -> io::Result<()> {
+    /// Writes text of the program's own, with its colours and line ends: help, pictures, tables. No name and nothing
+    /// that an image says may be in it.
+    pub fn own_text(&self, text: impl Display) -> io::Result<()> {
         write!(self.out.borrow_mut(), "{text}")
     }
 
-    /// Bytes of a result.
+    /// Writes bytes of a result: a disk, a picture file, a script.
     pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
         self.out.borrow_mut().write_all(bytes)
     }
@@ -45,9 +50,7 @@ impl Console {
     /// A result in JSON, indented by four.
     pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let mut out = self.out.borrow_mut();
-        let mut serializer =
-            Serializer::with_formatter(&mut *out, PrettyFormatter::with_indent(b"    "));
-        value.serialize(&mut serializer).map_err(io::Error::from)?;
+        json::write(&mut *out, value)?;
         out.write_all(b"\n")
     }
 
@@ -56,16 +59,20 @@ impl Console {
         self.out.borrow_mut().flush()
     }
 
-    /// A message, after the program's name.
+    /// Writes one line of a message, escaped, after the program's name.
     pub fn say(&self, message: impl Display) {
-        let _ = self.flush();
-        let _ = writeln!(io::stderr(), "{}: {message}", self.program);
+        self.note(format_args!("{}: {message}", self.program));
     }
 
-    /// A message as it is.
+    /// Writes one line of a message, escaped.
     pub fn note(&self, message: impl Display) {
+        self.message(format_args!("{}\n", Escaped(message)));
+    }
+
+    /// Writes to standard error at once, after all results so far.
+    fn message(&self, text: impl Display) {
         let _ = self.flush();
-        let _ = writeln!(io::stderr(), "{message}");
+        let _ = io::stderr().write_all(text.to_string().as_bytes());
     }
 
     /// Says why a command failed.
@@ -79,6 +86,9 @@ impl Console {
             self.say(&failure.message);
         }
         if let Some(hint) = &failure.hint {
+            self.note(hint_line(hint));
+        }
+        if let Some(hint) = failure.also {
             self.note(hint_line(hint));
         }
         if let Some(code) = failure.code {
@@ -95,7 +105,7 @@ impl Console {
     fn fail_for_people(&self, failure: &Failure) {
         let (red, plain) = if may_colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let (message, causes) = failure.parts();
-        self.note(format_args!("{red}error:{plain} {message}"));
+        self.message(format_args!("{red}error:{plain} {}\n", Escaped(message)));
         for cause in causes {
             self.note(format_args!("caused by: {cause}"));
         }

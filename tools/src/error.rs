@@ -2,11 +2,14 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 
 use block_core::{Error, ErrorKind};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::args::NoImage;
-use crate::host_path::display_name;
+use crate::host_path::{display_name, file_path};
 
 /// A command's end without success.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) struct Failure {
     pub message: String,
     /// What the user can do.
     pub hint: Option<String>,
+    /// What else the user can do.
+    pub also: Option<&'static str>,
     /// The code `explain` knows.
     pub code: Option<&'static str>,
     /// The causes that the message ends with, the outermost first.
@@ -28,12 +33,26 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// Status 1 with a message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { status: 1, message: message.into(), hint: None, code: None, causes: Vec::new() }
+        Self {
+            status: 1,
+            message: message.into(),
+            hint: None,
+            also: None,
+            code: None,
+            causes: Vec::new(),
+        }
     }
 
     /// Only a status: everything has been said.
     pub fn silent(status: u8) -> Self {
-        Self { status, message: String::new(), hint: None, code: None, causes: Vec::new() }
+        Self {
+            status,
+            message: String::new(),
+            hint: None,
+            also: None,
+            code: None,
+            causes: Vec::new(),
+        }
     }
 
     /// `what: reason: cause: …`, with the error's own hint and code.
@@ -77,6 +96,12 @@ impl Failure {
         self
     }
 
+    /// With a hint beside the first one.
+    pub fn also(mut self, hint: &'static str) -> Self {
+        self.also = Some(hint);
+        self
+    }
+
     /// With a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -94,6 +119,7 @@ impl From<&Error> for Failure {
             status: 1,
             message,
             hint: error.hint().or_else(|| what_to_do(error)).map(str::to_owned),
+            also: None,
             code: error.code(),
             causes: causes(error),
         }
@@ -133,7 +159,7 @@ pub(crate) const NO_ROOM: &str =
 /// What helps where the system refused.
 fn what_to_do(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::PermissionDenied {
-        return Some("'ls -l' tells who may; ask for it, or run as somebody who may");
+        return Some(who_may(error));
     }
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -150,6 +176,28 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
         cause = source.source();
     }
     None
+}
+
+/// What helps where the system does not permit it: what forbids it may be the mode, or something that root obeys too.
+fn who_may(error: &Error) -> &'static str {
+    let system = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let number = system.and_then(io::Error::raw_os_error);
+    let there = error.image().map(|image| std::fs::metadata(file_path(image)));
+    match there {
+        Some(Ok(there)) if there.file_type().is_block_device() && geteuid().is_root() => {
+            "the device may be set read-only: 'blockdev --getro' tells, and 'blockdev --setrw' ends it"
+        }
+        _ if number == Some(Errno::PERM.raw_os_error()) => {
+            "the file may be immutable: 'lsattr' tells, and 'chattr -i' ends it"
+        }
+        _ if geteuid().is_root() => {
+            "root may not either: the file system it lies on, or a security module, forbids it"
+        }
+        Some(Err(why)) if why.kind() == io::ErrorKind::NotFound => {
+            "its folder may not be written: 'ls -ld' tells who may"
+        }
+        _ => "'ls -l' tells who may; ask for it, or run as somebody who may",
+    }
 }
 
 fn is_about_the_file(kind: ErrorKind) -> bool {

@@ -1,21 +1,33 @@
 //! Host paths and the names that storages have for them.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+
+use block_file::path::{from_text, to_text};
 
 use crate::drivers::FILE_SCHEME;
 
-/// The path of a host file's name or URI.
+/// Returns the path of a host file's name or URI.
 pub(crate) fn file_path(uri: &str) -> PathBuf {
-    let path = uri.strip_prefix(FILE_SCHEME).and_then(|rest| rest.strip_prefix(':'));
-    PathBuf::from(path.unwrap_or(uri))
+    from_text(without_scheme(uri))
 }
 
-/// A storage's name without the scheme of plain files.
+/// Returns a storage's name without the scheme of plain files.
 pub(crate) fn display_name(uri: &str) -> String {
-    file_path(uri).to_string_lossy().into_owned()
+    without_scheme(uri).to_owned()
 }
 
-/// The URI of a host path, whatever characters it has.
+/// Returns the URI of a host path, whatever characters it has.
 pub(crate) fn path_uri(path: &Path) -> String {
-    format!("{FILE_SCHEME}:{}", path.to_string_lossy())
+    format!("{FILE_SCHEME}:{}", to_text(path))
+}
+
+/// Reads an argument that is a path of this host, never a URI.
+pub(crate) fn path_argument(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(from_text(text))
+}
+
+fn without_scheme(uri: &str) -> &str {
+    let path = uri.strip_prefix(FILE_SCHEME).and_then(|rest| rest.strip_prefix(':'));
+    path.unwrap_or(uri)
 }

@@ -1,18 +1,21 @@
 //! Opening the images that a command line names.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use block_core::options::nearest;
 use block_core::{
-    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Sharing, Storage,
+    Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing, Storage,
 };
+use block_file::path::{from_text, to_text};
 
-use crate::args::{AllowArgs, ImageSpec};
+use crate::args::{AllowArgs, ImageSpec, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::file_path;
 use crate::machine;
+use crate::way_on;
 
 /// How an image is to be opened.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub(crate) struct How {
     pub parents: Vec<ImageSpec>,
     /// What the direct parent is opened for.
     pub parent_access: Access,
+    /// Whether the command takes `-U`, which was not given.
+    pub may_be_shared: bool,
 }
 
 impl How {
@@ -41,7 +46,13 @@ impl How {
             allowed: AllowArgs::default(),
             parents: Vec::new(),
             parent_access: Access::Read,
+            may_be_shared: false,
         }
+    }
+
+    /// For reading, in a command that takes `-U`.
+    pub fn shared(share: ShareArgs) -> Self {
+        Self { may_be_shared: !share.force_share, ..Self::reading(share.sharing()) }
     }
 
     /// For writing, while nobody else does.
@@ -125,21 +136,70 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
 pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
-    let disk = cx.registry.open(&request).await;
-    let disk = disk.map_err(|error| {
-        let failure = Failure::open(&spec.shown, &error);
-        match (error.kind(), &failure.hint) {
-            (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
-                Some(near) => failure.hint(format!("did you mean '{near}'?")),
-                None => failure,
-            },
-            _ => failure,
-        }
-    })?;
+    let storage = cx.registry.open_file(&request).await;
+    let storage = storage.map_err(|error| not_there(spec, how, &error))?;
+    let disk = match cx.registry.open_on(Arc::clone(&storage), &request).await {
+        Ok(disk) => disk,
+        Err(error) => return Err(not_opened(cx, spec, how, &*storage, &error).await),
+    };
+    if spec.format.is_none() && disk.info().format == "raw" {
+        tell_of_another_name(cx, spec);
+    }
     for warning in disk.info().warnings {
         cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
     }
     Ok(disk)
+}
+
+/// Says why an image was not opened. Where its format is the reason, says what it is and what helps.
+async fn not_opened(
+    cx: &Context,
+    spec: &ImageSpec,
+    how: &How,
+    storage: &dyn Storage,
+    error: &block_core::Error,
+) -> Failure {
+    let about_the_format = spec.format.is_none()
+        && error.image() == Some(storage.uri())
+        && matches!(
+            error.kind(),
+            ErrorKind::Unsupported | ErrorKind::Unrecognised | ErrorKind::Ambiguous
+        );
+    if about_the_format
+        && let Ok(report) = cx.registry.probe(storage).await
+        && cx.registry.driver_of(&report, storage.uri()).is_err()
+    {
+        return way_on::not_opened(cx, spec, &report, error);
+    }
+    let mut failure = shared_hint(Failure::open(&spec.shown, error), how, error);
+    if is_about_a_parent(error) {
+        failure.hint = Some(
+            "--parent FILE names it, --allow DIR a folder to look in, --vbox FILE a machine that has it"
+                .to_owned(),
+        );
+    }
+    failure
+}
+
+/// Suffixes of formats that have no driver here and that raw disks do not have.
+const SUFFIXES: [&str; 6] = ["qcow2", "qcow", "qed", "vmdk", "vhd", "vhdx"];
+
+/// Tells of a file that was taken for raw, although its name is that of an image of another format: after a crash
+/// or a failed download, nothing of the format is left in it.
+pub(crate) fn tell_of_another_name(cx: &Context, spec: &ImageSpec) {
+    let path = file_path(&spec.uri);
+    let (Some(stem), Some(suffix)) = (path.file_stem(), path.extension()) else { return };
+    let drivers = cx.registry.drivers();
+    let formats = drivers.iter().filter(|driver| driver.descriptor().name != "raw");
+    let mut known = formats.flat_map(|driver| driver.descriptor().extensions).chain(&SUFFIXES);
+    // The data of a split VMDK are raw by design.
+    let flat = to_text(stem).ends_with("-flat");
+    if let Some(format) = known.find(|known| suffix.eq_ignore_ascii_case(known)).filter(|_| !flat) {
+        cx.console.note(format_args!(
+            "note: '{}' is named as {format} and holds nothing of that format; it is taken for raw",
+            spec.shown
+        ));
+    }
 }
 
 /// Opens the file of an image, and nothing that it names.
@@ -150,31 +210,78 @@ pub(crate) async fn open_storage(
 ) -> Result<Arc<dyn Storage>> {
     check_uri(cx, spec)?;
     let storage = cx.registry.open_file(&how.request_of_file(spec)?).await;
-    storage.map_err(|error| Failure::open(&spec.shown, &error))
+    storage.map_err(|error| not_there(spec, how, &error))
+}
+
+/// Says why the file of an image was not opened, and what helps.
+fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure {
+    let failure = Failure::open(&spec.shown, error);
+    match (error.kind(), &failure.hint) {
+        (ErrorKind::NotFound, None) if spec.uri == "-" => {
+            failure.hint("'-' is standard input and output for 'convert' alone")
+        }
+        (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
+            Some(near) => failure.hint(format!("did you mean '{near}'?")),
+            None => failure,
+        },
+        (ErrorKind::InvalidInput, None) if is_stream(&spec.uri) => failure.hint(
+            "'convert' takes '-' for its source or its target, and streams standard input or output",
+        ),
+        _ => shared_hint(failure, how, error),
+    }
+}
+
+/// Whether a parent was looked for, of the image or of one of its parents, and not found.
+fn is_about_a_parent(error: &block_core::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<block_core::Error>()
+            && error.kind() == ErrorKind::NotFound
+            && (error.code() == Some("reference-not-found")
+                || error.message().starts_with("the image needs ")
+                || error.message().contains("holds the parent"))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Adds what helps where another program writes the image.
+fn shared_hint(failure: Failure, how: &How, error: &block_core::Error) -> Failure {
+    if error.code() == Some("image-locked") && how.may_be_shared {
+        return failure.also("-U reads it all the same, and may see it half written");
+    }
+    failure
+}
+
+/// Whether a name is that of a pipe, a socket or a terminal.
+fn is_stream(uri: &str) -> bool {
+    std::fs::metadata(file_path(uri)).is_ok_and(|metadata| {
+        let kind = metadata.file_type();
+        kind.is_fifo() || kind.is_socket() || kind.is_char_device()
+    })
 }
 
 /// The file in the same folder whose name is nearest to that of a file that is not there.
 fn similar_file(uri: &str) -> Option<String> {
     const ENTRIES: usize = 4096;
     let path = file_path(uri);
-    let wanted = path.file_name()?.to_str()?;
+    let wanted = to_text(path.file_name()?);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
-    let names: Vec<String> = entries
-        .flatten()
-        .take(ENTRIES)
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    let near = nearest(wanted, names.iter().map(String::as_str)).filter(|near| *near != wanted)?;
-    Some(path.with_file_name(near).to_string_lossy().into_owned())
+    let names: Vec<String> =
+        entries.flatten().take(ENTRIES).map(|entry| to_text(entry.file_name())).collect();
+    let near = nearest(&wanted, names.iter().map(String::as_str)).filter(|near| *near != wanted)?;
+    Some(to_text(path.with_file_name(from_text(near))))
 }
 
 /// Refuses a URI whose protocol nobody registered, which would otherwise be taken for a path.
 pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
     let Some((scheme, _)) = spec.uri.split_once("://") else { return Ok(()) };
-    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     let known = cx.registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
-    match is_scheme && !known {
+    match is_scheme(scheme) && !known {
         true => Err(Failure::new(format!(
             "Could not open '{}': Unknown protocol '{scheme}'",
             spec.shown
@@ -183,15 +290,64 @@ pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
     }
 }
 
+/// Protocols of stock `qemu-img`: a name that begins with one, and a colon, means no local file there.
+const STOCK_PROTOCOLS: [&str; 25] = [
+    "blkdebug",
+    "blkverify",
+    "fat",
+    "ftp",
+    "ftps",
+    "gluster",
+    "gluster+rdma",
+    "gluster+tcp",
+    "gluster+unix",
+    "host_cdrom",
+    "host_device",
+    "http",
+    "https",
+    "iscsi",
+    "iser",
+    "json",
+    "nbd",
+    "nbd+tcp",
+    "nbd+unix",
+    "nfs",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "rbd",
+    "ssh",
+];
+
+/// Refuses a target whose name begins with a protocol that nobody registered, unless such a file is there. A path
+/// that begins with `./` is always a path.
+pub(crate) fn check_target_name(registry: &Registry, name: &str) -> Result<()> {
+    let Some((scheme, rest)) = name.split_once(':') else { return Ok(()) };
+    let is_known = registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
+    let means_a_protocol =
+        STOCK_PROTOCOLS.contains(&scheme) || (rest.starts_with("//") && is_scheme(scheme));
+    if is_known || !means_a_protocol || from_text(name).symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("Could not create '{name}': Unknown protocol '{scheme}'"))
+        .hint(format!("for a file of this name, write './{name}'")))
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
+
 /// Says that a raw image about to be written was only guessed to be one.
 pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
     if spec.format.is_none() && disk.info().format == "raw" {
         cx.console.note(format_args!(
-            "WARNING: Image format was not specified for '{}' and probing guessed raw.\n         \
-             Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n         \
-             Specify the 'raw' format explicitly to remove the restrictions.",
+            "WARNING: Image format was not specified for '{}' and probing guessed raw.",
             spec.shown
         ));
+        cx.console.note(
+            "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.",
+        );
+        cx.console.note("         Specify the 'raw' format explicitly to remove the restrictions.");
     }
 }
 
@@ -217,9 +373,6 @@ pub(crate) async fn driver<'c>(
         return cx.registry.driver(format).map_err(failed);
     }
     let report = cx.registry.probe(storage).await.map_err(failed)?;
-    let known = report.drivers().iter().find_map(|name| cx.registry.driver(name).ok());
-    known.ok_or_else(|| {
-        Failure::new(format!("Could not open '{}': {}", spec.shown, report.explain()))
-            .hint(format!("name the format with -f, or ask '{} probe'", cx.console.program()))
-    })
+    let driver = cx.registry.driver_of(&report, storage.uri());
+    driver.map_err(|error| way_on::not_opened(cx, spec, &report, &error))
 }

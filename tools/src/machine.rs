@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use block_core::Candidate;
+use block_file::path::to_text;
 
 use crate::drivers;
 use crate::error::{Failure, Result, os_text};
@@ -17,12 +18,12 @@ const MAX_DISKS: usize = 4096;
 /// parent that an image means is for the image's driver to verify.
 pub(crate) fn registered_disks(machine: &Path) -> Result<Vec<Candidate>> {
     let failed = |why: String| {
-        Failure::new(format!("Could not read the machine file '{}': {why}", machine.display()))
+        Failure::new(format!("Could not read the machine file '{}': {why}", to_text(machine)))
     };
     let locations = drivers::registered_disks(&read(machine).map_err(|e| failed(os_text(&e)))?)
         .map_err(|error| {
             Failure::because(
-                format!("Could not read the machine file '{}'", machine.display()),
+                format!("Could not read the machine file '{}'", to_text(machine)),
                 &error,
             )
         })?;

@@ -1,39 +1,63 @@
-//! Interrupts: the first one cleans up and says so; SIGUSR1 asks how far the work is.
+//! Interrupts: the first one cleans up and says so. SIGUSR1 asks how far the work is.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 
+use block_file::signal::is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::console::Console;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 
-/// Runs `work` until it ends or the user stops it. Stopped work is dropped: what it was making is
-/// removed by those who were making it.
+/// Runs `work` until it ends or the user stops it. Stopped work is dropped, and the owner of each unfinished file
+/// removes it. A signal that was ignored when the program started stays ignored.
 pub(crate) async fn interruptible<T>(
     console: &Console,
     progress: &Progress,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut report = listen(SignalKind::user_defined1())?;
+    let mut ends = listen(&[
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::terminate(),
+    ])?;
+    let mut reports = listen(&[SignalKind::user_defined1()])?;
     tokio::pin!(work);
-    let number = loop {
+    let kind = loop {
         tokio::select! {
             result = &mut work => return result,
-            _ = interrupt.recv() => break 2,
-            _ = terminate.recv() => break 15,
-            _ = hangup.recv() => break 1,
-            _ = report.recv() => progress.report_once(),
+            kind = first(&mut ends) => break kind,
+            _ = first(&mut reports) => progress.report_once(),
         }
     };
     progress.clear();
     console.say("interrupted; what was unfinished is being removed");
-    Err(Failure::silent(128 + number))
+    let number = u8::try_from(kind.as_raw_value()).unwrap_or(0);
+    Err(Failure::silent(number.saturating_add(128)))
 }
 
-fn listen(kind: SignalKind) -> Result<Signal> {
-    signal(kind).map_err(|error| Failure::new(format!("Could not listen for signals: {error}")))
+/// Starts to listen for those of `kinds` that are not ignored.
+fn listen(kinds: &[SignalKind]) -> Result<Vec<(SignalKind, Signal)>> {
+    let heard = kinds.iter().filter(|kind| !is_ignored(kind.as_raw_value()));
+    heard
+        .map(|kind| match signal(*kind) {
+            Ok(signal) => Ok((*kind, signal)),
+            Err(error) => Err(Failure::new(format!("Could not listen for signals: {error}"))),
+        })
+        .collect()
+}
+
+/// Waits for the first of these signals; without any, for ever.
+async fn first(signals: &mut [(SignalKind, Signal)]) -> SignalKind {
+    poll_fn(|cx| {
+        for (kind, signal) in signals.iter_mut() {
+            if signal.poll_recv(cx) == Poll::Ready(Some(())) {
+                return Poll::Ready(*kind);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

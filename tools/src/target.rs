@@ -9,6 +9,7 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, NO_ROOM, Result};
+use crate::image::check_target_name;
 
 /// The name of a target that was looked at and not touched yet.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ const WORTH_A_WORD: u64 = 1 << 20;
 impl<'c> TargetName<'c> {
     /// Looks at the target `uri`.
     pub fn look(cx: &'c Context, uri: &str) -> Result<Self> {
+        check_target_name(&cx.registry, uri)?;
         let site = match cx.registry.protocol(uri) {
             Ok((protocol, location)) if protocol.scheme() == FILE_SCHEME => {
                 Some(Site::look(location).map_err(|error| could_not_create(uri, &error))?)

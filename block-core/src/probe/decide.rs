@@ -46,7 +46,7 @@ pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> Probe
     candidates.sort_by(|a, b| b.score.value.cmp(&a.score.value).then_with(|| a.id.cmp(&b.id)));
 
     let (decision, selected) = match outer {
-        _ if input.is_empty() => (Decision::Empty, None),
+        _ if input.is_empty() => (Decision::Empty, Some("raw".to_owned())),
         Outer::None => (Decision::Raw, Some("raw".to_owned())),
         Outer::Conflict => (Decision::Ambiguous, None),
         Outer::One(one) if one.score.value < 75 => {

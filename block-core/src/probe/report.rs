@@ -82,7 +82,7 @@ pub struct WindowRead {
 pub struct ProbeReport {
     /// Length of the file in bytes.
     pub file_len: u64,
-    /// The format the file is taken for; `None` when it is ambiguous or empty.
+    /// The format the file is taken for; `None` when it is ambiguous. An empty file is a raw disk of 0 bytes.
     pub selected: Option<String>,
     /// The outcome.
     pub decision: Decision,
@@ -111,7 +111,7 @@ impl ProbeReport {
     }
 
     /// Names of drivers that may open the file, the closest first: `vhd-diff` and then `vhd`, or `iso9660` and then
-    /// `raw`. Empty when the file is ambiguous, empty, a wrapper or not a disk.
+    /// `raw`. Empty when the file is ambiguous, a wrapper or not a disk.
     pub fn drivers(&self) -> &[String] {
         self.selected().map_or(&[], |candidate| &candidate.drivers)
     }
@@ -156,7 +156,10 @@ impl ProbeReport {
             parts.push(format!("{} {}: {}", candidate.id, candidate.score.value, facts.join("; ")));
         }
         if parts.is_empty() {
-            parts.push("raw 1: nothing else claims the file".to_owned());
+            parts.push(match self.decision {
+                Decision::Empty => "raw: the file is empty".to_owned(),
+                _ => "raw 1: nothing else claims the file".to_owned(),
+            });
         }
         let line = parts.join(" | also ");
         if self.decision == Decision::Ambiguous { format!("{line} → AMBIGUOUS") } else { line }

@@ -96,7 +96,7 @@ impl BenchArgs {
         cx.block_on_with_timers(async {
             let how = How {
                 access: if self.write { Access::ReadWrite } else { Access::Read },
-                ..How::reading(self.share.sharing()).cache(self.cache()).allow(&self.allow)
+                ..How::shared(self.share).cache(self.cache()).allow(&self.allow)
             };
             let disk = image::open(cx, &spec, &how).await?;
             if self.write {

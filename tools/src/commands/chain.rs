@@ -29,7 +29,7 @@ pub(crate) struct ChainArgs {
 impl ChainArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let top = image::open(cx, &spec, &how).await?;
             let images = chain::images(&top);

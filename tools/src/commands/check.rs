@@ -53,7 +53,7 @@ impl CheckArgs {
 
     async fn check(&self, cx: &Context, spec: &ImageSpec, mode: CheckMode) -> Result<u8> {
         let how = match mode {
-            CheckMode::Report => How::reading(self.share.sharing()),
+            CheckMode::Report => How::shared(self.share),
             _ => How::writing(),
         };
         let how = how.cache(self.cache.0).allow(&self.allow);
@@ -68,6 +68,9 @@ impl CheckArgs {
             _ => descriptor.can_repair,
         };
         if !able {
+            if spec.format.is_none() && descriptor.name == "raw" {
+                image::tell_of_another_name(cx, spec);
+            }
             cx.console.say("This image format does not support checks");
             return Ok(NO_CHECK);
         }
@@ -107,7 +110,7 @@ impl CheckArgs {
         match self.output {
             OutputFormat::Json => Ok(cx.console.json(&self.json(format, report))?),
             OutputFormat::Human if self.quiet => Ok(()),
-            OutputFormat::Human => Ok(cx.console.text(human(report))?),
+            OutputFormat::Human => Ok(cx.console.own_text(human(report))?),
         }
     }
 

@@ -56,7 +56,7 @@ const TASKS: usize = 4;
 impl CompareArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         self.naming.check()?;
-        let how = How::reading(self.share.sharing()).cache(self.cache.0).allow(&self.allow);
+        let how = How::shared(self.share).cache(self.cache.0).allow(&self.allow);
         let spec = |name: &str, format: &Option<String>| {
             ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
         };

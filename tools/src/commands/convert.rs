@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use block_core::probe::ProbeInput;
 use block_core::{CreateRequest, Disk, NewParent, Sharing};
 
 use super::options::{self, CreateOptions};
@@ -16,6 +17,7 @@ use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
+use crate::way_on;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ConvertArgs {
@@ -198,10 +200,15 @@ impl ConvertArgs {
                 return Err(Failure::new("The size of standard input is not known")
                     .hint("say how large the disk is: -o size=SIZE"));
             }
+            let input = stream::Input::begin()?;
+            if self.source_format.is_none() {
+                refuse_another_format(cx, input.head())?;
+            }
             let progress = Arc::new(self.progress.start("convert", wanted.size.unwrap_or(0)));
             let work = async {
                 let output = self.create(cx, target, None).await?;
-                let copied = stream::read(&output.disk, wanted.size.is_none(), &progress).await;
+                let grows = wanted.size.is_none();
+                let copied = stream::read(input, &output.disk, grows, &progress).await;
                 copied.map_err(|failure| output.explain(failure))?;
                 output.finish(self.target_cache).await
             };
@@ -212,7 +219,7 @@ impl ConvertArgs {
     }
 
     async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<(Source, u64)> {
-        let how = How::reading(self.share.sharing()).cache(self.source_cache.0).allow(&self.allow);
+        let how = How::shared(self.share).cache(self.source_cache.0).allow(&self.allow);
         let mut source = Source::new();
         for name in names {
             let format = self.source_format.as_deref();
@@ -360,6 +367,25 @@ impl ConvertArgs {
             true => Ok(()),
             false => Err(Failure::new(format!("'{name}' does not hold what was copied into it"))
                 .hint("the disk or the memory is not to be trusted; the target was not kept")),
+        }
+    }
+}
+
+/// Refuses standard input that begins as an image or an archive does: its bytes are no disk.
+fn refuse_another_format(cx: &Context, head: &[u8]) -> Result<()> {
+    let report = cx.registry.recognise(&ProbeInput::of_bytes(head));
+    if report.is_raw() {
+        return Ok(());
+    }
+    match cx.registry.driver_of(&report, "-") {
+        Ok(driver) => Err(Failure::new("Only a raw disk can be read from standard input").hint(
+            format!(
+                "this is {}: save it to a file and convert that; -f raw takes its bytes as they are",
+                driver.descriptor().name
+            ),
+        )),
+        Err(error) => {
+            Err(way_on::not_opened(cx, &ImageSpec::plain("-", None), &report, &error))
         }
     }
 }

@@ -43,7 +43,7 @@ impl DdArgs {
         let driver = options::output_driver(&cx.registry, &self.output_format)?;
         let (opts, format) = (self.naming.image_opts, self.format.as_deref());
         let spec = ImageSpec::parse(&operands.input, opts, format)?;
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on_with_timers(async {
             let disk = image::open(cx, &spec, &how).await?;
             let whole = disk.size();

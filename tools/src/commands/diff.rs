@@ -50,7 +50,7 @@ impl DiffArgs {
         {
             return Err(Failure::new("--granularity wants a power of two from 512 to 1M"));
         }
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         let spec = |name: &str, format: &Option<String>| {
             ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
         };
@@ -130,7 +130,7 @@ impl<'c> Printer<'c> {
             "human" if !self.quiet => {
                 self.cx.console.line(format_args!("{:<16}{:<16}Bytes", "Offset", "Length"))?;
             }
-            "json" | "nbd" => self.cx.console.text("[")?,
+            "json" | "nbd" => self.cx.console.own_text("[")?,
             _ => {}
         }
         Ok(())
@@ -182,7 +182,7 @@ impl<'c> Printer<'c> {
 
     fn item(&self, value: &Value) -> Result<()> {
         let before = if self.ranges > 0 { ",\n" } else { "" };
-        Ok(self.cx.console.text(format_args!("{before}{value}"))?)
+        Ok(self.cx.console.own_text(format_args!("{before}{value}"))?)
     }
 
     /// The exit status: 0 same, 1 different.

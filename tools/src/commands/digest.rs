@@ -37,7 +37,7 @@ const TASKS: usize = 4;
 
 impl DigestArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on_with_timers(async {
             let mut list = Vec::new();
             for file in &self.files {
@@ -52,7 +52,7 @@ impl DigestArgs {
                     OutputFormat::Json => list.push(json!({
                         "filename": file, "virtual-size": size, "blake3-tree": hash,
                     })),
-                    OutputFormat::Human => cx.console.line(format_args!("{hash}  {file}"))?,
+                    OutputFormat::Human => cx.console.line(sum_line(&hash, file))?,
                 }
             }
             if self.output == OutputFormat::Json {
@@ -60,6 +60,17 @@ impl DigestArgs {
             }
             Ok(0)
         })
+    }
+}
+
+/// Returns the line of an image as `sha256sum` writes one: where the name holds a line end or a backslash, a backslash
+/// begins the line, and both are escaped.
+fn sum_line(hash: &str, name: &str) -> String {
+    if name.contains(['\\', '\n', '\r']) {
+        let name = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+        format!("\\{hash}  {name}")
+    } else {
+        format!("{hash}  {name}")
     }
 }
 
@@ -180,5 +191,21 @@ impl Job for DigestJob {
         drop(collector);
         self.progress.advance(piece.len);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_begin_a_second_line() {
+        for (name, line) in [
+            ("a b.vdi", "00  a b.vdi"),
+            ("a\n00  b", "\\00  a\\n00  b"),
+            ("a\r\\b", "\\00  a\\r\\\\b"),
+        ] {
+            assert_eq!(sum_line("00", name), line);
+        }
     }
 }

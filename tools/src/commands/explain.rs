@@ -28,13 +28,16 @@ impl ExplainArgs {
         if let Some(Explanation { code, meaning, remedy }) =
             EXPLANATIONS.iter().find(|known| known.code.eq_ignore_ascii_case(code))
         {
-            cx.console.line(format_args!("{code}: {meaning}.\n\n{remedy}"))?;
+            cx.console.line(format_args!("{code}: {meaning}."))?;
+            cx.console.line("")?;
+            cx.console.line(remedy)?;
             return Ok(0);
         }
         if let Ok(known) = code.parse::<Code>() {
             cx.console.line(format_args!("{known}: {}.", known.meaning()))?;
+            cx.console.line("")?;
             cx.console.line(format_args!(
-                "\nSeverity {}. {}",
+                "Severity {}. {}",
                 format!("{:?}", known.severity()).to_lowercase(),
                 match known.is_about_origin() {
                     true =>

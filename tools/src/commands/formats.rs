@@ -44,7 +44,8 @@ impl FormatsArgs {
                         format.long_name,
                     ))?;
                 }
-                cx.console.line(format_args!("\nprotocols: {}", protocols.join(" ")))?;
+                cx.console.line("")?;
+                cx.console.line(format_args!("protocols: {}", protocols.join(" ")))?;
             }
         }
         Ok(0)

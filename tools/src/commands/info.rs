@@ -36,7 +36,7 @@ pub(crate) struct InfoArgs {
 impl InfoArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             let mut nodes = vec![Node::of(&disk, &display_name(&spec.uri)).await?];
@@ -61,7 +61,9 @@ impl InfoArgs {
                         if index > 0 {
                             cx.console.line("")?;
                         }
-                        cx.console.text(node.human())?;
+                        for line in node.human() {
+                            cx.console.line(line)?;
+                        }
                     }
                     allocation_line(cx, &disk).await?;
                 }
@@ -130,7 +132,7 @@ impl Node {
             node.insert("actual-size".into(), json!(bytes));
             child.insert("actual-size".into(), json!(bytes));
         }
-        child.insert("format-specific".into(), json!({"type": self.protocol, "data": {}}));
+        child.insert("format-specific".into(), json!({"type": FILE_SCHEME, "data": {}}));
         child.insert("dirty-flag".into(), json!(false));
         node.insert("dirty-flag".into(), json!(info.dirty));
         if let Some(parent) = &info.parent {
@@ -156,7 +158,8 @@ impl Node {
         Value::Object(node)
     }
 
-    fn human(&self) -> String {
+    /// The lines for people.
+    fn human(&self) -> Vec<String> {
         let info = &self.info;
         let disk_size = self.disk_size.map_or("unavailable".to_owned(), size::human);
         let mut lines = vec![
@@ -202,8 +205,7 @@ impl Node {
             self.file_length
         ));
         lines.push(format!("    disk size: {disk_size}"));
-        lines.push(String::new());
-        lines.join("\n")
+        lines
     }
 }
 
@@ -220,8 +222,7 @@ fn protocol_name(storage: &dyn Storage) -> String {
 
 fn value_text(value: &InfoValue) -> String {
     match value {
-        // What an image says must not steer the terminal.
-        InfoValue::Text(text) => text.escape_debug().to_string(),
+        InfoValue::Text(text) => text.clone(),
         InfoValue::Number(number) => number.to_string(),
         InfoValue::Bool(value) => value.to_string(),
         InfoValue::Uuid(uuid) => uuid.to_string(),

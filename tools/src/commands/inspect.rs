@@ -91,7 +91,7 @@ impl InspectArgs {
         options.declared.clone_from(&self.format);
         let spec = ImageSpec::plain(&self.file, None);
         cx.block_on(async {
-            let how = How::reading(self.share.sharing());
+            let how = How::shared(self.share);
             let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
             let report = match self.deep {

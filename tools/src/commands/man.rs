@@ -11,11 +11,12 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::context::Context;
 use crate::error::{Failure, Result, os_text};
+use crate::host_path::path_argument;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ManArgs {
     /// Folder for the pages of the program and of every command (default: the program's page goes to standard output)
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = path_argument)]
     folder: Option<PathBuf>,
 }
 
@@ -30,7 +31,7 @@ impl ManArgs {
         };
         fs::create_dir_all(folder).map_err(|error| {
             let why = os_text(&error);
-            Failure::new(format!("Could not write '{}': {why}", folder.display()))
+            Failure::new(format!("Could not write '{}': {why}", to_text(folder)))
         })?;
         let main = (name.to_owned(), command.clone());
         let visible = command.get_subcommands().filter(|sub| !sub.is_hide_set());

@@ -39,7 +39,7 @@ pub(crate) struct MapArgs {
 impl MapArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::reading(self.share.sharing()).allow(&self.allow);
+        let how = How::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             if self.picture.wanted() {
@@ -63,7 +63,7 @@ fn failed(error: block_core::Error) -> Failure {
 async fn json(cx: &Context, mut stream: ExtentStream) -> Result<u8> {
     let mut line = String::with_capacity(200);
     let mut first = true;
-    cx.console.text("[")?;
+    cx.console.own_text("[")?;
     while let Some(extent) = stream.next().await.map_err(failed)? {
         line.clear();
         if !first {

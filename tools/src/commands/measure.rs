@@ -58,7 +58,7 @@ impl MeasureArgs {
             (None, Some(file)) => {
                 let (opts, format) = (self.naming.image_opts, self.format.as_deref());
                 let spec = ImageSpec::parse(file, opts, format)?;
-                let how = How::reading(self.share.sharing()).allow(&self.allow);
+                let how = How::shared(self.share).allow(&self.allow);
                 cx.block_on(async {
                     let disk = image::open(cx, &spec, &how).await?;
                     let data = data_ranges(&disk).await?;

@@ -55,10 +55,14 @@ pub(crate) fn output_driver<'r>(
 ) -> Result<&'r Arc<dyn BlockDriver>> {
     let driver = registry.driver(format).map_err(|error| {
         let failure = Failure::new(format!("Unknown file format '{format}'"));
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        let drivers = registry.drivers();
+        let able = drivers.iter().map(|driver| driver.descriptor()).filter(|d| d.can_create);
+        let names: Vec<&str> = able.map(|descriptor| descriptor.name).collect();
+        let written = format!("formats that can be written: {}", names.join(", "));
+        failure.hint(match error.hint() {
+            Some(hint) => format!("{hint} ({written})"),
+            None => written,
+        })
     })?;
     match driver.descriptor().can_create {
         true => Ok(driver),

@@ -8,6 +8,7 @@ use block_file::path::to_text;
 
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::host_path::path_argument;
 use crate::picture::{Caption, Cells, grid, png, svg};
 use crate::screen;
 use crate::target::files_of;
@@ -19,10 +20,10 @@ pub(crate) struct PictureArgs {
     #[arg(long)]
     picture: bool,
     /// Write that picture to a file, as SVG ('-': to standard output)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument)]
     svg: Option<PathBuf>,
     /// Write that picture to a file, as PNG ('-': to standard output)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_argument)]
     png: Option<PathBuf>,
 }
 
@@ -41,13 +42,12 @@ impl PictureArgs {
         };
         if self.picture {
             let terminal = screen::terminal(&cx.console);
-            let shown = name.escape_debug();
             cx.console.line(format_args!(
-                "{shown} ({}, {})",
+                "{name} ({}, {})",
                 info.format,
                 size::human(disk.size())
             ))?;
-            cx.console.text(terminal.draw(&cells(terminal.grid()).await?))?;
+            cx.console.own_text(terminal.draw(&cells(terminal.grid()).await?))?;
         }
         if self.svg.is_none() && self.png.is_none() {
             return Ok(0);

@@ -29,7 +29,7 @@ impl ProbeArgs {
         self.naming.check()?;
         let spec = ImageSpec::parse(&self.file, self.naming.image_opts, None)?;
         cx.block_on(async {
-            let how = How::reading(self.share.sharing());
+            let how = How::shared(self.share);
             let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
             let report = cx.registry.probe(&*storage).await.map_err(failed)?;

@@ -39,7 +39,7 @@ impl SnapshotArgs {
         cx.block_on(async {
             let how = match self.changes() {
                 true => How::writing(),
-                false => How::reading(self.share.sharing()),
+                false => How::shared(self.share),
             };
             let disk = image::open(cx, &spec, &how.allow(&self.allow)).await?;
             if self.changes() {

@@ -37,13 +37,43 @@ pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
     Ok(0)
 }
 
-/// Copies standard input to `disk`, which `grows` with it or has the size it is to have.
-pub(super) async fn read(disk: &Disk, grows: bool, progress: &Progress) -> Result<()> {
-    let mut buffer = PageBuffer::new(PIECE as usize);
+/// Standard input, of which the first piece has been read.
+pub(super) struct Input {
+    buffer: PageBuffer,
+    /// Bytes of the piece in the buffer.
+    filled: usize,
+}
+
+impl Input {
+    /// Waits for the first piece.
+    pub fn begin() -> Result<Self> {
+        let mut buffer = PageBuffer::new(PIECE as usize);
+        let filled = fill(&mut buffer)?;
+        Ok(Self { buffer, filled })
+    }
+
+    /// The first piece.
+    pub fn head(&self) -> &[u8] {
+        self.buffer.get(..self.filled).unwrap_or_default()
+    }
+}
+
+/// Copies `input` to `disk`, which `grows` with it or has the size it is to have.
+pub(super) async fn read(
+    input: Input,
+    disk: &Disk,
+    grows: bool,
+    progress: &Progress,
+) -> Result<()> {
+    let Input { mut buffer, filled } = input;
+    let mut first = Some(filled);
     let early_flush = EarlyFlush::default();
     let mut at = 0u64;
     loop {
-        let filled = fill(&mut buffer)?;
+        let filled = match first.take() {
+            Some(filled) => filled,
+            None => fill(&mut buffer)?,
+        };
         // The rest of the last sector is zeros.
         let whole = filled.next_multiple_of(SECTOR_SIZE as usize).min(buffer.len());
         buffer.get_mut(filled..whole).unwrap_or_default().fill(0);

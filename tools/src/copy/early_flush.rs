@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 
 use block_core::Disk;
 
@@ -28,9 +29,11 @@ impl EarlyFlush {
         let (storage, busy) = (disk.device().storage(), Arc::clone(&self.busy));
         // It may wait for the disk, and whoever copies should not. Nobody waits for it: the flush does all
         // that it has not done.
-        drop(tokio::task::spawn_blocking(move || {
+        let spawned = thread::Builder::new().name("flush".to_owned()).spawn(move || {
             storage.begin_flush();
             busy.store(false, Ordering::Relaxed);
-        }));
+        });
+        // Where the system allows no thread, it stays busy, and is not tried again.
+        drop(spawned);
     }
 }

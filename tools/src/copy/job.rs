@@ -1,11 +1,11 @@
 //! Work in pieces, done by several threads that take the next piece from one plan.
 
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::error::{Failure, Result};
 
@@ -31,9 +31,9 @@ pub(crate) trait Job: Send + Sync + 'static {
     async fn work(&self, piece: Self::Piece, buffers: &mut Buffers) -> Result<()>;
 }
 
-/// Does all pieces of `plan` on so many threads. The first failure ends the work, and all threads have
-/// ended when this returns. Dropped, it stops them where they wait next or begin another piece; the end
-/// of the runtime waits for them.
+/// Does all pieces of `plan` on so many threads, or on as many as the system allows; where it allows none, on this one.
+/// The first failure ends the work, and all threads have ended when this returns. Dropped, it stops them where they
+/// wait next or begin another piece, and waits for them.
 ///
 /// Threads, and not tasks: what is cached is read and written without waiting, so that tasks that hand a
 /// turn to each other would all stay on one processor.
@@ -46,41 +46,72 @@ where
     let Some(first) = plan.next().await? else { return Ok(plan) };
     let plan = Arc::new(Mutex::new((Some(first), plan)));
     let (go, stop) = watch::channel(());
-    let mut running = JoinSet::new();
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let mut running = Threads { go: Some(go), handles: Vec::new() };
     for _ in 0..threads.max(1) {
         let (plan, job, mut stop) = (Arc::clone(&plan), Arc::clone(&job), stop.clone());
-        let runtime = Handle::current();
-        running.spawn_blocking(move || {
-            runtime.block_on(async move {
+        let (runtime, ended) = (Handle::current(), ended.clone());
+        let spawned = thread::Builder::new().name("copy".to_owned()).spawn(move || {
+            let done = runtime.block_on(async move {
                 let going = stop.clone();
                 tokio::select! {
                     biased;
                     _ = stop.changed() => Ok(()),
                     done = work(&plan, &*job, &going) => done,
                 }
-            })
+            });
+            // The receiver is gone only if `run` was dropped, and then nothing is to be told.
+            let _ = ended.send(done);
         });
-    }
-    drop(stop);
-    let mut go = Some(go);
-    let mut failure = None;
-    while let Some(ended) = running.join_next().await {
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(error) => Err(Failure::new(format!("a thread died: {error}"))),
-        };
-        if let Err(error) = ended {
-            failure.get_or_insert(error);
-            go = None;
+        match spawned {
+            Ok(handle) => running.handles.push(handle),
+            // A limit on threads or on memory. The threads that run take all pieces.
+            Err(_) => break,
         }
     }
-    drop(go);
+    drop(ended);
+    let mut failure = None;
+    if running.handles.is_empty() {
+        failure = work(&plan, &*job, &stop).await.err();
+    }
+    drop(stop);
+    while let Some(ended) = ends.recv().await {
+        if let Err(error) = ended {
+            failure.get_or_insert(error);
+            running.go = None;
+        }
+    }
+    if running.join().is_err() {
+        failure.get_or_insert(Failure::new("a thread died"));
+    }
     if let Some(failure) = failure {
         return Err(failure);
     }
     match Arc::try_unwrap(plan) {
         Ok(plan) => Ok(plan.into_inner().1),
         Err(_) => Err(Failure::new("a thread kept its work after its end")),
+    }
+}
+
+/// The threads of one job. They stop when this is dropped, which waits for their end.
+struct Threads {
+    /// Dropped, it stops them.
+    go: Option<watch::Sender<()>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Stops the threads and waits for them; an error if one of them panicked.
+    fn join(&mut self) -> thread::Result<()> {
+        self.go = None;
+        self.handles.drain(..).map(JoinHandle::join).fold(Ok(()), thread::Result::and)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a panic; it has been printed.
+        let _ = self.join();
     }
 }
 

@@ -6,6 +6,7 @@ use block_core::size;
 
 use super::cells::{Cells, Kind};
 use super::palette::{GROUND, Rgb, STEPS, colour};
+use crate::escape::steers;
 
 /// What stands above the picture.
 #[derive(Debug, Clone)]
@@ -100,7 +101,7 @@ fn hex([red, green, blue]: Rgb) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// A file may be called anything; a control character is not allowed in XML at all.
+/// Replaces what XML must not hold, and what would steer a terminal that the document is written to.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for letter in text.chars() {
@@ -109,7 +110,7 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
-            _ if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => {
+            _ if steers(letter) || matches!(letter, '\u{fffe}' | '\u{ffff}') => {
                 out.push('\u{fffd}')
             }
             _ => out.push(letter),

@@ -1,4 +1,4 @@
-//! Texts that point at other files: VISO, OVF, bundles, cue sheets, import manifests.
+//! Texts that point at other files: VISO, OVF, machine files of VirtualBox, bundles, cue sheets, import manifests.
 
 use super::Recogniser;
 use super::fields::{contains_ignoring_case, find};
@@ -10,6 +10,7 @@ pub(super) const ALL: &[Recogniser] = &[
     Recogniser::new("viso", viso),
     Recogniser::new("parallels-bundle", parallels),
     Recogniser::new("ovf", ovf),
+    Recogniser::new("vbox", vbox),
     Recogniser::new("sparsebundle", sparsebundle),
     Recogniser::new("cue", cue),
     Recogniser::new("import-manifest", manifest),
@@ -109,6 +110,26 @@ fn ovf(input: &ProbeInput) -> Probe {
         .structure("namespace", (0, 0), "the OVF envelope", space)
         .at_most(80)
         .name(&["ovf"])
+        .done()
+}
+
+/// A machine of VirtualBox: its disks are in other files.
+fn vbox(input: &ProbeInput) -> Probe {
+    let root = xml_root(input);
+    let named = matches!(root, Some((_, name, _)) if name == b"VirtualBox");
+    let space = root.is_some_and(|(_, _, text)| find(text, b"virtualbox.org/").is_some());
+    Probe::of("vbox", input)
+        .kind(Kind::Descriptor)
+        .signed_if(
+            "root element",
+            at(root.map_or(0, |root| root.0), 11),
+            "VirtualBox",
+            named && space,
+            false,
+        )
+        .structure("namespace", (0, 0), "that of VirtualBox", space)
+        .at_most(80)
+        .name(&["vbox", "vbox-prev"])
         .done()
 }
 
