@@ -54,6 +54,7 @@ pub mod inspect;
 mod join;
 mod mem;
 pub mod options;
+mod parent;
 pub mod probe;
 mod protocol;
 pub mod range_lock;
@@ -69,7 +70,7 @@ pub use buffer::PageBuffer;
 pub use bytes::Bytes;
 pub use check::{CheckMode, CheckReport, Finding, Severity};
 pub use context::{
-    Candidate, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,
+    Candidate, Candidates, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,
 };
 pub use device::{
     BlockDevice, CompactReport, DeviceCaps, ImageInfo, InfoValue, MappedRuns, ParentInfo, Place,
@@ -81,6 +82,7 @@ pub use error::{Error, ErrorKind, Field, Result};
 pub use extent::{Allocation, Extent, ExtentFlags, ExtentList};
 pub use mem::MemStorage;
 pub use options::{OptionKind, OptionSpec, OptionValue, Options};
+pub use parent::{Identity, ParentFile, ParentRecord};
 pub use protocol::{CacheMode, ProtocolDriver, Sharing, StorageAccess, StorageOptions};
 pub use registry::{OpenRequest, Registry};
 pub use storage::{

@@ -1,7 +1,6 @@
 //! Opening a path: what may be opened at all, with which flags, under which locks.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 use block_core::{
@@ -14,6 +13,7 @@ use crate::direct::Direct;
 use crate::failure::{kind, reason};
 use crate::io::retry;
 use crate::lock::{LockMode, acquire};
+use crate::path::{from_text, to_text};
 use crate::queued::Queue;
 use crate::storage::{FileStorage, Kind, Parts};
 
@@ -28,7 +28,7 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
         .in_image(path));
     }
     // Looked at before it is opened, because opening some devices does something.
-    match retry(|| rustix::fs::stat(path)) {
+    match retry(|| rustix::fs::stat(from_text(path))) {
         Ok(stat) => drop(openable(path, &stat)?),
         Err(Errno::NOENT) if may_create(options.access) => {}
         Err(errno) => return Err(could_not_open(path, errno)),
@@ -84,9 +84,10 @@ fn open_fd(path: &str, access: StorageAccess, direct: bool) -> Result<(OwnedFd, 
         StorageAccess::Read => OFlags::RDONLY,
         _ => OFlags::RDWR,
     };
+    let host = from_text(path);
     let try_open = |extra: OFlags| {
         let mode = Mode::from_raw_mode(0o644);
-        retry(|| rustix::fs::open(path, flags | extra, mode))
+        retry(|| rustix::fs::open(&host, flags | extra, mode))
     };
     let exclusive = OFlags::CREATE | OFlags::EXCL;
     let opened = match access {
@@ -132,9 +133,9 @@ fn openable(path: &str, stat: &Stat) -> Result<FileType> {
 fn could_not_open(path: &str, errno: Errno) -> Error {
     let message = format!("Could not open '{path}': {}", reason(errno));
     let error = Error::new(kind(errno), message).in_image(path);
-    match (errno, Path::new(path).parent()) {
+    match (errno, from_text(path).parent()) {
         (Errno::NOENT, Some(parent)) if !parent.as_os_str().is_empty() && !parent.exists() => {
-            error.with_hint(format!("the directory '{}' does not exist", parent.display()))
+            error.with_hint(format!("the directory '{}' does not exist", to_text(parent)))
         }
         (Errno::NOENT, _) => match path.split_once(':') {
             Some((scheme, _)) if !scheme.is_empty() && !scheme.contains('/') => error.with_hint(

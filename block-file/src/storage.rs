@@ -20,6 +20,7 @@ use crate::blocking::blocking;
 use crate::direct::{Change, Direct};
 use crate::failure::{failed, overflow, past_end, reason};
 use crate::io::{AtOnce, read_cached, read_up_to, retry, write_all};
+use crate::path::from_text;
 use crate::queued::Queue;
 use crate::sys::start_writeback;
 
@@ -261,7 +262,7 @@ impl FileStorage {
     fn sync_now(&self) -> Result<(), Errno> {
         retry(|| rustix::fs::fdatasync(self.fd()))?;
         if self.nameless.load(Ordering::Relaxed) {
-            let path = Path::new(&self.parts.uri);
+            let path = from_text(&self.parts.uri);
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = retry(|| {

@@ -69,9 +69,7 @@ impl How {
 
     /// The gate for what the image names.
     pub async fn gate(&self, cx: &Context) -> Result<Arc<dyn Gate>> {
-        let drivers = cx.registry.drivers();
-        let extensions = drivers.iter().flat_map(|driver| driver.descriptor().extensions).copied();
-        let mut gate = block_file::DirectoryGate::new().extensions(extensions);
+        let mut gate = block_file::DirectoryGate::new();
         for spec in &self.parents {
             gate = gate.candidate(candidate(cx, spec).await?);
         }
@@ -118,15 +116,24 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
             driver(cx, spec, &*storage).await?.descriptor().name.to_owned()
         }
     };
-    Ok(Candidate { uri: spec.uri.clone(), format: Some(format) })
+    Ok(Candidate::named(spec.uri.clone(), format))
 }
 
 /// Opens an image.
 pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
+    let disk = open_silently(cx, spec, how).await?;
+    for warning in disk.info().warnings {
+        cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
+    }
+    Ok(disk)
+}
+
+/// Opens an image, and keeps its warnings.
+pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
     let disk = cx.registry.open(&request).await;
-    let disk = disk.map_err(|error| {
+    disk.map_err(|error| {
         let failure = Failure::open(&spec.shown, &error);
         match (error.kind(), &failure.hint) {
             (ErrorKind::NotFound, None) => match similar_file(&spec.uri) {
@@ -135,11 +142,21 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
             },
             _ => failure,
         }
-    })?;
-    for warning in disk.info().warnings {
-        cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
+    })
+}
+
+/// Names an image as a parent, if it has an identity to verify it by.
+pub(crate) async fn name_verifiable_parent(
+    cx: &Context,
+    spec: &ImageSpec,
+    how: How,
+) -> Result<How> {
+    let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
+    let identity = driver(cx, spec, &*storage).await?.identity(&*storage).await;
+    match identity.map_err(|error| Failure::open(&spec.shown, &error))? {
+        Some(_) => Ok(how.parent(spec.clone())),
+        None => Ok(how),
     }
-    Ok(disk)
 }
 
 /// Opens the file of an image, and nothing that it names.

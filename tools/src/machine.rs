@@ -38,7 +38,7 @@ pub(crate) fn registered_disks(machine: &Path) -> Result<Vec<Candidate>> {
 }
 
 fn candidate(path: PathBuf) -> Candidate {
-    Candidate { uri: path_uri(&path), format: None }
+    Candidate::found(path_uri(&path))
 }
 
 /// The file, or as much of it as shows that it is too large.
