@@ -201,3 +201,40 @@ fn pipes_and_links_beside_a_child_are_not_opened() {
     reads(&folder, &[]);
     folder.ours("commit -q child.vdi").ok();
 }
+
+#[test]
+fn a_pipe_or_a_device_is_no_machine_file() {
+    let folder = family();
+    folder.stock("mkfifo", &["m.vbox"]).ok();
+    for machine in ["m.vbox", "/dev/zero", "/dev/tty", "."] {
+        let begun = Instant::now();
+        let ran = folder.ours_with(&["info", "--vbox", machine, "child.vdi"]).fails(1);
+        assert!(ran.err.contains("Could not read the machine file"), "{machine}: {}", ran.err);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{machine}");
+    }
+}
+
+#[test]
+fn a_machine_file_registers_parents_of_any_format_and_none_of_them_is_the_callers_word() {
+    let folder = family();
+    fs::create_dir(folder.file("other")).unwrap();
+    fs::rename(folder.file("disk.vdi"), folder.file("other/base.img")).unwrap();
+    let disk = |file: &str| {
+        format!(
+            "<HardDisk uuid='{{1c8b7ca3-d1a0-4fa9-a621-a43d8b77ef8a}}' location='{file}' format='VMDK'/>"
+        )
+    };
+    let machine = |disks: &str| {
+        fs::write(folder.file("m.vbox"), format!("<r>{disks}</r>")).unwrap();
+    };
+    machine(&disk("other/base.img"));
+    reads(&folder, &["--vbox", "m.vbox"]);
+    let stamp = "modification_uuid=11111111-2222-3333-4444-555555555555";
+    folder.ours_with(&["amend", "-q", "-o", stamp, "other/base.img"]).ok();
+    let ran = folder.ours("commit -q --vbox m.vbox child.vdi").fails(1);
+    assert!(ran.err.contains("--parent FILE"), "{}", ran.err);
+    fs::copy(folder.file("other/base.img"), folder.file("other/copy")).unwrap();
+    machine(&(disk("other/base.img") + &disk("other/copy")));
+    let ran = folder.ours("info --vbox m.vbox child.vdi").fails(1);
+    assert!(ran.err.contains("2 files can be the parent"), "{}", ran.err);
+}
