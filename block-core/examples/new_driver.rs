@@ -16,8 +16,8 @@ use block_core::engine::{
 use block_core::probe::{Probe, ProbeInput};
 use block_core::{
     Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor,
-    DeviceCaps, Error, ErrorKind, Finding, ImageInfo, Measure, OpenContext, OptionKind, OptionSpec,
-    Options, Preallocation, Result, Severity, Storage,
+    DeviceCaps, Error, ErrorKind, Finding, Identity, ImageInfo, Measure, OpenContext, OptionKind,
+    OptionSpec, Options, Preallocation, Result, Severity, Storage,
 };
 
 const MAGIC: &[u8; 8] = b"TOYDISK\0";
@@ -231,6 +231,11 @@ impl BlockDriver for Toy {
                 layout.is_some_and(|layout| layout.slots_start <= input.len()),
             )
             .done()
+    }
+
+    /// This format has no parents, so its images need no identity.
+    async fn identity(&self, _storage: &dyn Storage) -> Result<Option<Identity>> {
+        Ok(None)
     }
 
     async fn open(

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::parent::{self, ParentFile, ParentRecord};
 use crate::{
     Access, BlockDevice, CacheMode, Error, ErrorKind, Options, Registry, Result, Sharing, Storage,
     StorageAccess, StorageId, StorageOptions,
@@ -45,22 +46,53 @@ pub struct Reference {
 
 /// A place the caller allows to be tried for a [`Reference`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Candidate {
     /// The URI to open.
     pub uri: String,
-    /// The format the caller says it has; `None`: the format of the image that asks.
+    /// The format the caller says it has; `None`: the file itself tells.
     pub format: Option<String>,
+    /// Whether the caller named this very file, and vouches for it. A file that was found in a folder, or
+    /// that a machine's settings register, is not the caller's word.
+    pub named: bool,
+}
+
+impl Candidate {
+    /// A file that lies where the caller allows to look.
+    pub fn found(uri: impl Into<String>) -> Self {
+        Self { uri: uri.into(), format: None, named: false }
+    }
+
+    /// A file that the caller named, with the format that the caller says it has.
+    pub fn named(uri: impl Into<String>, format: impl Into<String>) -> Self {
+        Self { uri: uri.into(), format: Some(format.into()), named: true }
+    }
+}
+
+/// What a gate answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// The places that may be tried, best first.
+    pub places: Vec<Candidate>,
+    /// What was allowed and could not be looked at, each as a clause: places may be missing.
+    pub missed: Vec<String>,
+}
+
+impl From<Vec<Candidate>> for Candidates {
+    fn from(places: Vec<Candidate>) -> Self {
+        Self { places, missed: Vec::new() }
+    }
 }
 
 /// Decides what of the things that images name may be opened.
 #[async_trait]
 pub trait Gate: Send + Sync + fmt::Debug {
-    /// The places that may be tried for `reference`, best first. The driver verifies that what it
-    /// finds there is what the image means.
+    /// The places that may be tried for `reference`. Whether one of them is what the image means is not for
+    /// the gate to say: [`OpenContext::find_parent`] looks at all of them.
     ///
     /// # Errors
     /// [`ErrorKind::Denied`] when nothing may be opened.
-    async fn candidates(&self, reference: &Reference) -> Result<Vec<Candidate>>;
+    async fn candidates(&self, reference: &Reference) -> Result<Candidates>;
 }
 
 /// The default gate: nothing that an image names is opened.
@@ -69,7 +101,7 @@ pub struct DenyAll;
 
 #[async_trait]
 impl Gate for DenyAll {
-    async fn candidates(&self, reference: &Reference) -> Result<Vec<Candidate>> {
+    async fn candidates(&self, reference: &Reference) -> Result<Candidates> {
         Err(Error::new(
             ErrorKind::Denied,
             format!(
@@ -87,8 +119,8 @@ pub struct FixedGate(pub Vec<Candidate>);
 
 #[async_trait]
 impl Gate for FixedGate {
-    async fn candidates(&self, _: &Reference) -> Result<Vec<Candidate>> {
-        Ok(self.0.clone())
+    async fn candidates(&self, _: &Reference) -> Result<Candidates> {
+        Ok(self.0.clone().into())
     }
 }
 
@@ -120,6 +152,7 @@ pub struct OpenContext {
     ancestors: Vec<StorageId>,
     depth: u32,
     warnings: Arc<Mutex<Vec<String>>>,
+    seen: Arc<parent::Seen>,
 }
 
 impl OpenContext {
@@ -135,6 +168,7 @@ impl OpenContext {
             ancestors: Vec::new(),
             depth: 0,
             warnings: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -196,44 +230,40 @@ impl OpenContext {
     ///
     /// # Errors
     /// `Denied` when nothing may be opened.
-    pub async fn candidates(
-        &self,
-        storage: &dyn Storage,
-        by: ReferenceBy,
-    ) -> Result<Vec<Candidate>> {
+    pub async fn candidates(&self, storage: &dyn Storage, by: ReferenceBy) -> Result<Candidates> {
         self.gate.candidates(&Reference { from: storage.uri().to_owned(), by }).await
     }
 
-    /// Opens a candidate as a parent of the image in `child`, with `options` for its driver
-    /// (`name=value` texts; those its driver does not know are left out).
+    /// Finds the parent that the image in `child` means, among all places that the gate allows, and opens
+    /// its storage. [`open_parent`](Self::open_parent) opens the image in it.
     ///
     /// # Errors
-    /// `Limit` when the chain is too long, `Corrupt` when it leads back to an image already in it,
-    /// and whatever opening gives.
+    /// `NotFound` where no place holds it, `Ambiguous` where several do and nothing tells which one is meant,
+    /// `Denied` where it is opened for writing and is not surely the one, `Corrupt` where the chain leads back
+    /// to an image already in it or the caller named another image, `Busy` where it changed while it was
+    /// looked at, `Limit` where the chain is too long.
+    pub async fn find_parent(
+        &self,
+        child: &dyn Storage,
+        record: &ParentRecord,
+    ) -> Result<ParentFile> {
+        self.check_depth(child)?;
+        parent::find(self, child, record).await
+    }
+
+    /// Opens the image in a storage that [`find_parent`](Self::find_parent) opened, as a parent of the image in
+    /// `child`, with `options` for its driver (`name=value` texts; those its driver does not know are left out).
+    ///
+    /// # Errors
+    /// `Limit` when the chain is too long, and whatever opening gives.
     pub async fn open_parent(
         &self,
         child: &dyn Storage,
-        candidate: &Candidate,
-        format: &str,
+        parent: ParentFile,
         options: &[(String, String)],
     ) -> Result<Arc<dyn BlockDevice>> {
-        let depth = self.depth.saturating_add(1);
-        if depth >= self.limits.chain_depth {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("the chain has more than {} images", self.limits.chain_depth),
-            )
-            .in_image(child.uri()));
-        }
-        let access = self.parent_access;
-        let storage_access = match access {
-            Access::Read => StorageAccess::Read,
-            Access::ReadWrite => StorageAccess::ReadWrite,
-        };
-        let request = StorageOptions::new(storage_access).sharing(self.sharing).cache(self.cache);
-        let storage = self.open_unlike(child, &candidate.uri, &request).await?;
-        let format = candidate.format.as_deref().unwrap_or(format);
-        let driver = self.registry.driver(format)?;
+        let depth = self.check_depth(child)?;
+        let driver = self.registry.driver(&parent.format)?;
         let mut parsed = Options::new();
         let specs = driver.descriptor().open_options;
         for (name, value) in options {
@@ -245,28 +275,45 @@ impl OpenContext {
         below.depth = depth;
         below.parent_access = Access::Read;
         below.ancestors.extend(child.id());
-        driver.open(storage, &parsed, access, &below).await
+        let uri = parent.storage.uri().to_owned();
+        let opened = driver.open(parent.storage, &parsed, self.parent_access, &below).await;
+        opened.map_err(|error| error.in_image(uri))
     }
 
-    /// Opens a storage and refuses one that is in the chain already.
-    async fn open_unlike(
-        &self,
-        child: &dyn Storage,
-        uri: &str,
-        options: &StorageOptions,
-    ) -> Result<Arc<dyn Storage>> {
-        // The loop is looked for without a lock: our own lock on the child would answer first.
-        let peek = options.clone().sharing(Sharing::Unlocked);
-        let storage = self.registry.open_storage(uri, &peek).await?;
-        let id = storage.id();
-        if id.is_some() && (id == child.id() || self.ancestors.iter().any(|a| Some(*a) == id)) {
+    /// The depth of a parent of the image in `child`.
+    fn check_depth(&self, child: &dyn Storage) -> Result<u32> {
+        let depth = self.depth.saturating_add(1);
+        if depth >= self.limits.chain_depth {
             return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("the chain leads back to {}", storage.uri()),
+                ErrorKind::Limit,
+                format!("the chain has more than {} images", self.limits.chain_depth),
             )
             .in_image(child.uri()));
         }
-        drop(storage);
-        self.registry.open_storage(uri, options).await
+        Ok(depth)
+    }
+
+    /// How the file of a parent is opened for its use.
+    pub(crate) fn parent_storage_options(&self) -> StorageOptions {
+        let access = match self.parent_access {
+            Access::Read => StorageAccess::Read,
+            Access::ReadWrite => StorageAccess::ReadWrite,
+        };
+        StorageOptions::new(access).sharing(self.sharing).cache(self.cache)
+    }
+
+    /// Whether a parent is opened for writing too.
+    pub(crate) fn writes_into_parent(&self) -> bool {
+        self.parent_access == Access::ReadWrite
+    }
+
+    /// Whether a storage is that of `child`, or of an image above it.
+    pub(crate) fn is_in_chain(&self, child: &dyn Storage, id: Option<StorageId>) -> bool {
+        id.is_some() && (id == child.id() || self.ancestors.iter().any(|above| Some(*above) == id))
+    }
+
+    /// What was seen in the places that were looked at for the images above.
+    pub(crate) fn seen(&self) -> &parent::Seen {
+        &self.seen
     }
 }

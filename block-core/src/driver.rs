@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::probe::{Probe, ProbeInput};
 use crate::{
-    BlockDevice, CheckMode, CheckReport, OpenContext, OptionSpec, Options, Result, Storage,
+    BlockDevice, CheckMode, CheckReport, Identity, OpenContext, OptionSpec, Options, Result,
+    Storage,
 };
 
 /// What a driver is and can do, as data.
@@ -105,6 +106,12 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
 
     /// Looks for this format in the bounded windows of `input`. Pure: no I/O, cannot fail.
     fn probe(&self, input: &ProbeInput) -> Probe;
+
+    /// What children know the image in `storage` by; `None` where the file is not of this format, where the
+    /// format has no such thing, or where this image has none. Reads the header and nothing else, opens
+    /// nothing, and tells the identity of a damaged image too as long as the header has it: whether the image
+    /// can be used is for [`open`](Self::open) to say, after it was chosen.
+    async fn identity(&self, storage: &dyn Storage) -> Result<Option<Identity>>;
 
     /// Opens an image. `options` are parsed against [`Descriptor::open_options`]; whatever the image
     /// names is opened through `cx` only.

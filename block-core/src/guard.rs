@@ -224,7 +224,7 @@ mod tests {
     use crate::probe::{Decision, Probe};
     use crate::{
         Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor,
-        Measure, MemStorage, OpenContext, OpenRequest, Options,
+        Identity, Measure, MemStorage, OpenContext, OpenRequest, Options,
     };
 
     const MIB: usize = 1 << 20;
@@ -257,6 +257,10 @@ mod tests {
 
         fn probe(&self, _: &ProbeInput) -> Probe {
             Probe::none(self.0)
+        }
+
+        async fn identity(&self, _: &dyn Storage) -> Result<Option<Identity>> {
+            Ok(None)
         }
 
         async fn open(

@@ -54,6 +54,7 @@ pub mod inspect;
 mod join;
 mod mem;
 pub mod options;
+mod parent;
 mod preallocate;
 pub mod probe;
 mod protocol;
@@ -70,7 +71,7 @@ pub use buffer::PageBuffer;
 pub use bytes::Bytes;
 pub use check::{CheckMode, CheckReport, Finding, Severity};
 pub use context::{
-    Candidate, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,
+    Candidate, Candidates, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,
 };
 pub use device::{
     BlockDevice, CompactReport, DeviceCaps, ImageInfo, InfoValue, MappedRuns, ParentInfo, Place,
@@ -82,6 +83,7 @@ pub use error::{Error, ErrorKind, Field, Result};
 pub use extent::{Allocation, Extent, ExtentFlags, ExtentList};
 pub use mem::MemStorage;
 pub use options::{OptionKind, OptionSpec, OptionValue, Options};
+pub use parent::{Identity, ParentFile, ParentRecord};
 pub use preallocate::{allocate_zeros, write_zeros};
 pub use protocol::{CacheMode, ProtocolDriver, Sharing, StorageAccess, StorageOptions};
 pub use registry::{OpenRequest, Registry};

@@ -1,17 +1,20 @@
 //! A gate for images in files: what an image names is looked for in approved directories only.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use block_core::{Candidate, Error, ErrorKind, Gate, Reference, ReferenceBy, Result};
-use uuid::Uuid;
+use block_core::{Candidate, Candidates, Error, ErrorKind, Gate, Reference, ReferenceBy, Result};
+use rustix::io::Errno;
 
 use crate::blocking::blocking;
+use crate::failure::reason;
 use crate::names::relative_paths;
+use crate::path::{from_text, to_text};
 
 /// How many directory entries one reference may cost, unless told otherwise.
-const MAX_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 200_000;
 
 /// What an image names may be opened when it is one of the files, or lies in one of the directories,
 /// that the caller approved.
@@ -20,21 +23,23 @@ const MAX_ENTRIES: usize = 4096;
 /// * A **name** is taken relative to the image's directory, then to each approved one. It must be a
 ///   plain relative name (no `..`, no protocol, no drive), and what it leads to must be a regular file
 ///   inside that directory once every symbolic link is resolved.
-/// * A **UUID** is answered with the regular files of the image's directory, of the `Snapshots`
-///   directory beside it or above it (and of the directory above, for an image in `Snapshots`), and of
-///   each approved one: those whose names contain the UUID first. The driver looks which one it is.
+/// * A **UUID** is answered with all regular files, whatever their names, of the image's directory, of the
+///   `Snapshots` directory beside it or above it (and of the directory above, for an image in
+///   `Snapshots`), and of each approved one. Which of them is meant is not for the gate to say
+///   ([`OpenContext::find_parent`](block_core::OpenContext::find_parent)).
+///
+/// What it could not look at is part of its answer.
 ///
 /// ```
 /// use block_file::DirectoryGate;
 ///
-/// let gate = DirectoryGate::new().directory("/srv/images/bases").extensions(["vdi"]);
+/// let gate = DirectoryGate::new().directory("/srv/images/bases");
 /// ```
 #[derive(Debug, Clone)]
 pub struct DirectoryGate {
     own: bool,
     directories: Vec<PathBuf>,
     files: Vec<Candidate>,
-    extensions: Option<Vec<String>>,
     max_entries: usize,
 }
 
@@ -47,13 +52,7 @@ impl Default for DirectoryGate {
 impl DirectoryGate {
     /// Allows the image's own directory and those that belong to it.
     pub fn new() -> Self {
-        Self {
-            own: true,
-            directories: Vec::new(),
-            files: Vec::new(),
-            extensions: None,
-            max_entries: MAX_ENTRIES,
-        }
+        Self { own: true, directories: Vec::new(), files: Vec::new(), max_entries: MAX_ENTRIES }
     }
 
     /// Allows only what the caller names.
@@ -82,14 +81,6 @@ impl DirectoryGate {
         self
     }
 
-    /// Answers UUIDs with files of these extensions (without dot, case ignored) only, in place of files
-    /// with the extension of the image that asks.
-    #[must_use]
-    pub fn extensions<E: Into<String>>(mut self, extensions: impl IntoIterator<Item = E>) -> Self {
-        self.extensions = Some(extensions.into_iter().map(Into::into).collect());
-        self
-    }
-
     /// Looks at no more directory entries than this for one reference.
     #[must_use]
     pub fn max_entries(mut self, entries: usize) -> Self {
@@ -97,10 +88,10 @@ impl DirectoryGate {
         self
     }
 
-    fn by_name(&self, from: &Path, name: &str) -> Result<Vec<Candidate>> {
+    fn by_name(&self, from: &Path, name: &str) -> Result<Candidates> {
         let relative = match relative_paths(name) {
             Ok(relative) => relative,
-            Err(_) if !self.files.is_empty() => return Ok(self.files.clone()),
+            Err(_) if !self.files.is_empty() => return Ok(self.files.clone().into()),
             Err(why) => {
                 return Err(Error::new(
                     ErrorKind::Denied,
@@ -117,82 +108,108 @@ impl DirectoryGate {
             let paths = relative.iter().filter_map(|path| regular_file_inside(directory, path));
             add(&mut found, paths);
         }
-        Ok(found)
+        if found.is_empty() {
+            let text = format!(
+                "the image names '{}', and no allowed place holds such a file",
+                name.escape_debug()
+            );
+            return Err(Error::new(ErrorKind::NotFound, text).with_code("reference-not-found"));
+        }
+        Ok(found.into())
     }
 
-    fn by_uuid(&self, from: &Path, uuid: Uuid) -> Vec<Candidate> {
-        let mut directories = Vec::new();
+    fn by_uuid(&self, from: &Path) -> Candidates {
+        let mut found = Candidates::from(self.files.clone());
+        let mut directories = Directories::default();
         if let Some(own) = self.own.then(|| own_directory(from)).flatten() {
             let above = own.parent().map(Path::to_path_buf);
             let in_snapshots = own.file_name().is_some_and(|name| name == SNAPSHOTS);
-            directories.push(own.clone());
-            directories.push(own.join(SNAPSHOTS));
-            directories.extend(match in_snapshots {
+            directories.add(&own, true, &mut found.missed);
+            directories.add(&own.join(SNAPSHOTS), false, &mut found.missed);
+            let beside = match in_snapshots {
                 true => above,
                 false => above.map(|above| above.join(SNAPSHOTS)),
-            });
-        }
-        directories.extend(self.directories.iter().cloned());
-
-        let itself = from.canonicalize().ok();
-        let mut budget = self.max_entries;
-        let mut files = Vec::new();
-        for directory in directories {
-            let Ok(directory) = directory.canonicalize() else {
-                continue;
             };
-            let mut here = self.images_in(&directory, from, &mut budget);
-            here.retain(|path| Some(path) != itself.as_ref());
-            here.sort();
-            files.append(&mut here);
-        }
-        if budget == 0 {
-            tracing::warn!(
-                "{}: only {} directory entries were looked at for UUID {uuid}",
-                from.display(),
-                self.max_entries
-            );
-        }
-        let text = uuid.to_string();
-        let named = |path: &PathBuf| {
-            let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
-            name.is_some_and(|name| name.contains(&text))
-        };
-        // Stable: within each half the order of the directories stays.
-        files.sort_by_key(|path| !named(path));
-        let mut found = self.files.clone();
-        add(&mut found, files);
-        found
-    }
-
-    /// The regular files of a directory with an extension that is asked for.
-    fn images_in(&self, directory: &Path, from: &Path, budget: &mut usize) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(directory) else {
-            return Vec::new();
-        };
-        let mut images = Vec::new();
-        for entry in entries.flatten() {
-            let Some(left) = budget.checked_sub(1) else {
-                break;
-            };
-            *budget = left;
-            // Not followed: a link is no regular file.
-            let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-            let path = entry.path();
-            if regular && self.wanted(&path, from) {
-                images.push(path);
+            if let Some(beside) = beside {
+                directories.add(&beside, false, &mut found.missed);
             }
         }
-        images
+        for directory in &self.directories {
+            directories.add(directory, true, &mut found.missed);
+        }
+        let itself = from.canonicalize().ok();
+        let mut budget = self.max_entries;
+        for directory in directories.0 {
+            let complete = match regular_files(&directory, &mut budget) {
+                Ok((mut files, complete)) => {
+                    files.retain(|path| Some(path) != itself.as_ref());
+                    files.sort();
+                    found.places.extend(files.iter().map(|path| Candidate::found(to_text(path))));
+                    complete
+                }
+                Err(error) => {
+                    found.missed.push(unreadable(&directory, &error));
+                    true
+                }
+            };
+            if !complete {
+                let entries = self.max_entries;
+                found.missed.push(format!(
+                    "only {entries} directory entries were looked at, and '{}' has more",
+                    to_text(&directory)
+                ));
+                break;
+            }
+        }
+        found
     }
+}
 
-    fn wanted(&self, path: &Path, from: &Path) -> bool {
-        let extension = path.extension().unwrap_or_default();
-        match &self.extensions {
-            Some(known) => known.iter().any(|known| extension.eq_ignore_ascii_case(known)),
-            None => extension.eq_ignore_ascii_case(from.extension().unwrap_or_default()),
+/// Directories to look in, each once.
+#[derive(Default)]
+struct Directories(Vec<PathBuf>);
+
+impl Directories {
+    /// Adds a directory under its real name. One that is not there is missed if it was asked for.
+    fn add(&mut self, directory: &Path, asked_for: bool, missed: &mut Vec<String>) {
+        match directory.canonicalize() {
+            Ok(real) if self.0.contains(&real) => {}
+            Ok(real) if asked_for || real.is_dir() => self.0.push(real),
+            Ok(_) => {}
+            Err(error) if !asked_for && is_absent(&error) => {}
+            Err(error) => missed.push(unreadable(directory, &error)),
         }
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn unreadable(directory: &Path, error: &io::Error) -> String {
+    let why = error.raw_os_error().map(|errno| reason(Errno::from_raw_os_error(errno)));
+    format!(
+        "the directory '{}' could not be read: {}",
+        to_text(directory),
+        why.unwrap_or_else(|| error.to_string())
+    )
+}
+
+/// The regular files of a directory, and whether these are all.
+fn regular_files(directory: &Path, budget: &mut usize) -> io::Result<(Vec<PathBuf>, bool)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let Some(left) = budget.checked_sub(1) else {
+            return Ok((files, false));
+        };
+        *budget = left;
+        let entry = entry?;
+        // Not followed: a link is no regular file.
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            files.push(entry.path());
+        }
+    }
+    Ok((files, true))
 }
 
 /// Where VirtualBox keeps the images of snapshots.
@@ -216,38 +233,24 @@ fn regular_file_inside(directory: &Path, relative: &Path) -> Option<PathBuf> {
     (inside && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file())).then_some(path)
 }
 
-/// Adds paths that are not there yet. A path that is no UTF-8 cannot be a URI and is left out.
+/// Adds paths that are not there yet.
 fn add(found: &mut Vec<Candidate>, paths: impl IntoIterator<Item = PathBuf>) {
     for path in paths {
-        let Some(uri) = path.to_str().map(str::to_owned) else {
-            continue;
-        };
+        let uri = to_text(&path);
         if !found.iter().any(|known| known.uri == uri) {
-            found.push(Candidate { uri, format: None });
+            found.push(Candidate::found(uri));
         }
     }
 }
 
 #[async_trait]
 impl Gate for DirectoryGate {
-    async fn candidates(&self, reference: &Reference) -> Result<Vec<Candidate>> {
-        let from = Path::new(&reference.from);
-        let found = blocking(|| match &reference.by {
-            ReferenceBy::Name { name, .. } => self.by_name(from, name),
-            ReferenceBy::Uuid(uuid) => Ok(self.by_uuid(from, *uuid)),
+    async fn candidates(&self, reference: &Reference) -> Result<Candidates> {
+        let from = from_text(&reference.from);
+        blocking(|| match &reference.by {
+            ReferenceBy::Name { name, .. } => self.by_name(&from, name),
+            ReferenceBy::Uuid(_) => Ok(self.by_uuid(&from)),
         })
-        .map_err(|error| error.in_image(reference.from.clone()))?;
-        if found.is_empty() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!(
-                    "the image needs {}, and no allowed place holds a file it can be",
-                    reference.by
-                ),
-            )
-            .in_image(reference.from.clone())
-            .with_hint("name the file, or a directory to look in"));
-        }
-        Ok(found)
+        .map_err(|error| error.in_image(reference.from.clone()))
     }
 }

@@ -1,10 +1,12 @@
 //! The gate: which files an image may lead to.
 #![allow(missing_docs)]
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use block_core::{Candidate, ErrorKind, Gate, Reference, ReferenceBy, Result};
-use block_file::DirectoryGate;
+use block_core::{Candidate, Candidates, ErrorKind, Gate, Reference, ReferenceBy, Result};
+use block_file::{DirectoryGate, path};
 use uuid::Uuid;
 
 const PARENT: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
@@ -32,10 +34,15 @@ fn machine() -> (tempfile::TempDir, PathBuf) {
     (dir, root)
 }
 
+async fn answer(gate: &DirectoryGate, from: &Path, by: ReferenceBy) -> Result<Candidates> {
+    let reference = Reference { from: path::to_text(from), by };
+    gate.candidates(&reference).await
+}
+
 async fn ask(gate: &DirectoryGate, from: &Path, by: ReferenceBy) -> Result<Vec<String>> {
-    let reference = Reference { from: from.to_str().unwrap().to_owned(), by };
-    let found = gate.candidates(&reference).await?;
-    Ok(found.into_iter().map(|candidate| candidate.uri).collect())
+    let found = answer(gate, from, by).await?;
+    assert_eq!(found.missed, [""; 0]);
+    Ok(found.places.into_iter().map(|candidate| candidate.uri).collect())
 }
 
 fn name(name: &str) -> ReferenceBy {
@@ -47,55 +54,99 @@ fn paths(root: &Path, names: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_uuid_is_looked_for_where_virtualbox_keeps_images() {
+async fn a_uuid_is_looked_for_where_virtualbox_keeps_images_whatever_their_names() {
     let (_dir, root) = machine();
     let gate = DirectoryGate::new();
     let found = ask(&gate, &root.join("vm/Snapshots/child.vdi"), ReferenceBy::Uuid(PARENT)).await;
-    let expected = ["vm/Snapshots/sibling.vdi", "vm/Other.VDI", "vm/base.vdi"];
+    let expected = ["vm/Snapshots/sibling.vdi", "vm/Other.VDI", "vm/base.vdi", "vm/notes.txt"];
     assert_eq!(found.unwrap(), paths(&root, &expected));
 
     let found = ask(&gate, &root.join("vm/base.vdi"), ReferenceBy::Uuid(PARENT)).await;
-    let expected = ["vm/Other.VDI", "vm/Snapshots/child.vdi", "vm/Snapshots/sibling.vdi"];
+    let expected =
+        ["vm/Other.VDI", "vm/notes.txt", "vm/Snapshots/child.vdi", "vm/Snapshots/sibling.vdi"];
     assert_eq!(found.unwrap(), paths(&root, &expected));
 }
 
 #[tokio::test]
-async fn a_file_named_by_the_uuid_comes_first_but_after_what_the_caller_names() {
+async fn only_what_the_caller_names_is_the_callers_word() {
     let (_dir, root) = machine();
-    let named = format!("vm/{{{PARENT}}}.vdi");
-    std::fs::write(root.join(&named), "").unwrap();
-    let gate = DirectoryGate::new()
-        .candidate(Candidate { uri: "nbd:there".into(), format: Some("vdi".into()) });
+    let gate = DirectoryGate::new().candidate(Candidate::named("nbd:there", "vdi"));
     let from = root.join("vm/Snapshots/child.vdi");
-    let found = ask(&gate, &from, ReferenceBy::Uuid(PARENT)).await.unwrap();
-    assert_eq!(found[0], "nbd:there");
-    assert_eq!(found[1], paths(&root, &[&named])[0]);
+    let found = answer(&gate, &from, ReferenceBy::Uuid(PARENT)).await.unwrap().places;
+    assert_eq!(found[0], Candidate::named("nbd:there", "vdi"));
     assert_eq!(found.len(), 5);
+    assert!(found[1..].iter().all(|found| !found.named && found.format.is_none()));
 }
 
 #[tokio::test]
-async fn only_allowed_places_are_looked_at() {
+async fn only_allowed_places_are_looked_at_and_each_once() {
     let (_dir, root) = machine();
     let from = root.join("vm/base.vdi");
     let nothing = ask(&DirectoryGate::explicit(), &from, ReferenceBy::Uuid(PARENT)).await;
-    assert_eq!(nothing.unwrap_err().kind(), ErrorKind::NotFound);
-    let gate = DirectoryGate::explicit().directory(root.join("elsewhere"));
+    assert_eq!(nothing.unwrap(), [""; 0]);
+    let gate = DirectoryGate::explicit()
+        .directory(root.join("elsewhere"))
+        .directory(root.join("vm/../elsewhere"));
     let found = ask(&gate, &from, ReferenceBy::Uuid(PARENT)).await.unwrap();
-    assert_eq!(found, paths(&root, &["elsewhere/far.vdi"]));
-    let gate = gate.extensions(["TXT"]).directory(root.join("vm"));
-    let found = ask(&gate, &from, ReferenceBy::Uuid(PARENT)).await.unwrap();
-    assert_eq!(found, paths(&root, &["vm/notes.txt"]));
+    assert_eq!(found, paths(&root, &["elsewhere/far.vdi", "elsewhere/secret"]));
 }
 
 #[tokio::test]
-async fn looking_is_bounded() {
+async fn a_pipe_or_a_socket_is_no_place() {
+    let (_dir, root) = machine();
+    let pipe = root.join("elsewhere/pipe.vdi");
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(root.join("elsewhere/s.vdi")).unwrap();
+    let gate = DirectoryGate::explicit().directory(root.join("elsewhere"));
+    let found = ask(&gate, &root.join("vm/base.vdi"), ReferenceBy::Uuid(PARENT)).await.unwrap();
+    assert_eq!(found, paths(&root, &["elsewhere/far.vdi", "elsewhere/secret"]));
+}
+
+#[tokio::test]
+async fn names_that_are_no_text_are_places_too() {
+    let (_dir, root) = machine();
+    let folder = root.join(OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join(OsStr::from_bytes(b"\xff.vdi"));
+    std::fs::write(&file, "content").unwrap();
+    let child = folder.join(OsStr::from_bytes(b"child\xfe.vdi"));
+    std::fs::write(&child, "").unwrap();
+    let found = ask(&DirectoryGate::new(), &child, ReferenceBy::Uuid(PARENT)).await.unwrap();
+    assert_eq!(found, [path::to_text(&file)]);
+    let mut registry = block_core::Registry::new();
+    block_file::register(&mut registry);
+    let options = block_core::StorageOptions::new(block_core::StorageAccess::Read);
+    let opened = registry.open_storage(&found[0], &options).await.unwrap();
+    assert_eq!(opened.len().await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn looking_is_bounded_and_the_answer_says_so() {
     let (_dir, root) = machine();
     for number in 0..50 {
         std::fs::write(root.join(format!("elsewhere/{number}.vdi")), "").unwrap();
     }
-    let gate = DirectoryGate::explicit().directory(root.join("elsewhere")).max_entries(10);
-    let found = ask(&gate, &root.join("vm/base.vdi"), ReferenceBy::Uuid(PARENT)).await.unwrap();
-    assert!((8..=10).contains(&found.len()), "{}", found.len());
+    let from = root.join("vm/base.vdi");
+    let gate = DirectoryGate::explicit().directory(root.join("elsewhere"));
+    let found = answer(&gate.clone().max_entries(10), &from, ReferenceBy::Uuid(PARENT)).await;
+    let found = found.unwrap();
+    assert_eq!(found.places.len(), 10);
+    let elsewhere = paths(&root, &["elsewhere"]).remove(0);
+    let missed = format!("only 10 directory entries were looked at, and '{elsewhere}' has more");
+    assert_eq!(found.missed, [missed]);
+    let all = ask(&gate.max_entries(52), &from, ReferenceBy::Uuid(PARENT)).await.unwrap();
+    assert_eq!(all.len(), 52);
+}
+
+#[tokio::test]
+async fn a_directory_that_was_asked_for_and_cannot_be_read_is_missed() {
+    let (_dir, root) = machine();
+    let gate = DirectoryGate::explicit().directory(root.join("nowhere"));
+    let found = answer(&gate, &root.join("vm/base.vdi"), ReferenceBy::Uuid(PARENT)).await.unwrap();
+    let nowhere = paths(&root, &["nowhere"]).remove(0);
+    let missed = format!("the directory '{nowhere}' could not be read: No such file or directory");
+    assert_eq!((found.places, found.missed), (Vec::new(), vec![missed]));
 }
 
 #[tokio::test]
@@ -126,15 +177,14 @@ async fn a_name_leads_to_a_regular_file_inside_the_directory_or_nowhere() {
 async fn what_the_caller_names_stands_for_a_name_that_is_refused() {
     let (_dir, root) = machine();
     let far = paths(&root, &["elsewhere/far.vdi"]).remove(0);
-    let gate =
-        DirectoryGate::explicit().candidates_from([Candidate { uri: far.clone(), format: None }]);
+    let gate = DirectoryGate::explicit().candidates_from([Candidate::found(far.clone())]);
     let found = ask(&gate, &root.join("vm/base.vdi"), name("C:\\Users\\me\\far.vdi")).await;
     assert_eq!(found.unwrap(), [far]);
 }
 
 #[tokio::test]
 async fn an_image_that_is_no_file_has_no_directory() {
-    let gate = DirectoryGate::new().extensions(["toml"]);
+    let gate = DirectoryGate::new();
     let found = ask(&gate, Path::new("memory:"), ReferenceBy::Uuid(PARENT)).await;
-    assert_eq!(found.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(found.unwrap(), [""; 0]);
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use block_core::probe::{Kind, Probe, ProbeInput};
 use block_core::{
     Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Error,
-    ErrorKind, Measure, OpenContext, OptionKind, OptionSpec, Options, Preallocation, Result,
-    Storage, StorageCaps, ZeroMode,
+    ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Preallocation,
+    Result, Storage, StorageCaps, ZeroMode,
 };
 
 use crate::device::{RawDevice, fill, whole_sectors};
@@ -57,6 +57,11 @@ impl BlockDriver for RawDriver {
     /// and the decision makes that claim itself.
     fn probe(&self, _: &ProbeInput) -> Probe {
         Probe { kind: Kind::Raw, ..Probe::none("raw") }
+    }
+
+    /// A raw disk has no room for an identity.
+    async fn identity(&self, _: &dyn Storage) -> Result<Option<Identity>> {
+        Ok(None)
     }
 
     async fn open(

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use block_core::engine::Mapped;
 use block_core::probe::{Probe, ProbeInput, recognisers};
 use block_core::{
-    Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Measure,
-    OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
+    Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Identity,
+    Measure, OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
 };
 
 use crate::head::Head;
-use crate::header::Header;
+use crate::header::{self, Header};
 use crate::map::VdiMap;
 use crate::{NAME, amend, chain, check, create};
 
@@ -38,7 +38,7 @@ const DESCRIPTOR: Descriptor = Descriptor {
             name: "verify_parent",
             kind: OptionKind::Bool,
             default: Some("on"),
-            help: "refuse a parent with another UUID than the image names",
+            help: "refuse a parent that was named and has another UUID than the image wants",
         },
         OptionSpec {
             name: "base",
@@ -61,6 +61,12 @@ impl BlockDriver for VdiDriver {
         recognisers::all()
             .find(|recogniser| recogniser.id == NAME)
             .map_or_else(|| Probe::none(NAME), |recogniser| (recogniser.probe)(input))
+    }
+
+    async fn identity(&self, storage: &dyn Storage) -> Result<Option<Identity>> {
+        let file_len = storage.len().await?;
+        let head = Head::read(storage, file_len).await?;
+        Ok(header::identity(head.bytes(), file_len))
     }
 
     async fn open(

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use block_core::{ErrorKind, Result, SECTOR_SIZE};
+use block_core::{ErrorKind, Identity, Result, SECTOR_SIZE};
 use uuid::Uuid;
 use zerocopy::FromBytes;
 
@@ -576,6 +576,19 @@ fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Vers
             "1.x (0x00010001) or 0.2 (0x00000002)",
         )),
     }
+}
+
+/// What children know an image by, as far as the first bytes of its file tell: the other numbers of the header
+/// may be wrong.
+pub(crate) fn identity(head: &[u8], file_len: u64) -> Option<Identity> {
+    let mut sector = [0; SECTOR];
+    sector.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
+    let fields = fields(version(&sector, head.len(), file_len).ok()?);
+    let uuid = |at: usize| {
+        let bytes = head.get(at..at.checked_add(16)?)?;
+        Uuid::from_slice_le(bytes).ok().filter(|uuid| !uuid.is_nil())
+    };
+    Some(Identity { uuid: uuid(fields.uuid)?, modification: uuid(fields.modification_uuid) })
 }
 
 /// Where the fields of a version lie.

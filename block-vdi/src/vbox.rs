@@ -1,12 +1,15 @@
 //! The media a VirtualBox machine file (`.vbox`) registers: which UUID lies where.
 //!
 //! A VDI names its parent by UUID only; the machine file is where VirtualBox keeps the path. The file
-//! comes from the same hands as the image, so it is read as hostile text: no DTD, no entities, bounded
-//! in size, elements and depth. What it names is a hint for a [`Gate`](block_core::Gate), which decides
+//! comes from the same hands as the image, so it is read as hostile text: no DTD, no entities but the five of
+//! XML, bounded in size, elements, attributes and depth, in one pass whose time and memory grow with its size. What it names is a hint for a [`Gate`](block_core::Gate), which decides
 //! whether it may be opened, and the driver verifies the UUID of what it finds.
 #![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use block_core::{Error, ErrorKind, Result};
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use uuid::Uuid;
 
 /// Bytes of a machine file that are read at most.
@@ -55,60 +58,150 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Medium>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Error::new(ErrorKind::Corrupt, "the machine file is not UTF-8").because(error)
     })?;
-    bound_depth(text)?;
-    let options = roxmltree::ParsingOptions {
-        allow_dtd: false,
-        nodes_limit: MAX_NODES,
-        ..roxmltree::ParsingOptions::default()
-    };
-    let document = roxmltree::Document::parse_with_options(text, options).map_err(|error| {
-        Error::new(ErrorKind::Corrupt, "the machine file is not well-formed XML").because(error)
-    })?;
-    let disks = document.descendants().filter(|node| node.tag_name().name() == "HardDisk");
-    disks.filter(|node| node.has_attribute("location")).map(medium).collect()
-}
-
-fn medium(node: roxmltree::Node<'_, '_>) -> Result<Medium> {
-    let parent = node.parent_element().filter(|above| above.tag_name().name() == "HardDisk");
-    Ok(Medium {
-        uuid: uuid(&node)?,
-        location: node.attribute("location").unwrap_or_default().to_owned(),
-        format: node.attribute("format").unwrap_or_default().to_owned(),
-        parent: parent.map(|above| uuid(&above)).transpose()?,
-    })
-}
-
-fn uuid(node: &roxmltree::Node<'_, '_>) -> Result<Uuid> {
-    let text = node.attribute("uuid").unwrap_or_default();
-    Uuid::try_parse(text).map_err(|error| {
-        let found = text.escape_debug().take(64).collect::<String>();
-        Error::field_mismatch(ErrorKind::Corrupt, "HardDisk uuid", found, "a UUID")
-            .at(u64::try_from(node.range().start).unwrap_or(u64::MAX))
-            .because(error)
-    })
-}
-
-/// Refuses what nests so deep that a parser might recurse too far. Counts tags without understanding
-/// them, so it may refuse early, never late.
-fn bound_depth(text: &str) -> Result<()> {
-    let mut depth = 0usize;
-    let mut bytes = text.as_bytes().windows(2);
-    while let Some(&[first, second]) = bytes.next() {
-        match (first, second) {
-            (b'<', b'/') => depth = depth.saturating_sub(1),
-            (b'<', b'!' | b'?') => {}
-            (b'<', _) => depth = depth.saturating_add(1),
-            (b'/', b'>') => depth = depth.saturating_sub(1),
-            _ => {}
+    let mut reader = Reader::from_str(text);
+    let mut machine = Machine::default();
+    loop {
+        let at = reader.buffer_position();
+        let event = reader.read_event().map_err(|error| {
+            malformed("the machine file is not well-formed XML").at(at).because(error)
+        })?;
+        match event {
+            Event::Start(tag) => machine.open(&tag, at, true)?,
+            Event::Empty(tag) => machine.open(&tag, at, false)?,
+            // The reader has seen that it closes what was opened last.
+            Event::End(_) => drop(machine.open.pop()),
+            Event::DocType(_) => {
+                return Err(malformed("the machine file declares a DTD, which none has").at(at));
+            }
+            Event::GeneralRef(reference) => {
+                let known =
+                    reference.is_char_ref() || resolve_predefined_entity(&reference).is_some();
+                if !known || machine.open.is_empty() {
+                    return Err(malformed("the machine file names an entity that XML lacks").at(at));
+                }
+            }
+            Event::Text(text) if machine.open.is_empty() && !text.trim().is_empty() => {
+                return Err(malformed("the machine file has text outside of its element").at(at));
+            }
+            Event::CData(_) if machine.open.is_empty() => {
+                return Err(malformed("the machine file has text outside of its element").at(at));
+            }
+            Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_) => {}
+            Event::Eof => return machine.end(at),
         }
-        if depth > MAX_DEPTH {
+    }
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Machine {
+    media: Vec<Medium>,
+    /// The elements that are open, the outermost first: the UUID of each that is a hard disk, as written.
+    open: Vec<Option<(u64, String)>>,
+    has_root: bool,
+    nodes: u32,
+}
+
+/// The attributes of a hard disk.
+#[derive(Default)]
+struct HardDisk {
+    uuid: Option<String>,
+    location: Option<String>,
+    format: Option<String>,
+}
+
+impl Machine {
+    /// An element begins at byte `at`; it may have others in it.
+    fn open(&mut self, tag: &BytesStart<'_>, at: u64, has_content: bool) -> Result<()> {
+        if self.open.is_empty() && self.has_root {
+            return Err(malformed("the machine file has more than one outermost element").at(at));
+        }
+        self.has_root = true;
+        self.count(at)?;
+        if self.open.len() >= MAX_DEPTH {
             return Err(Error::new(
                 ErrorKind::Limit,
                 format!("the machine file nests deeper than {MAX_DEPTH} elements"),
-            ));
+            )
+            .at(at));
+        }
+        let is_disk = tag.local_name().as_ref() == "HardDisk";
+        let mut disk = HardDisk::default();
+        // Comparing each attribute with all before it would take the square of their number.
+        for attribute in tag.attributes().with_checks(false) {
+            self.count(at)?;
+            let attribute = attribute.map_err(|error| {
+                malformed("an attribute of the machine file is not well-formed")
+                    .at(at)
+                    .because(error)
+            })?;
+            let field = match attribute.key.as_ref() {
+                "uuid" if is_disk => &mut disk.uuid,
+                "location" if is_disk => &mut disk.location,
+                "format" if is_disk => &mut disk.format,
+                _ => continue,
+            };
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| {
+                malformed("an attribute of the machine file is not well-formed")
+                    .at(at)
+                    .because(error)
+            })?;
+            if field.replace(value.into_owned()).is_some() {
+                return Err(malformed("a hard disk has an attribute twice").at(at));
+            }
+        }
+        let uuid = is_disk.then(|| (at, disk.uuid.unwrap_or_default()));
+        if let (Some((at, uuid)), Some(location)) = (&uuid, disk.location) {
+            let above = self.open.last().and_then(Option::as_ref);
+            self.media.push(Medium {
+                uuid: parse_uuid(uuid, *at)?,
+                location,
+                format: disk.format.unwrap_or_default(),
+                parent: above.map(|(at, uuid)| parse_uuid(uuid, *at)).transpose()?,
+            });
+        }
+        if has_content {
+            self.open.push(uuid);
+        }
+        Ok(())
+    }
+
+    /// Counts an element or an attribute.
+    fn count(&mut self, at: u64) -> Result<()> {
+        self.nodes = self.nodes.saturating_add(1);
+        match self.nodes > MAX_NODES {
+            true => Err(Error::new(
+                ErrorKind::Limit,
+                format!("the machine file has more than {MAX_NODES} elements and attributes"),
+            )
+            .at(at)),
+            false => Ok(()),
         }
     }
-    Ok(())
+
+    fn end(self, at: u64) -> Result<Vec<Medium>> {
+        match self.has_root && self.open.is_empty() {
+            true => Ok(self.media),
+            false => Err(malformed("the machine file ends inside an element, or has none").at(at)),
+        }
+    }
+}
+
+fn malformed(text: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, text)
+}
+
+fn parse_uuid(text: &str, at: u64) -> Result<Uuid> {
+    Uuid::try_parse(text).map_err(|error| {
+        let found = text.escape_debug().take(64).collect::<String>();
+        Error::field_mismatch(ErrorKind::Corrupt, "HardDisk uuid", found, "a UUID")
+            .at(at)
+            .because(error)
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +244,55 @@ mod tests {
         let long = vec![b' '; MAX_BYTES + 1];
         assert_eq!(parse(&long).unwrap_err().kind(), ErrorKind::Limit);
         let many = format!("<a>{}</a>", "<b/>".repeat(MAX_NODES as usize));
-        assert_eq!(parse(many.as_bytes()).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(parse(many.as_bytes()).unwrap_err().kind(), ErrorKind::Limit);
+        let attributes = (0..MAX_NODES).map(|n| format!(" a{n}=''")).collect::<String>();
+        let error = parse(format!("<a{attributes}/>").as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        let deepest = format!("{}{}", "<a>".repeat(MAX_DEPTH), "</a>".repeat(MAX_DEPTH));
+        assert_eq!(parse(deepest.as_bytes()).unwrap(), []);
+    }
+
+    #[test]
+    fn no_decoy_hides_how_deep_elements_nest() {
+        for decoy in [" b=\"/>\"", " b='</a>'", " b='&lt;/a&gt;'"] {
+            for text in ["", "<!-- </a> -->", "<![CDATA[</a>]]>", "<?x </a>?>"] {
+                let deep = format!("<a{decoy}>{text}").repeat(MAX_DEPTH + 1);
+                let error = parse(deep.as_bytes()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Limit, "{decoy} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_xml_is_refused() {
+        for text in [
+            "",
+            "<a>",
+            "<a></b>",
+            "</a>",
+            "<a/><b/>",
+            "<a/>text",
+            "text<a/>",
+            "<a b=c/>",
+            "<a>&unknown;</a>",
+            "<HardDisk uuid='x' uuid='y' location='z'/>",
+            "<HardDisk location='&unknown;'/>",
+            "<a>\u{0}<",
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
+        }
+        for text in ["<a>&amp;&#65;</a>", "\u{feff}<a/>", "<a b='>'/> <!-- end -->\n"] {
+            assert_eq!(parse(text.as_bytes()).unwrap(), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_location_says_what_xml_means_by_it() {
+        let text = format!(
+            "<x:r xmlns:x='u'><x:HardDisk uuid='{BASE}' location=\"a &amp; b&#x20;&quot;.vdi\"/></x:r>"
+        );
+        assert_eq!(parse(text.as_bytes()).unwrap()[0].location, "a & b \".vdi");
     }
 
     #[test]

@@ -105,27 +105,109 @@ async fn part_of_a_block_is_written_over_a_copy_of_the_parents() {
 }
 
 #[tokio::test]
-async fn only_the_parent_that_is_named_is_taken() {
+async fn only_the_parent_that_is_meant_is_taken() {
     let lab = Lab::new();
     base(&lab).await;
     lab.create("other", 4 * MIB, "").await.unwrap();
     let child = lab.create_child("child", "base", "").await.unwrap();
-    let only = |name: &str| vec![Candidate { uri: format!("mem:{name}"), format: None }];
+    let named = |name: &str| vec![Candidate::named(format!("mem:{name}"), "vdi")];
+    let found = |name: &str| vec![Candidate::found(format!("mem:{name}"))];
     let open = |options: &'static str, candidates| {
         lab.open_below(child.clone(), Access::Read, options, candidates)
     };
-    let error = open("", only("other")).await.unwrap_err();
+    let error = open("", named("other")).await.unwrap_err();
     assert_eq!(reason(&error), Some(&Refusal::ParentMismatch));
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(0x1A8)));
-    let forced = open("verify_parent=off", only("other")).await.unwrap();
+    assert_eq!(error.image(), Some("mem:other"));
+    let forced = open("verify_parent=off", named("other")).await.unwrap();
     assert_eq!(content(&forced).await, vec![0; 4 * BLOCK]);
-    let missing = open("", only("nowhere")).await.unwrap_err();
+    let missing = open("", named("nowhere")).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
-    let both = [only("nowhere"), only("other"), only("base")].concat();
-    assert_eq!(content(&open("", both).await.unwrap()).await[0], 0xA0);
-    let none = open("", [only("nowhere"), only("other")].concat()).await.unwrap_err();
-    let link = "11111111-1111-1111-1111-111111111111";
-    assert!(none.message().contains(link), "{none}");
+    let all = [named("nowhere"), named("other"), found("base")].concat();
+    assert_eq!(content(&open("", all).await.unwrap()).await[0], 0xA0);
+    for unnamed in ["", "verify_parent=off"] {
+        let none = open(unnamed, [found("nowhere"), found("other")].concat()).await.unwrap_err();
+        let link = "11111111-1111-1111-1111-111111111111";
+        assert_eq!((none.kind(), none.offset()), (ErrorKind::NotFound, Some(0x1A8)));
+        assert!(none.message().contains(link), "{none}");
+    }
+}
+
+/// Two copies of a parent: one as it was when the child was made, one that was written to since.
+async fn two_copies(lab: &Lab, left: &str, right: &str) {
+    base(lab).await;
+    lab.create_child("child", "base", "").await.unwrap();
+    let bytes = lab.file_bytes("base").await;
+    lab.file(left).write_at(0, &bytes).await.unwrap();
+    lab.file(right).write_at(0, &bytes).await.unwrap();
+    lab.remove("base");
+}
+
+#[tokio::test]
+async fn a_stale_copy_beside_the_parent_is_passed_over_whatever_their_names() {
+    for (parent, copy) in [("b", "a"), ("b", "c")] {
+        let lab = Lab::new();
+        two_copies(&lab, parent, copy).await;
+        let stale = lab.open(copy, Access::ReadWrite, "").await.unwrap();
+        stale.write_at(0, &[1; 512], WriteFlags::empty()).await.unwrap();
+        stale.close().await.unwrap();
+        let disk = lab.open("child", Access::Read, "strict=on").await.unwrap();
+        assert_eq!(disk.info().parent.unwrap().opened.as_deref(), Some(parent));
+        assert_eq!(content(&disk).await[0], 0xA0);
+        let disk = lab.open_with_parent("child").await.unwrap();
+        assert_eq!(disk.info().parent.unwrap().opened.as_deref(), Some(parent));
+    }
+}
+
+#[tokio::test]
+async fn of_two_copies_alike_none_is_taken() {
+    let lab = Lab::new();
+    two_copies(&lab, "a", "b").await;
+    let error = lab.open("child", Access::Read, "").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    assert!(error.message().ends_with("'mem:a', 'mem:b'"), "{error}");
+    assert_eq!(lab.open_with_parent("child").await.unwrap_err().kind(), ErrorKind::Ambiguous);
+    // The same where both were written to since.
+    for copy in ["a", "b"] {
+        let stale = lab.open(copy, Access::ReadWrite, "").await.unwrap();
+        stale.write_at(0, &[1; 512], WriteFlags::empty()).await.unwrap();
+        stale.close().await.unwrap();
+    }
+    let error = lab.open("child", Access::Read, "").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+}
+
+#[tokio::test]
+async fn a_parent_that_was_written_to_is_not_written_into_unless_it_was_named() {
+    let lab = Lab::new();
+    base(&lab).await;
+    let child = lab.create_child("child", "base", "").await.unwrap();
+    lab.open_with_parent("child").await.unwrap();
+    let parent = lab.open("base", Access::ReadWrite, "").await.unwrap();
+    parent.write_at(0, &[1; 512], WriteFlags::empty()).await.unwrap();
+    parent.close().await.unwrap();
+    let error = lab.open_with_parent("child").await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Denied, Some("parent-stale")));
+    let mut request = block_core::OpenRequest::new("mem:child", Access::ReadWrite).format("vdi");
+    request.parent_access = Access::ReadWrite;
+    request.gate =
+        std::sync::Arc::new(block_core::FixedGate(vec![Candidate::named("mem:base", "vdi")]));
+    let disk = lab.registry.open_on(child, &request).await.unwrap();
+    assert_eq!(disk.info().warnings.len(), 1, "{:?}", disk.info().warnings);
+}
+
+#[tokio::test]
+async fn a_damaged_parent_is_told_and_no_copy_takes_its_place() {
+    let lab = Lab::new();
+    two_copies(&lab, "a", "b").await;
+    // The size of a block is zero; the identity is still there.
+    lab.file_at("a").await.write_at(0x178, &[0; 4]).await.unwrap();
+    let error = lab.open("child", Access::Read, "").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    lab.remove("b");
+    let error = lab.open("child", Access::Read, "").await.unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(0x178)));
+    assert_eq!(error.image(), Some("a"));
 }
 
 #[tokio::test]

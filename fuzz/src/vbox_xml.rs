@@ -1,11 +1,25 @@
 //! Machine files: what is understood is the same after being written down again, however deep it nests.
 
-use block_core::ErrorKind;
+use std::time::{Duration, Instant};
+
+use block_core::{ErrorKind, Result};
 use block_vdi::vbox::{Medium, parse};
+
+/// Longer than any machine file takes, bytes of it and all.
+const TOO_LONG: Duration = Duration::from_millis(500);
+
+/// Bytes of a machine file that is an input over and over: enough to show a time that grows faster than it.
+const LARGE: usize = 256 << 10;
 
 /// The input is a machine file; its first bytes also say how deep another one nests.
 pub(crate) fn body(data: &[u8]) {
     reads(data);
+    if !data.is_empty() {
+        let units = LARGE / data.len();
+        let _ = timed(&data.repeat(units));
+        // All of it inside one element.
+        let _ = timed(&[b"<a ", data.repeat(units).as_slice()].concat());
+    }
     if let Some((depth, rest)) = data.split_first_chunk::<2>() {
         let depth = usize::from(u16::from_le_bytes(*depth) % 2048);
         let decoy = ["", " b=\"/>\"", " b='&lt;/a&gt;'"][rest.len() % 3];
@@ -13,8 +27,16 @@ pub(crate) fn body(data: &[u8]) {
     }
 }
 
+fn timed(text: &[u8]) -> Result<Vec<Medium>> {
+    let begun = Instant::now();
+    let answer = parse(text);
+    let took = begun.elapsed();
+    assert!(took < TOO_LONG, "{} bytes take {took:?}", text.len());
+    answer
+}
+
 fn reads(text: &[u8]) {
-    match parse(text) {
+    match timed(text) {
         Ok(media) => {
             let written = write(&media);
             let again = parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e:?}: {written}"));

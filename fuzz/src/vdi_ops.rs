@@ -61,10 +61,7 @@ impl Bench {
         let is_static = !is_child && u.ratio(1, 5)?;
         let preallocation = if u.ratio(1, 8)? { "metadata" } else { "off" };
         let memory = Memory::default();
-        let gate = FixedGate(vec![Candidate {
-            uri: "memory:parent".to_owned(),
-            format: Some("vdi".to_owned()),
-        }]);
+        let gate = FixedGate(vec![Candidate::named("memory:parent", "vdi")]);
         let cx = OpenContext::new(registry(&memory)).gate(Arc::new(gate));
         let mut content = Vec::new();
         let mut parent = None;

@@ -20,10 +20,8 @@ pub fn registry() -> Registry {
 /// Bytes of a machine file that are looked at.
 pub(crate) const MACHINE_FILE_BYTES: usize = block_vdi::vbox::MAX_BYTES;
 
-/// Where the disks lie that a machine file of VirtualBox registers, as it is written there. Only those in
-/// VirtualBox's own format: a disk of another format has no identity to verify it by.
+/// Where the disks lie that a machine file of VirtualBox registers, as it is written there, in any format.
 pub(crate) fn registered_disks(machine: &[u8]) -> Result<Vec<String>> {
     let media = block_vdi::vbox::parse(machine)?;
-    let own = media.into_iter().filter(|medium| medium.format.eq_ignore_ascii_case("vdi"));
-    Ok(own.map(|medium| medium.location).collect())
+    Ok(media.into_iter().map(|medium| medium.location).collect())
 }

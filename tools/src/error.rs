@@ -158,6 +158,17 @@ pub(crate) const NO_ROOM: &str =
 
 /// What helps where the system refused.
 fn what_to_do(error: &Error) -> Option<&'static str> {
+    match error.code() {
+        Some("parent-not-found" | "reference-not-found") => {
+            return Some(
+                "name it with --parent FILE, a folder to look in with --allow DIR, or a machine that has it with --vbox FILE",
+            );
+        }
+        Some("parent-ambiguous" | "parent-stale") => {
+            return Some("name the right one with --parent FILE");
+        }
+        _ => {}
+    }
     if error.kind() == ErrorKind::PermissionDenied {
         return Some(who_may(error));
     }

@@ -107,6 +107,31 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
     on("vdi.file.trailing-bytes", "bytes follow behind the last block", SPACE),
     on("vdi.file.trailing-slots", "whole blocks follow behind the last one in use", SPACE),
     on(
+        "parent-not-found",
+        "none of the files that may be opened is the parent that the image needs",
+        "A VDI knows its parent by UUID. '--parent FILE' names it, '--allow DIR' a folder to look in, '--vbox FILE' a machine file that registers it.",
+    ),
+    on(
+        "reference-not-found",
+        "no file that may be opened has the name that the image needs",
+        "'--parent FILE' names it, '--allow DIR' a folder to look in, '--vbox FILE' a machine file that registers it.",
+    ),
+    on(
+        "parent-ambiguous",
+        "several files can be the parent of the image, and nothing tells which one is meant",
+        "Copies of an image have its UUID. The one whose modification UUID is the one that the child recorded is taken; here none is known to have it, or several have. Name the right one with '--parent FILE', or put the others into another folder.",
+    ),
+    on(
+        "parent-stale",
+        "the parent is not known to hold what the child recorded, and it would be written into",
+        "The parent was written to after the child was made, an interrupted commit wrote into it, or the file is a copy of it. Find out which; then name it with '--parent FILE'.",
+    ),
+    on(
+        "parent-mismatch",
+        "the file that was named as the parent is another image",
+        "Its UUID is not the one that the child recorded. Name the right file, or use the option 'verify_parent=off' of the child where it is the parent all the same.",
+    ),
+    on(
         "reference-denied",
         "the image names a file that lies outside its own folder",
         "Opening whatever an image names would hand it any file you can read. If you trust the image, add --allow with that file's folder.",

@@ -80,9 +80,7 @@ impl How {
 
     /// The gate for what the image names.
     pub async fn gate(&self, cx: &Context) -> Result<Arc<dyn Gate>> {
-        let drivers = cx.registry.drivers();
-        let extensions = drivers.iter().flat_map(|driver| driver.descriptor().extensions).copied();
-        let mut gate = block_file::DirectoryGate::new().extensions(extensions);
+        let mut gate = block_file::DirectoryGate::new();
         for spec in &self.parents {
             gate = gate.candidate(candidate(cx, spec).await?);
         }
@@ -129,11 +127,20 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
             driver(cx, spec, &*storage).await?.descriptor().name.to_owned()
         }
     };
-    Ok(Candidate { uri: spec.uri.clone(), format: Some(format) })
+    Ok(Candidate::named(spec.uri.clone(), format))
 }
 
 /// Opens an image.
 pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
+    let disk = open_silently(cx, spec, how).await?;
+    for warning in disk.info().warnings {
+        cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
+    }
+    Ok(disk)
+}
+
+/// Opens an image, and keeps its warnings.
+pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
     let storage = cx.registry.open_file(&request).await;
@@ -145,10 +152,21 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
     if spec.format.is_none() && disk.info().format == "raw" {
         tell_of_another_name(cx, spec);
     }
-    for warning in disk.info().warnings {
-        cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
-    }
     Ok(disk)
+}
+
+/// Names an image as a parent, if it has an identity to verify it by.
+pub(crate) async fn name_verifiable_parent(
+    cx: &Context,
+    spec: &ImageSpec,
+    how: How,
+) -> Result<How> {
+    let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
+    let identity = driver(cx, spec, &*storage).await?.identity(&*storage).await;
+    match identity.map_err(|error| Failure::open(&spec.shown, &error))? {
+        Some(_) => Ok(how.parent(spec.clone())),
+        None => Ok(how),
+    }
 }
 
 /// Says why an image was not opened. Where its format is the reason, says what it is and what helps.

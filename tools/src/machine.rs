@@ -1,11 +1,12 @@
 //! The disks that a machine file of VirtualBox registers, as places where parents may lie.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use block_core::Candidate;
 use block_file::path::to_text;
+use rustix::fs::{Mode, OFlags};
 
 use crate::drivers;
 use crate::error::{Failure, Result, os_text};
@@ -39,13 +40,19 @@ pub(crate) fn registered_disks(machine: &Path) -> Result<Vec<Candidate>> {
 }
 
 fn candidate(path: PathBuf) -> Candidate {
-    Candidate { uri: path_uri(&path), format: None }
+    Candidate::found(path_uri(&path))
 }
 
-/// The file, or as much of it as shows that it is too large.
-fn read(machine: &Path) -> std::io::Result<Vec<u8>> {
+/// The file, or as much of it as shows that it is too large. Whatever is no regular file, a pipe for one,
+/// is refused without waiting for it.
+fn read(machine: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(machine, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let limit = drivers::MACHINE_FILE_BYTES.saturating_add(1) as u64;
     let mut bytes = Vec::new();
-    File::open(machine)?.take(limit).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

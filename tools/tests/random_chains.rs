@@ -81,7 +81,10 @@ impl Model {
     /// As `open`, with the parent open for writing too.
     async fn open_with_parent(&self, level: usize) -> Disk {
         let name = &self.images[level].0;
+        // Named: other steps have written into it since.
+        let parent = (self.images[level - 1].0.as_str(), self.format(level - 1));
         let mut request = self.lab.request(name, "vdi", Access::ReadWrite, &[]);
+        request.gate = self.lab.gate(&[], Some(parent));
         request.parent_access = Access::ReadWrite;
         self.lab.registry().open(&request).await.unwrap()
     }

@@ -12,7 +12,8 @@ use super::{FaultHook, FilteredDevice, Kind, ThrottleHook};
 use crate::probe::{Probe, ProbeInput};
 use crate::{
     Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Error,
-    ErrorKind, Measure, OpenContext, OptionKind, OptionSpec, Options, Registry, Result, Storage,
+    ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Registry, Result,
+    Storage,
 };
 
 /// A filter of disks. It recognises nothing: it has to be named.
@@ -112,6 +113,11 @@ impl BlockDriver for FilterDriver {
 
     fn probe(&self, _: &ProbeInput) -> Probe {
         Probe::none(self.descriptor().name)
+    }
+
+    /// A filter has to be named, and so has the parent that it filters.
+    async fn identity(&self, _: &dyn Storage) -> Result<Option<Identity>> {
+        Ok(None)
     }
 
     async fn open(

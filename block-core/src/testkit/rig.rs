@@ -9,8 +9,8 @@ use super::image::{Image, ImageStorage};
 use super::model::Model;
 use super::stamp::{Id, SECTOR, ZERO, stamped};
 use crate::{
-    Access, BlockDevice, BlockDriver, Candidate, CheckMode, CheckReport, CreateRequest, Error,
-    ErrorKind, Gate, NewParent, OpenContext, OptionSpec, Options, ProtocolDriver, Reference,
+    Access, BlockDevice, BlockDriver, Candidate, Candidates, CheckMode, CheckReport, CreateRequest,
+    Error, ErrorKind, Gate, NewParent, OpenContext, OptionSpec, Options, ProtocolDriver, Reference,
     Registry, Result, SECTOR_SIZE, Storage, StorageOptions, WriteFlags,
 };
 
@@ -411,11 +411,11 @@ struct SimGate(&'static str);
 
 #[async_trait]
 impl Gate for SimGate {
-    async fn candidates(&self, reference: &Reference) -> Result<Vec<Candidate>> {
+    async fn candidates(&self, reference: &Reference) -> Result<Candidates> {
         let layer = reference.from.strip_prefix("sim:").and_then(|n| n.parse::<usize>().ok());
         let below = layer.and_then(|layer| layer.checked_sub(1));
         let below =
             below.ok_or_else(|| Error::new(ErrorKind::Denied, "there is no layer below"))?;
-        Ok(vec![Candidate { uri: layer_uri(below), format: Some(self.0.to_owned()) }])
+        Ok(vec![Candidate::named(layer_uri(below), self.0)].into())
     }
 }

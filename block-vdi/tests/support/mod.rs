@@ -67,6 +67,21 @@ impl Lab {
         self.files.0.lock().unwrap().insert(name.into(), storage);
     }
 
+    pub fn remove(&self, name: &str) {
+        self.files.0.lock().unwrap().remove(name);
+    }
+
+    pub async fn file_at(&self, name: &str) -> Arc<dyn Storage> {
+        self.files.open(name, &read()).await.unwrap()
+    }
+
+    pub async fn file_bytes(&self, name: &str) -> Vec<u8> {
+        let storage = self.file_at(name).await;
+        let mut bytes = vec![0; usize::try_from(storage.len().await.unwrap()).unwrap()];
+        storage.read_at(0, &mut bytes).await.unwrap();
+        bytes
+    }
+
     pub fn cx(&self) -> OpenContext {
         OpenContext::new(Arc::clone(&self.registry))
     }
@@ -119,10 +134,8 @@ impl Lab {
         options: &str,
     ) -> Result<Disk> {
         let names: Vec<_> = self.files.0.lock().unwrap().keys().cloned().collect();
-        let candidates = names
-            .into_iter()
-            .map(|name| Candidate { uri: format!("mem:{name}"), format: None })
-            .collect();
+        let candidates =
+            names.into_iter().map(|name| Candidate::found(format!("mem:{name}"))).collect();
         self.open_below(storage, access, options, candidates).await
     }
 
@@ -147,7 +160,7 @@ impl Lab {
     pub async fn open_with_parent(&self, name: &str) -> Result<Disk> {
         let names: Vec<_> = self.files.0.lock().unwrap().keys().cloned().collect();
         let mut request = OpenRequest::new("mem:", Access::ReadWrite).format("vdi");
-        let candidate = |name| Candidate { uri: format!("mem:{name}"), format: None };
+        let candidate = |name| Candidate::found(format!("mem:{name}"));
         request.gate = Arc::new(FixedGate(names.into_iter().map(candidate).collect()));
         request.parent_access = Access::ReadWrite;
         self.registry.open_on(self.files.open(name, &read()).await?, &request).await

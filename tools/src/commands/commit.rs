@@ -42,19 +42,37 @@ impl CommitArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
         cx.block_on_with_timers(async {
-            let children = match &self.base {
-                None => vec![spec],
-                Some(base) => self.children_above(cx, spec, base).await?,
-            };
+            let mut how = How::reading(Sharing::Exclusive).allow(&self.allow);
+            let mut children = vec![spec];
+            if let Some(base) = &self.base {
+                // The parent to write into is the caller's word, where it can be verified.
+                let named = ImageSpec::plain(base, None);
+                if place(base).is_some() {
+                    how = image::name_verifiable_parent(cx, &named, how).await?;
+                }
+                children = self.children_above(cx, children, &how, base).await?;
+                // Nothing is written before each of them is known to be the one that is meant.
+                for child in &children {
+                    let how = self.for_writing(&how);
+                    drop(image::open_silently(cx, child, &how).await?);
+                }
+            }
+            let how = self.for_writing(&how);
             let steps = children.len() as u64;
             let mut progress = None;
             for (step, child) in (0u64..).zip(&children) {
-                let (child, parent) = self.open(cx, child).await?;
+                let (child, parent) = self.open(cx, child, &how).await?;
                 let total = child.size().saturating_mul(steps);
                 let progress = progress.get_or_insert_with(|| self.progress.start("commit", total));
                 let begun = child.size().saturating_mul(step);
                 let work = self.commit(cx, &child, &parent, progress, begun..total);
-                interruptible(&cx.console, progress, work).await?;
+                let done = interruptible(&cx.console, progress, work).await;
+                if done.is_err() {
+                    // What stopped the work has been reported; begun again, it has to find the parent.
+                    let _ = parent.close().await;
+                    let _ = self.settle(cx, &child).await;
+                }
+                done?;
             }
             if let Some(progress) = progress {
                 progress.finish();
@@ -71,15 +89,16 @@ impl CommitArgs {
     async fn children_above(
         &self,
         cx: &Context,
-        spec: ImageSpec,
+        child: Vec<ImageSpec>,
+        how: &How,
         base: &str,
     ) -> Result<Vec<ImageSpec>> {
-        let how = How::reading(Sharing::Exclusive).allow(&self.allow);
-        let top = image::open(cx, &spec, &how).await?;
-        let place = |uri: &str| std::fs::canonicalize(file_path(uri)).ok();
+        let mut images = child;
+        let mut next = match images.first() {
+            Some(spec) => image::open_silently(cx, spec, how).await?.parent(),
+            None => None,
+        };
         let wanted = place(base);
-        let mut images = vec![spec];
-        let mut next = top.parent();
         while let Some(disk) = next {
             let storage = disk.device().storage();
             let uri = storage.uri();
@@ -100,13 +119,18 @@ impl CommitArgs {
         })
     }
 
-    /// Opens a child, and its parent for writing.
-    async fn open(&self, cx: &Context, spec: &ImageSpec) -> Result<(Disk, Disk)> {
-        let how = How {
+    /// For writing into a child and its parent.
+    fn for_writing(&self, how: &How) -> How {
+        How {
+            access: Access::ReadWrite,
             parent_access: Access::ReadWrite,
-            ..How::writing().cache(self.cache.0).allow(&self.allow)
-        };
-        let child = image::open(cx, spec, &how).await?;
+            ..how.clone().cache(self.cache.0)
+        }
+    }
+
+    /// Opens a child, and its parent for writing.
+    async fn open(&self, cx: &Context, spec: &ImageSpec, how: &How) -> Result<(Disk, Disk)> {
+        let child = image::open(cx, spec, how).await?;
         image::warn_if_guessed_raw(cx, spec, &child);
         match child.parent() {
             Some(parent) => Ok((child, parent)),
@@ -137,10 +161,20 @@ impl CommitArgs {
         if !keeps && child.info().caps.contains(DeviceCaps::MAKE_EMPTY) {
             child.device().make_empty().await.map_err(failed)?;
         }
-        let driver = cx.registry.driver(child.info().format).map_err(Failure::from)?;
-        let facts = driver.descriptor().amend_options;
-        chain::acknowledge(child, facts).await.map_err(failed)?;
-        child.flush().await.map_err(failed)?;
-        child.close().await.map_err(failed)
+        self.settle(cx, child).await.map_err(failed)
     }
+
+    /// Has the child record its parent, which was closed, as it is now, and closes the child. What the parent
+    /// received is what the child shows anyway, also where the work has stopped half way.
+    async fn settle(&self, cx: &Context, child: &Disk) -> block_core::Result<()> {
+        let driver = cx.registry.driver(child.info().format)?;
+        chain::acknowledge(child, driver.descriptor().amend_options).await?;
+        child.flush().await?;
+        child.close().await
+    }
+}
+
+/// The real path of a file.
+fn place(uri: &str) -> Option<std::path::PathBuf> {
+    std::fs::canonicalize(file_path(uri)).ok()
 }

@@ -129,13 +129,20 @@ impl Lab {
     }
 
     pub fn request(&self, name: &str, format: &str, access: Access, raw: &[&str]) -> OpenRequest {
+        OpenRequest::new(uri(name), access).format(format).gate(self.gate(raw, None))
+    }
+
+    /// Every file, the raw ones and the one that is named as the caller's word.
+    pub fn gate(&self, raw: &[&str], named: Option<(&str, &str)>) -> Arc<FixedGate> {
         let names: Vec<String> = self.files.0.lock().unwrap().keys().cloned().collect();
-        let candidates = names.into_iter().map(|name| Candidate {
-            uri: uri(&name),
-            format: (name == "raw" || raw.contains(&name.as_str())).then(|| "raw".to_owned()),
+        let candidates = names.iter().map(|name| match named {
+            Some((known, format)) if known == name => Candidate::named(uri(name), format),
+            _ if name == "raw" || raw.contains(&name.as_str()) => {
+                Candidate::named(uri(name), "raw")
+            }
+            _ => Candidate::found(uri(name)),
         });
-        let gate = Arc::new(FixedGate(candidates.collect()));
-        OpenRequest::new(uri(name), access).format(format).gate(gate)
+        Arc::new(FixedGate(candidates.collect()))
     }
 
     pub async fn check(&self, name: &str, mode: CheckMode) -> Result<CheckReport> {

@@ -1,0 +1,386 @@
+//! The parent that a child means: found by its identity among all places that the caller's gate allows.
+//!
+//! A file's name, its extension and the order of a folder decide nothing. Every candidate is looked at; one
+//! with the recorded identity is the parent, and among several the one with the recorded content. Where that
+//! leaves several, nothing is guessed: the caller has to name one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use crate::{
+    Candidate, Error, ErrorKind, OpenContext, ReferenceBy, Result, Sharing, Storage, StorageAccess,
+    StorageId, StorageOptions,
+};
+
+/// How many files an error lists at most.
+const LISTED: usize = 8;
+
+/// What children know an image by. A format whose own identifiers are shorter puts them at the end of a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The identity of the image. Copies of a file share it.
+    pub uuid: Uuid,
+    /// The identity of its content: another one after every change. `None` where the image has none.
+    pub modification: Option<Uuid>,
+}
+
+/// What a child records of its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParentRecord {
+    /// The parent's [`Identity::uuid`].
+    pub uuid: Uuid,
+    /// The parent's [`Identity::modification`] as it was; `None` where nothing is recorded.
+    pub modification: Option<Uuid>,
+    /// Whether a parent that the caller named has to have the recorded UUID. All others have to.
+    pub verify: bool,
+}
+
+impl ParentRecord {
+    /// Whether an image holds exactly the content that is recorded.
+    pub fn is_exact(&self, identity: &Identity) -> bool {
+        identity.uuid == self.uuid
+            && self.modification.is_some()
+            && identity.modification == self.modification
+    }
+}
+
+/// The file of a parent, chosen and open. The storage is the one whose header was judged.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ParentFile {
+    /// Its bytes, open for the use that the parent is opened for.
+    pub storage: Arc<dyn Storage>,
+    /// Its format.
+    pub format: String,
+    /// Its identity; `None` for a file that the caller named, of a format without identities.
+    pub identity: Option<Identity>,
+    /// Whether the caller named it.
+    pub named: bool,
+    /// What is odd about the search, each as a clause.
+    pub warnings: Vec<String>,
+}
+
+/// What was seen in candidates that the caller did not name: one chain looks at the same folder once for each image.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(Mutex<HashMap<String, Glance>>);
+
+/// What one look at a file told.
+#[derive(Debug, Clone)]
+enum Glance {
+    /// It could not be read, or two formats claim it.
+    Unknown,
+    /// It is of no format that has identities, or has none.
+    Nameless(Option<StorageId>),
+    /// It has an identity.
+    Known(Option<StorageId>, Box<(String, Identity)>),
+}
+
+/// A candidate that may be the one.
+#[derive(Debug)]
+struct Match {
+    uri: String,
+    id: Option<StorageId>,
+    format: String,
+    /// `None`: the caller's word stands for it.
+    identity: Option<Identity>,
+    named: bool,
+}
+
+/// What tells one file from another.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Id(StorageId),
+    Uri(String),
+}
+
+/// What came of looking at all candidates.
+#[derive(Debug, Default)]
+struct Search {
+    matches: HashMap<Key, Match>,
+    /// A file that would fit and is in the chain already.
+    in_chain: Option<String>,
+    /// Why the files that the caller named are not the one.
+    refused: Vec<Error>,
+    named: usize,
+    looked_at: usize,
+    unknown: usize,
+    missed: Vec<String>,
+}
+
+/// Finds the parent of the image in `child`, and opens its storage.
+pub(crate) async fn find(
+    cx: &OpenContext,
+    child: &dyn Storage,
+    record: &ParentRecord,
+) -> Result<ParentFile> {
+    let answer = cx.candidates(child, ReferenceBy::Uuid(record.uuid)).await?;
+    let mut search = Search { missed: answer.missed, ..Search::default() };
+    for candidate in answer.places {
+        search.look_at(cx, child, candidate, record).await;
+    }
+    let chosen = search.choose(record, cx.writes_into_parent());
+    let Some(chosen) = chosen.map_err(|error| error.in_image(child.uri()))? else {
+        return Err(search.not_found(record).in_image(child.uri()));
+    };
+    let storage = open_judged(cx, chosen, record).await?;
+    let mut warnings = Vec::new();
+    if !chosen.named {
+        warnings.extend(search.missed.iter().map(|missed| format!("{}: {missed}", chosen.uri)));
+    }
+    Ok(ParentFile {
+        storage,
+        format: chosen.format.clone(),
+        identity: chosen.identity,
+        named: chosen.named,
+        warnings,
+    })
+}
+
+impl Search {
+    async fn look_at(
+        &mut self,
+        cx: &OpenContext,
+        child: &dyn Storage,
+        candidate: Candidate,
+        record: &ParentRecord,
+    ) {
+        let Candidate { uri, format, named } = candidate;
+        self.looked_at = self.looked_at.saturating_add(1);
+        self.named = self.named.saturating_add(usize::from(named));
+        let (id, format, identity) = match glance(cx, &uri, format.as_deref(), named).await {
+            Ok(Glance::Known(id, known)) => (id, known.0, Some(known.1)),
+            Ok(Glance::Nameless(id)) if named => (id, format.unwrap_or_default(), None),
+            Ok(Glance::Nameless(_)) => return,
+            Ok(Glance::Unknown) => {
+                self.unknown = self.unknown.saturating_add(1);
+                return;
+            }
+            Err(error) => {
+                self.unknown = self.unknown.saturating_add(1);
+                if named {
+                    self.refused.push(error.in_image(uri));
+                }
+                return;
+            }
+        };
+        if let Some(identity) = identity.filter(|identity| identity.uuid != record.uuid) {
+            if named && record.verify {
+                self.refused.push(mismatch(&identity, record).in_image(uri.clone()));
+            }
+            if !named || record.verify {
+                return;
+            }
+        }
+        if cx.is_in_chain(child, id) {
+            self.in_chain.get_or_insert(uri);
+            return;
+        }
+        let found = Match { uri, id, format, identity, named };
+        // One file under two names counts once; what can be verified of it stays.
+        let key = id.map_or_else(|| Key::Uri(found.uri.clone()), Key::Id);
+        match self.matches.entry(key) {
+            Entry::Vacant(place) => drop(place.insert(found)),
+            Entry::Occupied(mut place) => {
+                let known = place.get_mut();
+                let named = known.named || found.named;
+                if known.identity.is_none() {
+                    *known = found;
+                }
+                known.named = named;
+            }
+        }
+    }
+
+    /// Chooses the parent, if a candidate can be it; `writes`: it will be written into.
+    fn choose(&self, record: &ParentRecord, writes: bool) -> Result<Option<&Match>> {
+        let fits = |found: &Match| found.identity.is_some_and(|i| i.uuid == record.uuid);
+        let of = |wanted: &dyn Fn(&Match) -> bool| {
+            self.matches.values().filter(|found| wanted(found)).collect::<Vec<_>>()
+        };
+        // What can be verified comes before what has to be believed.
+        let best = [
+            of(&|found| found.named && fits(found)),
+            of(&|found| !found.named && fits(found)),
+            of(&|found| found.named && !fits(found)),
+        ]
+        .into_iter()
+        .find(|found| !found.is_empty());
+        let Some(best) = best else { return Ok(None) };
+        let is_exact =
+            |found: &&Match| found.identity.is_some_and(|identity| record.is_exact(&identity));
+        let chosen = match best.as_slice() {
+            [only] => *only,
+            several => {
+                let mut exact = several.iter().copied().filter(is_exact);
+                match (exact.next(), exact.next()) {
+                    (Some(only), None) => only,
+                    (first, _) => return Err(ambiguous(several, record, first.is_some())),
+                }
+            }
+        };
+        if writes && !chosen.named {
+            if !is_exact(&chosen) {
+                return Err(stale(chosen, record));
+            }
+            if let Some(missed) = self.missed.first() {
+                return Err(Error::new(
+                    ErrorKind::Denied,
+                    format!(
+                        "'{}' can be the parent, UUID {}, but {missed}; it is not written into unless the caller names it",
+                        chosen.uri, record.uuid
+                    ),
+                )
+                .with_code("parent-stale"));
+            }
+        }
+        Ok(Some(chosen))
+    }
+
+    /// Says that no candidate is the parent, and which ones were none.
+    fn not_found(mut self, record: &ParentRecord) -> Error {
+        if let Some(uri) = &self.in_chain {
+            return Error::new(ErrorKind::Corrupt, format!("the chain leads back to {uri}"));
+        }
+        if self.named == 1
+            && let Some(refused) = self.refused.pop()
+        {
+            return refused;
+        }
+        let mut text = match self.looked_at {
+            0 => format!("the image needs UUID {}, and no allowed place holds a file", record.uuid),
+            1 => format!(
+                "the one file in the allowed places is not the parent, UUID {}",
+                record.uuid
+            ),
+            count => format!("none of {count} files holds the parent, UUID {}", record.uuid),
+        };
+        if self.unknown > 0 {
+            let _ = write!(text, "; {} of them could not be read", self.unknown);
+        }
+        for refused in self.refused.iter().take(LISTED) {
+            let _ = write!(text, "; {refused}");
+        }
+        for missed in &self.missed {
+            let _ = write!(text, "; {missed}");
+        }
+        Error::new(ErrorKind::NotFound, text).with_code("parent-not-found")
+    }
+}
+
+fn mismatch(found: &Identity, record: &ParentRecord) -> Error {
+    let text = format!("the UUID is {}, and the image's parent has {}", found.uuid, record.uuid);
+    Error::new(ErrorKind::Corrupt, text).with_code("parent-mismatch")
+}
+
+fn ambiguous(several: &[&Match], record: &ParentRecord, several_are_exact: bool) -> Error {
+    let mut names: Vec<&str> = several.iter().map(|found| found.uri.as_str()).collect();
+    names.sort_unstable();
+    let count = names.len();
+    let rest = count.saturating_sub(LISTED);
+    let mut list = names.iter().take(LISTED).map(|name| format!("'{name}'")).collect::<Vec<_>>();
+    if rest > 0 {
+        list.push(format!("and {rest} more"));
+    }
+    let why = match several_are_exact {
+        true => "more than one has the content that the image recorded",
+        false => "none is known to have the content that the image recorded",
+    };
+    Error::new(
+        ErrorKind::Ambiguous,
+        format!(
+            "{count} files can be the parent, UUID {}, and {why}: {}",
+            record.uuid,
+            list.join(", ")
+        ),
+    )
+    .with_code("parent-ambiguous")
+}
+
+fn stale(found: &Match, record: &ParentRecord) -> Error {
+    let word = |uuid: Option<Uuid>| uuid.map_or("none".to_owned(), |uuid| uuid.to_string());
+    Error::new(
+        ErrorKind::Denied,
+        format!(
+            "'{}' has the UUID of the parent, but its modification UUID is {} and the image recorded {}; it is not written into unless the caller names it",
+            found.uri,
+            word(found.identity.and_then(|identity| identity.modification)),
+            word(record.modification),
+        ),
+    )
+    .with_code("parent-stale")
+}
+
+/// Looks at a file, and forgets it again.
+async fn glance(cx: &OpenContext, uri: &str, format: Option<&str>, named: bool) -> Result<Glance> {
+    if named {
+        return look(cx, uri, format).await;
+    }
+    let lock = || cx.seen().0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = lock().get(uri) {
+        return Ok(known.clone());
+    }
+    let seen = look(cx, uri, format).await.unwrap_or(Glance::Unknown);
+    lock().insert(uri.to_owned(), seen.clone());
+    Ok(seen)
+}
+
+async fn look(cx: &OpenContext, uri: &str, format: Option<&str>) -> Result<Glance> {
+    // Without a lock: our own on the child, or another program's, would answer first.
+    let request = StorageOptions::new(StorageAccess::Read).sharing(Sharing::Unlocked);
+    let storage = cx.registry().open_storage(uri, &request).await?;
+    let id = storage.id();
+    Ok(match identify(cx, &*storage, format).await? {
+        Some(known) => Glance::Known(id, Box::new(known)),
+        None => Glance::Nameless(id),
+    })
+}
+
+/// The format and the identity of an image; `None` where it has none.
+async fn identify(
+    cx: &OpenContext,
+    storage: &dyn Storage,
+    format: Option<&str>,
+) -> Result<Option<(String, Identity)>> {
+    let registry = cx.registry();
+    if let Some(format) = format {
+        let identity = registry.driver(format)?.identity(storage).await?;
+        return Ok(identity.map(|identity| (format.to_owned(), identity)));
+    }
+    let mut claims = Vec::new();
+    for driver in registry.drivers() {
+        if let Some(identity) = driver.identity(storage).await? {
+            claims.push((driver.descriptor().name.to_owned(), identity));
+        }
+    }
+    if claims.len() > 1 {
+        let report = registry.probe(storage).await?;
+        let name = registry.driver_of(&report, storage.uri())?.descriptor().name;
+        claims.retain(|(format, _)| format == name);
+    }
+    Ok(claims.pop())
+}
+
+/// Opens the chosen file for its use, and judges what was opened.
+async fn open_judged(
+    cx: &OpenContext,
+    chosen: &Match,
+    record: &ParentRecord,
+) -> Result<Arc<dyn Storage>> {
+    let storage = cx.registry().open_storage(&chosen.uri, &cx.parent_storage_options()).await?;
+    let identity = identify(cx, &*storage, Some(&chosen.format)).await?.map(|known| known.1);
+    if storage.id() != chosen.id || identity != chosen.identity {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!(
+                "another program changed it while the parent, UUID {}, was looked for",
+                record.uuid
+            ),
+        )
+        .in_image(chosen.uri.clone()));
+    }
+    Ok(storage)
+}
