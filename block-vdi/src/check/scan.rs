@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use block_core::engine::{PagedTable, SlotSet};
-use block_core::{CheckReport, Result, Severity, Storage};
+use block_core::{CheckReport, Result, Severity, Storage, StorageCaps};
 
 use super::finding;
 use crate::entry::run_len;
@@ -39,6 +39,8 @@ pub(crate) struct Scan {
     /// [`CheckReport::MAX_FINDINGS`] of them.
     pub faults: Vec<(u64, u32, Fault)>,
     pub report: CheckReport,
+    /// Whether the file can be cut. What lies past the last slot of a device is the device's, and no leak.
+    can_be_cut: bool,
     which: fn(Fault) -> bool,
     unallocated: u64,
     moved: u64,
@@ -59,6 +61,7 @@ impl Scan {
             used: SlotSet::default(),
             faults: Vec::new(),
             report: CheckReport::default(),
+            can_be_cut: storage.caps().intersects(StorageCaps::RESIZE | StorageCaps::SPARSE),
             which,
             unallocated: 0,
             moved: 0,
@@ -274,6 +277,9 @@ impl Scan {
         let trailing = self.file_len.saturating_sub(slots_end);
         let slots = trailing.checked_div(self.header.stride()).unwrap_or(0);
         let cut = Some("cut them off");
+        if !self.can_be_cut {
+            return;
+        }
         if slots > 0 {
             let message = format!("{slots} slots behind the last one in use belong to no block");
             let code = "vdi.file.trailing-slots";
