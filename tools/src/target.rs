@@ -66,9 +66,7 @@ impl<'c> TargetName<'c> {
         };
         let held = site.room().map_or(0, |room| room.held);
         let output = site.begin(settings).map_err(failed)?;
-        for name in output.removed() {
-            console.say(format_args!("removed '{name}', which a program that was killed had left"));
-        }
+        tell_removed(console, output.removed());
         if verbose {
             match output.in_place() {
                 Some(why) => console.say(format_args!("'{uri}' is written in place: {why}")),
@@ -129,6 +127,26 @@ impl Drop for Target<'_> {
                 self.name
             ));
         }
+    }
+}
+
+/// Writes a picture or a page to the file `name`, whole or not at all.
+pub(crate) fn write_whole(
+    console: &Console,
+    name: &str,
+    content: &[u8],
+    refused: Vec<StorageId>,
+) -> Result<()> {
+    let settings = Settings { refused, ..Settings::default() };
+    let removed = block_file::output::write_whole(name, content, &settings)
+        .map_err(|error| Failure::because(format!("Could not write '{name}'"), &error))?;
+    tell_removed(console, &removed);
+    Ok(())
+}
+
+fn tell_removed(console: &Console, names: &[String]) {
+    for name in names {
+        console.say(format_args!("removed '{name}', which a program that was killed had left"));
     }
 }
 

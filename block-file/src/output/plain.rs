@@ -12,13 +12,14 @@ use crate::failure::failed;
 use crate::io::{retry, write_all};
 
 /// Writes `content` to the target `location`, whole or not at all. A FIFO or a character device takes it as a stream.
+/// Returns the names of temporary files that killed programs left for the same target, and that were removed.
 ///
 /// # Errors
 /// As [`Site::look`] and [`Site::begin`]; `InvalidInput` for a block device, which holds an image and no picture.
-pub fn write_whole(location: &str, content: &[u8], settings: &Settings) -> Result<()> {
+pub fn write_whole(location: &str, content: &[u8], settings: &Settings) -> Result<Vec<String>> {
     let site = Site::look(location)?;
     match &site.there {
-        Some(there) if there.is_stream() => return stream(&site, content),
+        Some(there) if there.is_stream() => return stream(&site, content).map(|()| Vec::new()),
         Some(there) if there.is_device() => {
             let message = "it is a block device, and this is no disk image";
             return Err(Error::new(ErrorKind::InvalidInput, message).in_image(location));
@@ -28,9 +29,11 @@ pub fn write_whole(location: &str, content: &[u8], settings: &Settings) -> Resul
     let output = site.begin(settings)?;
     let Some(why) = output.in_place() else {
         output.write(content)?;
-        return output.finish(false);
+        let removed = output.removed().to_vec();
+        return output.finish(false).map(|()| removed);
     };
-    output.cut().and_then(|()| output.write(content)).map_err(|error| {
+    let written = output.cut().and_then(|()| output.write(content));
+    written.map(|()| Vec::new()).map_err(|error| {
         let hint =
             format!("it was written in place ({why}), and may hold a part of the new content");
         error.with_hint(hint)

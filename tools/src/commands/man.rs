@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use block_file::output::{Settings, write_whole};
 use block_file::path::to_text;
 use clap::Command;
 use clap_mangen::Man;
@@ -12,6 +11,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use crate::context::Context;
 use crate::error::{Failure, Result, os_text};
 use crate::host_path::path_argument;
+use crate::target::write_whole;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ManArgs {
@@ -40,8 +40,7 @@ impl ManArgs {
             let path = folder.join(format!("{title}.1"));
             let content = page(&command.display_name(title.clone()), &title)?;
             let name = to_text(&path);
-            write_whole(&name, &content, &Settings::default())
-                .map_err(|error| Failure::because(format!("Could not write '{name}'"), &error))?;
+            write_whole(&cx.console, &name, &content, Vec::new())?;
             cx.console.line(name)?;
         }
         Ok(0)

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use block_core::{Disk, size};
-use block_file::output::{Settings, write_whole};
 use block_file::path::to_text;
 
 use crate::context::Context;
@@ -11,7 +10,7 @@ use crate::error::{Failure, Result};
 use crate::host_path::path_argument;
 use crate::picture::{Caption, Cells, grid, png, svg};
 use crate::screen;
-use crate::target::files_of;
+use crate::target::{files_of, write_whole};
 
 /// The pictures that `map` is asked for.
 #[derive(clap::Args, Debug)]
@@ -70,8 +69,5 @@ fn save(cx: &Context, path: &Path, content: &[u8], disk: &Disk) -> Result<()> {
     if path == Path::new("-") {
         return Ok(cx.console.bytes(content)?);
     }
-    let name = to_text(path);
-    let settings = Settings { refused: files_of(disk), ..Settings::default() };
-    write_whole(&name, content, &settings)
-        .map_err(|error| Failure::because(format!("Could not write '{name}'"), &error))
+    write_whole(&cx.console, &to_text(path), content, files_of(disk))
 }

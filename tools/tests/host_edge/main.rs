@@ -1,5 +1,5 @@
 //! The host-edge kit: every command that makes a file, in every situation a target can be in, with each system call that
-//! concerns the target failed at its first and at its last use.
+//! concerns the target failed at its first and at its last use, with signals at those that matter, and under limits.
 //!
 //! `cargo test -p block-img --test host_edge -- --ignored --nocapture`
 
@@ -38,11 +38,11 @@ fn every_call_fails_once_and_nothing_is_lost() {
     parallel(&Mutex::new(pairs), |(command, situation)| {
         match bench.run(command, situation, None) {
             Ok(log) => {
-                let faults = faults_of(&log, bench.root());
+                let faults = faults_of(&log, bench.root(), situation);
                 assert!(!faults.is_empty(), "{} {}: no calls seen", command.name, situation.name);
                 let mut calls = calls.lock().unwrap();
                 for fault in &faults {
-                    *calls.entry(fault.call.clone()).or_default() += 1;
+                    *calls.entry(fault.kind().to_owned()).or_default() += 1;
                 }
                 let runs = faults.into_iter().map(|fault| (command, situation, fault));
                 work.lock().unwrap().extend(runs);
@@ -59,7 +59,7 @@ fn every_call_fails_once_and_nothing_is_lost() {
     });
     let (calls, problems) = (calls.into_inner().unwrap(), problems.into_inner().unwrap());
     println!(
-        "host edge: {commands} commands x {situations} situations ({total} pairs) x {} calls: {runs} runs in {} s, {} problems",
+        "host edge: {commands} commands x {situations} situations ({total} pairs) x {} calls, signals and limits: {runs} runs in {} s, {} problems",
         calls.len(),
         begun.elapsed().as_secs(),
         problems.len()

@@ -40,13 +40,40 @@ const ANSWERS: &[(&str, &str)] = &[
     ("fcntl", "ENOLCK"),
 ];
 
-/// A call that fails.
+/// Calls at which a signal arrives: those that write, that set what the file takes over, and that give the name.
+const SIGNALLED: [&str; 4] = ["pwrite64", "fchmod", "linkat", "renameat"];
+
+/// Signals that arrive: the first is asked for politely, the second cannot be handled.
+const SIGNALS: [&str; 2] = ["SIGTERM", "SIGKILL"];
+
+/// Limits under which the program runs, as `prlimit` takes them.
+const LIMITS: [&str; 4] = ["--fsize=8192", "--nofile=6", "--nofile=9", "--nproc=1"];
+
+/// What goes wrong in a run.
 #[derive(Debug, Clone)]
-pub struct Fault {
-    pub call: String,
-    /// Its number among the calls of this name.
-    pub when: usize,
-    pub error: &'static str,
+pub enum Fault {
+    /// The call of this name and number answers with an error.
+    Error { call: String, when: usize, error: &'static str },
+    /// A signal arrives at the call of this name and number.
+    Signal { call: String, when: usize, signal: &'static str },
+    /// The program has a limit.
+    Limit(&'static str),
+}
+
+impl Fault {
+    /// What is counted under one name.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Error { call, .. } => call,
+            Self::Signal { signal, .. } => signal,
+            Self::Limit(limit) => limit,
+        }
+    }
+
+    /// Whether the program can end without a word.
+    fn may_kill(&self) -> bool {
+        matches!(self, Self::Signal { .. })
+    }
 }
 
 /// Where the runs take place.
@@ -120,8 +147,17 @@ impl Bench {
         let log = folder.join("log/calls");
         let mut strace = Process::new("strace");
         strace.args(["-f", "-y", "-s", "4096", "-e", &format!("trace={CALLS}"), "-o"]).arg(&log);
-        if let Some(Fault { call, when, error }) = fault {
-            strace.args(["-e", &format!("inject={call}:error={error}:when={when}")]);
+        match fault {
+            Some(Fault::Error { call, when, error }) => {
+                strace.args(["-e", &format!("inject={call}:error={error}:when={when}")]);
+            }
+            Some(Fault::Signal { call, when, signal }) => {
+                strace.args(["-e", &format!("inject={call}:signal={signal}:when={when}")]);
+            }
+            Some(Fault::Limit(limit)) => {
+                strace.args(["prlimit", limit]);
+            }
+            None => {}
         }
         strace.arg(&self.program).args(command.words.split(' ')).current_dir(&folder);
         strace.uid(situation.user).gid(situation.user).stdin(Stdio::null());
@@ -137,10 +173,7 @@ impl Bench {
             before: before.as_ref(),
             after: after.as_ref(),
         })
-        .and_then(|()| match others(&folder, situation.file) {
-            same if same == around => Ok(()),
-            other => Err(format!("the folder changed: {around:?} to {other:?}")),
-        });
+        .and_then(|()| self.look_around(&folder, command, situation, fault, &around));
         let calls = fs::read_to_string(&log).unwrap_or_default();
         // What was looked at is not needed any more, and thousands of runs leave thousands of files.
         fs::remove_dir_all(&folder).unwrap();
@@ -149,6 +182,35 @@ impl Bench {
             let (command, situation) = (command.name, situation.name);
             format!("{command}; {situation}; {fault}: {why}\n    {:?}: {err}", output.status)
         })
+    }
+}
+
+impl Bench {
+    /// Looks at everything but the target. What a killed program left is gone after the next run for the same target.
+    fn look_around(
+        &self,
+        folder: &Path,
+        command: &Command,
+        situation: &Situation,
+        fault: Option<&Fault>,
+        before: &BTreeMap<String, (u64, u32, u32)>,
+    ) -> Result<(), String> {
+        let mut after = others(folder, situation.file);
+        if fault.is_some_and(Fault::may_kill) && after.keys().any(|name| name.ends_with(".partial"))
+        {
+            let mut again = Process::new(&self.program);
+            again.args(command.words.split(' ')).current_dir(folder);
+            let again = again.uid(situation.user).gid(situation.user).output().unwrap();
+            let said = String::from_utf8_lossy(&again.stderr).contains("removed '.");
+            if !again.status.success() || !said {
+                return Err(format!("the run after it does not clean up: {again:?}"));
+            }
+            after = others(folder, situation.file);
+        }
+        match after == *before {
+            true => Ok(()),
+            false => Err(format!("the folder changed: {before:?} to {after:?}")),
+        }
     }
 }
 
@@ -166,7 +228,8 @@ struct Case<'a> {
 fn judge(case: Case<'_>) -> Result<(), String> {
     let Case { command, situation, fault, status, err, before, after } = case;
     let wrong = |why: &str| Err(format!("{why}: {}", after.map_or(String::new(), Facts::shown)));
-    if !matches!(status, Some(0 | 1)) || err.contains("panicked") {
+    let killed = fault.is_some_and(Fault::may_kill) && matches!(status, None | Some(137 | 143));
+    if !(killed || matches!(status, Some(0 | 1))) || err.contains("panicked") {
         return wrong("it ended in another way than by an error");
     }
     let whole = after.is_some_and(|after| (command.is_whole)(&after.content));
@@ -195,13 +258,20 @@ fn judge(case: Case<'_>) -> Result<(), String> {
     }
     match (before, after) {
         (None, None) => Ok(()),
+        (None, Some(_)) if whole && killed => Ok(()),
+        (Some(before), Some(after)) if whole && killed => {
+            match after.keeps(before, command.changes) {
+                Ok(()) => Ok(()),
+                Err(why) => wrong(why),
+            }
+        }
         (None, Some(_)) | (Some(_), Some(_)) if whole && err.contains("has its name") => Ok(()),
         (None, Some(_)) if whole && err.contains("took this name") => Ok(()),
         (None, Some(_)) => wrong("status 1, and a new file"),
         (Some(_), None) => wrong("the old file is gone"),
         (Some(before), Some(after)) if before == after => Ok(()),
         (Some(before), Some(after)) if before.inode == after.inode => {
-            if !err.contains("written in place") && !command.changes {
+            if !err.contains("written in place") && !command.changes && !killed {
                 return wrong("the old file was changed, and nothing was said");
             }
             match after.keeps(before, command.changes) {
@@ -210,7 +280,7 @@ fn judge(case: Case<'_>) -> Result<(), String> {
             }
         }
         // After the name was taken, the program can fail to see that all is well.
-        (Some(_), Some(_)) if whole && fault.is_some_and(|fault| is_look(&fault.call)) => Ok(()),
+        (Some(_), Some(_)) if whole && fault.is_some_and(|fault| is_look(fault.kind())) => Ok(()),
         (Some(_), Some(_)) => wrong("status 1, and another file has the name"),
     }
 }
@@ -289,9 +359,9 @@ fn others(folder: &Path, target: &str) -> BTreeMap<String, (u64, u32, u32)> {
     found
 }
 
-/// The faults that a traced run asks for: each call that names the target, its folder or a descriptor of them, at its
+/// The faults that a traced run asks for: the limits, and each call that names the target, its folder or a descriptor of them, at its
 /// first and its last use.
-pub fn faults_of(log: &str, root: &Path) -> Vec<Fault> {
+pub fn faults_of(log: &str, root: &Path, situation: &Situation) -> Vec<Fault> {
     let root = root.to_str().unwrap();
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut uses: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
@@ -320,12 +390,17 @@ pub fn faults_of(log: &str, root: &Path) -> Vec<Fault> {
         for error in std::iter::once("EIO").chain(more) {
             let both = [first, last];
             let uses = if first == last { &both[..1] } else { &both[..] };
-            faults.extend(uses.iter().map(|when| Fault {
-                call: call.to_owned(),
-                when: *when,
-                error,
-            }));
+            let fails = |when: &usize| Fault::Error { call: call.to_owned(), when: *when, error };
+            faults.extend(uses.iter().map(fails));
+        }
+        for signal in SIGNALS.into_iter().filter(|_| SIGNALLED.contains(&call)) {
+            let uses = if first == last { vec![first] } else { vec![first, last] };
+            let arrives = |when| Fault::Signal { call: call.to_owned(), when, signal };
+            faults.extend(uses.into_iter().map(arrives));
         }
     }
+    // A limit on processes is none for root.
+    let limits = LIMITS.into_iter().filter(|limit| situation.user != 0 || !limit.contains("nproc"));
+    faults.extend(limits.map(Fault::Limit));
     faults
 }
