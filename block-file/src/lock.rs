@@ -12,6 +12,10 @@
 //! | for reading | 100, 201, 203 |
 //! | for reading, others may write ([`Sharing::Force`]) | 100 |
 //!
+//! The disk of a raw image is its file, so a reader of one has no metadata that a writer could change under it. Once its
+//! format is known, such a reader lets others write ([`FileStorage::let_others_write`](crate::FileStorage::let_others_write)),
+//! and holds byte 100 alone, as QEMU's does.
+//!
 //! The locks belong to the open file description: they end when the storage is dropped or its process
 //! dies, and two storages of one process exclude each other like those of two processes.
 
@@ -180,6 +184,13 @@ pub(crate) fn acquire(
 pub(crate) fn is_unused(fd: BorrowedFd<'_>) -> bool {
     let Some(claim) = Claim::new(Sharing::Exclusive, true) else { return false };
     claim.bytes().all(|byte| sys::conflicts(fd, byte).is_ok_and(|held| !held))
+}
+
+/// Lets other programs write and resize from now on: gives back what a reader's claim excludes.
+pub(crate) fn let_others_write(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    [Write, Resize]
+        .into_iter()
+        .try_for_each(|permission| sys::unlock(fd, permission.byte(UNSHARED)))
 }
 
 fn busy(path: &str, message: String) -> Error {

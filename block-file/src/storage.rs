@@ -89,6 +89,19 @@ impl FileStorage {
         }
     }
 
+    /// Lets other programs write the file from now on, although this storage was opened without sharing: for a reader
+    /// of a raw disk. Without effect on a storage that is open for writing.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn let_others_write(&self) -> Result<()> {
+        if self.parts.writable {
+            return Ok(());
+        }
+        let given = crate::lock::let_others_write(self.fd());
+        given.map_err(|error| Error::from(error).in_image(self.uri()))
+    }
+
     /// Whether this is a block device.
     pub(crate) fn is_device(&self) -> bool {
         matches!(self.parts.kind, Kind::Device { .. })

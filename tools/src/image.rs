@@ -34,6 +34,8 @@ pub(crate) struct How {
     pub parent_access: Access,
     /// Whether the command takes `-U`, which was not given.
     pub may_be_shared: bool,
+    /// Whether no other program may write meanwhile, to a raw disk either.
+    pub steady: bool,
 }
 
 impl How {
@@ -47,12 +49,19 @@ impl How {
             parents: Vec::new(),
             parent_access: Access::Read,
             may_be_shared: false,
+            steady: false,
         }
     }
 
     /// For reading, in a command that takes `-U`.
     pub fn shared(share: ShareArgs) -> Self {
         Self { may_be_shared: !share.force_share, ..Self::reading(share.sharing()) }
+    }
+
+    /// With the promise that the content stays the same, of a raw disk too.
+    pub fn steady(mut self) -> Self {
+        self.steady = true;
+        self
     }
 
     /// For writing, while nobody else does.
@@ -143,14 +152,22 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
 pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
-    let storage = cx.registry.open_file(&request).await;
+    let storage = open_file(cx, how, &request).await;
     let storage = storage.map_err(|error| not_there(spec, how, &error))?;
     let disk = match cx.registry.open_on(Arc::clone(&storage), &request).await {
         Ok(disk) => disk,
         Err(error) => return Err(not_opened(cx, spec, how, &*storage, &error).await),
     };
-    if spec.format.is_none() && disk.info().format == "raw" {
-        tell_of_another_name(cx, spec);
+    if disk.info().format == RAW {
+        if spec.format.is_none() {
+            tell_of_another_name(cx, spec);
+        }
+        if how.access == Access::Read
+            && !how.steady
+            && let Some(file) = storage.as_any().downcast_ref::<block_file::FileStorage>()
+        {
+            file.let_others_write().map_err(|error| Failure::open(&spec.shown, &error))?;
+        }
     }
     Ok(disk)
 }
@@ -227,8 +244,35 @@ pub(crate) async fn open_storage(
     how: &How,
 ) -> Result<Arc<dyn Storage>> {
     check_uri(cx, spec)?;
-    let storage = cx.registry.open_file(&how.request_of_file(spec)?).await;
+    let storage = open_file(cx, how, &how.request_of_file(spec)?).await;
     storage.map_err(|error| not_there(spec, how, &error))
+}
+
+/// The format whose disk is its file.
+const RAW: &str = "raw";
+
+/// Opens a file. A raw disk may be read while another program writes it: nothing in the file says where its data lies.
+async fn open_file(
+    cx: &Context,
+    how: &How,
+    request: &OpenRequest,
+) -> Result<Arc<dyn Storage>, block_core::Error> {
+    let opened = cx.registry.open_file(request).await;
+    let busy = match opened {
+        Err(error) if error.code() == Some("image-locked") => error,
+        opened => return opened,
+    };
+    let another = request.format.as_deref().is_some_and(|format| format != RAW);
+    if request.access != Access::Read || how.steady || another {
+        return Err(busy);
+    }
+    let mut shared = request.clone();
+    shared.sharing = Sharing::Force;
+    let storage = cx.registry.open_file(&shared).await?;
+    if request.format.is_none() && !cx.registry.probe(&*storage).await?.is_raw() {
+        return Err(busy);
+    }
+    Ok(storage)
 }
 
 /// Says why the file of an image was not opened, and what helps.

@@ -48,6 +48,7 @@ impl ProgressArgs {
             skipped: AtomicU64::new(0),
             started: Instant::now(),
             shown: Mutex::new(Instant::now()),
+            told: Mutex::new(0),
         };
         progress.show();
         progress
@@ -77,28 +78,56 @@ pub(crate) struct Progress {
     skipped: AtomicU64,
     started: Instant,
     shown: Mutex<Instant>,
+    /// Bytes that the last line of percents has told.
+    told: Mutex<u64>,
 }
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// Bytes between two lines of percents, or the next multiple past a hundredth of the work: the steps of `qemu-img`.
+const STEP: u64 = 2 << 20;
+
 impl Progress {
     /// `bytes` more are done.
     pub fn advance(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.show_steps(before.saturating_add(bytes));
         self.show_if_due();
     }
 
     /// `bytes` more are done without having been read or written.
     pub fn skip(&self, bytes: u64) {
         self.skipped.fetch_add(bytes, Ordering::Relaxed);
-        self.advance(bytes);
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.show_if_due();
     }
 
     /// So much of so much is done.
     pub fn set(&self, done: u64, total: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        self.show_steps(done);
         self.show_if_due();
+    }
+
+    /// Tells that everything is done, unless the last step has, and leaves the line open for [`close`](Self::close).
+    pub fn complete(&self) {
+        let total = self.total.load(Ordering::Relaxed);
+        self.done.store(total, Ordering::Relaxed);
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.style {
+            Style::Percent if told < total => self.show(),
+            Style::Json => self.show(),
+            Style::Bar => self.clear(),
+            Style::Silent | Style::Percent => {}
+        }
+    }
+
+    /// Ends the line of percents.
+    pub fn close(&self) {
+        if self.style == Style::Percent {
+            print("\n");
+        }
     }
 
     /// The end: everything is done.
@@ -129,8 +158,26 @@ impl Progress {
         }
     }
 
+    /// Prints a line of percents for each step up to `done` bytes that has none yet.
+    fn show_steps(&self, done: u64) {
+        if self.style != Style::Percent {
+            return;
+        }
+        let total = self.total.load(Ordering::Relaxed);
+        let step = (total / 100 / STEP + 1) * STEP;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        while *told < total {
+            let next = (*told / step * step).saturating_add(step).min(total);
+            if next > done {
+                break;
+            }
+            *told = next;
+            print(&percent_line(next as f64 * 100.0 / total as f64));
+        }
+    }
+
     fn show_if_due(&self) {
-        if self.style == Style::Silent {
+        if matches!(self.style, Style::Silent | Style::Percent) {
             return;
         }
         // Whoever finds the clock in use leaves the line to the one who uses it.
@@ -147,7 +194,7 @@ impl Progress {
         let _turn = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let line = match self.style {
             Style::Silent => return,
-            Style::Percent => format!("    ({:.2}/100%)\r", self.percent()),
+            Style::Percent => percent_line(self.percent()),
             Style::Json => format!("{}\n", self.json()),
             Style::Bar => {
                 let mut stderr = io::stderr().lock();
@@ -156,9 +203,7 @@ impl Progress {
                 return;
             }
         };
-        let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(line.as_bytes());
-        let _ = stdout.flush();
+        print(&line);
     }
 
     fn percent(&self) -> f64 {
@@ -221,6 +266,16 @@ impl Progress {
     }
 }
 
+fn percent_line(percent: f64) -> String {
+    format!("    ({percent:.2}/100%)\r")
+}
+
+fn print(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(line.as_bytes());
+    let _ = stdout.flush();
+}
+
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -244,6 +299,7 @@ mod tests {
             skipped: AtomicU64::new(3 << 30),
             started: Instant::now().checked_sub(Duration::from_secs(100)).unwrap(),
             shown: Mutex::new(Instant::now()),
+            told: Mutex::new(0),
         };
         let text = "5 GiB of 20 GiB, 20.5 MiB/s, 5:00 min left, 3 GiB of zeros skipped";
         assert_eq!(progress.bar(200), format!("convert  25.00% [#####---------------] {text}"));

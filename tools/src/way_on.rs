@@ -36,7 +36,7 @@ fn by_format(program: &str, spec: &ImageSpec, id: &str, kind: Kind) -> String {
             "unpack it first; '{with} FILE | {program} convert -f raw - TARGET' streams a raw disk"
         )
     };
-    let convert = |with: &str| format!("convert it first with a program that opens {id}: {with}");
+    let convert = |with: &str| format!("convert it first with a program that opens {id}{with}");
     match id {
         "vbox" => machine_file(spec),
         "gzip" => unpack("zcat"),
@@ -48,17 +48,17 @@ fn by_format(program: &str, spec: &ImageSpec, id: &str, kind: Kind) -> String {
         "ova" => "unpack it first with tar; the disk is the member that ends in .vmdk, .vdi or .vhd".to_owned(),
         "ovf" => "it describes a machine; name the file of its disk, which ends in .vmdk, .vdi or .vhd".to_owned(),
         "gcp-tarball" => "unpack it first with tar; the disk is the member disk.raw".to_owned(),
-        "qcow2" | "qcow1" | "qed" | "parallels" | "bochs" | "dmg" | "cloop" => convert("QEMU, for one"),
+        "qcow2" | "qcow1" | "qed" | "parallels" | "bochs" | "dmg" | "cloop" => convert(", such as QEMU"),
         "luks1" | "luks2" => "open it first with cryptsetup; the disk is the device that appears".to_owned(),
         "android-sparse" => "unpack it first with simg2img".to_owned(),
-        id if id.starts_with("vmdk") || id.starts_with("vhd") => convert("QEMU or VirtualBox, for two"),
+        id if id.starts_with("vmdk") || id.starts_with("vhd") => convert(", such as QEMU or VirtualBox"),
         id if id.starts_with("ewf") => "export it first as raw with ewfexport".to_owned(),
         id if id.starts_with("aff") => "export it first as raw with affconvert".to_owned(),
         _ => match kind {
             Kind::Wrapper => "unpack it first; the disk is the member that ends in .vmdk, .vdi, .vhd, .qcow2, .raw or .img".to_owned(),
             Kind::NotADisk => "it holds no disk".to_owned(),
             Kind::Descriptor => "it names other files; the disk is in one of them".to_owned(),
-            _ => convert("its own, as a rule"),
+            _ => convert(""),
         },
     }
 }

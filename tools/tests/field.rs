@@ -141,3 +141,247 @@ for files in range(4, 24):
 E",
     );
 }
+
+#[test]
+fn a_compressed_file_is_to_be_unpacked_first() {
+    holds(
+        &[],
+        r##"
+python3 -c "import gzip; open('x.gz','wb').write(gzip.compress(b'A'*(1<<20)))"
+block-img convert x.gz o.raw 2>err; rc=$?
+[ $rc = 1 ] && ! grep -q 'name the format with -f' err && grep -qiE 'unpack|decompress|gunzip|zcat' err
+"##,
+    );
+}
+
+#[test]
+fn a_check_says_what_a_file_is_as_the_others_do() {
+    holds(
+        &[],
+        r##"
+python3 -c "import gzip; open('x.gz','wb').write(gzip.compress(b'A'*(1<<20)))"
+block-img check x.gz 2>err; grep -q 'this is gzip' err
+"##,
+    );
+}
+
+#[test]
+fn an_image_on_standard_input_is_not_taken_for_a_disk() {
+    holds_with_images(
+        &[],
+        r##"
+cat disk.vdi | block-img convert - out.raw 2>err; [ $? != 0 ] || cmp out.raw p.raw
+"##,
+    );
+}
+
+#[test]
+fn a_target_named_by_a_protocol_makes_no_file() {
+    holds_with_images(
+        &[],
+        r##"
+block-img convert disk.vdi nbd:localhost:10809 2>err; rc=$?
+[ $rc != 0 ] && [ ! -e nbd:localhost:10809 ]
+"##,
+    );
+}
+
+#[test]
+fn an_empty_file_is_a_disk_of_no_bytes() {
+    holds(
+        &[],
+        r##"
+: > e; block-img info e >i 2>err && block-img convert -O raw e o.raw
+"##,
+    );
+}
+
+#[test]
+fn a_machine_file_is_not_a_disk() {
+    holds(
+        &[],
+        r##"
+printf '<?xml version="1.0"?>\n<VirtualBox xmlns="http://www.virtualbox.org/" version="1.16-linux">\n<Machine uuid="{aaaaaaaa-aaaa-4aaa-aaaa-aaaaaaaaaaaa}" name="m"/>\n</VirtualBox>\n' > m.vbox
+block-img info m.vbox >i 2>err; ! grep -q 'file format: raw' i
+"##,
+    );
+}
+
+#[test]
+fn a_name_that_promises_a_format_which_is_not_there_is_told() {
+    holds(
+        &[],
+        r##"
+truncate -s 4M lost.vdi; block-img check lost.vdi 2>err; grep -qi 'vdi' err && grep -qi 'raw' err
+"##,
+    );
+}
+
+#[test]
+fn the_file_of_a_device_is_a_file_in_json() {
+    holds(
+        &["root", "losetup"],
+        r##"
+truncate -s 4M dev; L=$(losetup -f --show dev); trap 'losetup -d $L' EXIT
+block-img info --output=json "$L" | python3 -c "
+import json,sys; d=json.load(sys.stdin); sys.exit(d['children'][0]['info']['format-specific']['type']!='file')"
+"##,
+    );
+}
+
+#[test]
+fn a_pipe_named_by_its_device_hints_at_the_dash() {
+    holds(
+        &[],
+        r##"
+head -c 1M /dev/zero | block-img convert -f raw -O raw /dev/stdin o.raw 2>err; grep -q "'-'" err
+"##,
+    );
+}
+
+#[test]
+fn a_device_may_be_named_with_its_protocol() {
+    holds(
+        &["root", "losetup"],
+        r##"
+truncate -s 4M dev; L=$(losetup -f --show dev); trap 'losetup -d $L' EXIT
+block-img info "host_device:$L" >i
+"##,
+    );
+}
+
+#[test]
+fn partitions_are_listed_by_their_place() {
+    holds(
+        &["sgdisk"],
+        r##"
+truncate -s 10M p.raw; sgdisk -n 1:2048:8191 -n 2:8192:0 p.raw >s
+block-img inspect --deep p.raw >i; grep -qwE '1048576|0x100000|2048' i
+"##,
+    );
+}
+
+#[test]
+fn a_locked_image_hints_at_force_share() {
+    holds_with_images(
+        &[],
+        r##"
+python3 - <<'E' & p=$!
+import fcntl,struct,os,time
+f=open('disk.vdi','r+b')
+for o in (100,101,103,201,203): fcntl.fcntl(f,37,struct.pack('hhqqi4x',0,0,o,1,0))
+open('held','w').close(); time.sleep(3)
+E
+while [ ! -e held ]; do sleep 0.1; done; block-img info disk.vdi >i 2>err; kill $p; ! [ -s err ] || grep -q -- '-U' err
+"##,
+    );
+}
+
+#[test]
+fn a_missing_parent_hints_at_the_options() {
+    holds_with_images(
+        &[],
+        r##"
+mkdir alone; mv child.vdi alone/; block-img info alone/child.vdi 2>err >i; grep -q -- '--parent' err
+"##,
+    );
+}
+
+#[test]
+fn hints_name_the_program_as_it_was_called() {
+    holds(
+        &[],
+        r##"
+ln -s "$(command -v block-img)" qemu-img; python3 -c "import gzip; open('x.gz','wb').write(gzip.compress(b'A'*(1<<20)))"
+./qemu-img info x.gz 2>err; ! grep -q 'block-img' err
+"##,
+    );
+}
+
+#[test]
+fn a_format_that_cannot_be_written_names_those_that_can() {
+    holds_with_images(
+        &[],
+        r##"
+block-img convert -O ewf p.raw x.E01 2>err; grep -q 'vdi' err
+"##,
+    );
+}
+
+#[test]
+fn a_device_that_is_set_read_only_is_told_as_such() {
+    holds(
+        &["root", "losetup"],
+        r##"
+truncate -s 4M dev; L=$(losetup -f --show dev); trap 'blockdev --setrw $L; losetup -d $L' EXIT; blockdev --setro "$L"
+truncate -s 1M z.raw; block-img convert -n -f raw -O raw z.raw "$L" 2>err; ! grep -q 'ls -l' err
+"##,
+    );
+}
+
+#[test]
+fn what_standard_input_is_decides_and_raw_can_be_forced() {
+    holds_with_images(
+        &["gzip"],
+        r##"
+gzip -c p.raw | block-img convert - out.raw 2>err && exit 1
+grep -q 'this is gzip' err && grep -q 'zcat' err && [ ! -e out.raw ] || exit 1
+block-img convert -f raw - vdi.raw <disk.vdi && cmp -n "$(stat -c %s disk.vdi)" vdi.raw disk.vdi || exit 1
+block-img convert - out.raw <p.raw && cmp out.raw p.raw || exit 1
+: | block-img convert - none.raw && [ "$(stat -c %s none.raw)" = 0 ]
+"##,
+    );
+}
+
+#[test]
+fn a_target_named_by_a_protocol_is_a_file_where_that_is_said() {
+    holds_with_images(
+        &[],
+        r##"
+for target in nbd:localhost:10809 rbd:pool/image ssh://host/x iscsi://host/x fat:x; do
+    for command in "convert disk.vdi" "create -q -f raw" "dd if=disk.vdi"; do
+        case $command in dd*) word=of=$target;; *) word=$target;; esac
+        case $command in create*) size=1M;; *) size=;; esac
+        block-img $command $word $size 2>err && exit 1
+        grep -q 'Unknown protocol' err || exit 1
+    done
+done
+[ "$(ls)" = "$(printf '%s\n' child.vdi disk.vdi err p.raw q.raw)" ] || exit 1
+block-img convert disk.vdi ./nbd:here && cmp nbd:here p.raw && block-img convert q.raw nbd:here && cmp nbd:here q.raw &&
+block-img convert disk.vdi other:here
+"##,
+    );
+}
+
+#[test]
+fn a_file_that_the_kernel_makes_up_is_no_empty_disk() {
+    holds(
+        &[],
+        r##"
+for command in "info" "convert -O raw" "digest" "check" "map"; do
+    case $command in convert*) target=o.raw;; *) target=;; esac
+    block-img $command /proc/cpuinfo $target >out 2>err && exit 1
+    grep -q "'/proc/cpuinfo' to have a length" err && [ ! -e o.raw ] || exit 1
+done
+"##,
+    );
+}
+
+#[test]
+fn a_machine_file_names_its_disks() {
+    holds_with_images(
+        &[],
+        r##"
+mkdir m; mv disk.vdi m/
+cat >m/m.vbox <<E
+<?xml version="1.0"?>
+<VirtualBox xmlns="http://www.virtualbox.org/" version="1.16-linux">
+<Machine uuid="{aaaaaaaa-aaaa-4aaa-aaaa-aaaaaaaaaaaa}" name="m"><MediaRegistry><HardDisks>
+<HardDisk uuid="{11111111-2222-4333-8444-555555555555}" location="disk.vdi" format="VDI" type="Normal"/>
+</HardDisks></MediaRegistry></Machine></VirtualBox>
+E
+block-img convert m/m.vbox o.raw 2>err && exit 1
+grep -q "this is vbox" err && grep -q -- --vbox err && grep -q "m/disk.vdi" err && [ ! -e o.raw ]
+"##,
+    );
+}

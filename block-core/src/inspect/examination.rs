@@ -284,6 +284,7 @@ impl<'a> Examination<'a> {
             findings,
             limits_hit: self.limits_hit,
             probe,
+            partitions: Vec::new(),
             guest: None,
         }
     }

@@ -38,6 +38,7 @@ mod formats;
 mod general;
 mod guest;
 mod options;
+mod partitions;
 mod paths;
 mod policy;
 mod report;
@@ -46,6 +47,7 @@ pub use code::{Code, Severity};
 pub use finding::Finding;
 pub use guest::{GuestStorage, inspect_deep};
 pub use options::{InspectLimits, InspectOptions};
+pub use partitions::{Partition, partitions};
 pub use policy::{Origin, Policy, Verdict};
 pub use report::InspectReport;
 
@@ -68,5 +70,10 @@ pub async fn inspect(
     let mut examination = Examination::new(storage, input, options.limits);
     general::examine(&mut examination, &probe, options);
     formats::examine(&mut examination, &probe).await?;
-    Ok(examination.report(probe, options))
+    let is_raw = probe.is_raw();
+    let mut report = examination.report(probe, options);
+    if is_raw {
+        report.partitions = partitions(storage).await?;
+    }
+    Ok(report)
 }

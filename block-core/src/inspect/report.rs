@@ -1,6 +1,7 @@
 //! The outcome of an inspection.
 
 use super::finding::Finding;
+use super::partitions::Partition;
 use super::policy::{Policy, Verdict};
 use crate::probe::ProbeReport;
 use serde::Serialize;
@@ -31,6 +32,9 @@ pub struct InspectReport {
     pub limits_hit: Vec<String>,
     /// How the file was named, with all evidence, partition tables and file systems.
     pub probe: ProbeReport,
+    /// The partitions of a raw disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<Partition>,
     /// The same about the guest's disk inside, from [`inspect_deep`](super::inspect_deep).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<Box<InspectReport>>,

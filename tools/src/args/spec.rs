@@ -58,12 +58,13 @@ impl ImageSpec {
             return Self::from_pairs(text, pairs.collect());
         }
         if let Some(json) = text.strip_prefix("json:") {
-            let value: Value = serde_json::from_str(json).map_err(|error| NoImage {
-                message: format!(
-                    "Could not open '{text}': Could not parse the JSON options: {error}"
-                ),
-                hint: None,
-            })?;
+            let value: Value =
+                serde_json::from_str(&with_double_quotes(json)).map_err(|error| NoImage {
+                    message: format!(
+                        "Could not open '{text}': Could not parse the JSON options: {error}"
+                    ),
+                    hint: None,
+                })?;
             let mut pairs = Vec::new();
             flatten("", &value, &mut pairs);
             let mut spec = Self::from_pairs(text, pairs)?;
@@ -169,6 +170,34 @@ fn engine(text: &str, word: &str) -> Result<(String, String)> {
     }
 }
 
+/// Returns JSON as the standard has it for JSON as QEMU takes it, whose strings may stand between single quotes.
+fn with_double_quotes(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut quote = None;
+    let mut rest = json.chars();
+    while let Some(c) = rest.next() {
+        match (quote, c) {
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                out.push('"');
+            }
+            (Some(open), c) if c == open => {
+                quote = None;
+                out.push('"');
+            }
+            (Some('\''), '"') => out.push_str("\\\""),
+            // The standard has no escape for the single quote, QEMU has.
+            (Some(_), '\\') => match rest.next() {
+                Some('\'') => out.push('\''),
+                Some(escaped) => out.extend(['\\', escaped]),
+                None => out.push('\\'),
+            },
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// `{"a": {"b": 1}}` as `a.b=1`.
 fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
     let text = match value {
@@ -221,6 +250,22 @@ mod tests {
             (&opts.uri, &opts.format, &opts.options),
             (&json.uri, &json.format, &json.options)
         );
+    }
+
+    #[test]
+    fn json_takes_single_quotes_as_qemu_does() {
+        for (theirs, standard) in [
+            (r#"{'a': 'b', "c": "it's"}"#, r#"{"a": "b", "c": "it's"}"#),
+            (r#"{'a\'b': 'say "x"'}"#, r#"{"a'b": "say \"x\""}"#),
+            (r#"{'a\\': "\"'\""}"#, r#"{"a\\": "\"'\""}"#),
+            (r#"{'a"#, r#"{"a"#),
+            (r#"'\"#, r#""\"#),
+        ] {
+            assert_eq!(with_double_quotes(theirs), standard);
+        }
+        let text = "json:{'driver':'raw','file':{'driver':'file','filename':'it\\'s'}}";
+        let spec = ImageSpec::parse(text, false, None).unwrap();
+        assert_eq!((spec.uri.as_str(), spec.format.as_deref()), ("it's", Some("raw")));
     }
 
     #[test]

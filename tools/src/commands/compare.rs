@@ -82,8 +82,10 @@ impl CompareArgs {
             }
             match found {
                 None => {
-                    progress.finish();
+                    progress.complete();
                     self.say(cx, "Images are identical.")?;
+                    cx.console.flush()?;
+                    progress.close();
                     Ok(0)
                 }
                 Some(mismatch) => {

@@ -219,7 +219,7 @@ impl ConvertArgs {
     }
 
     async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<(Source, u64)> {
-        let how = How::shared(self.share).cache(self.source_cache.0).allow(&self.allow);
+        let how = How::shared(self.share).steady().cache(self.source_cache.0).allow(&self.allow);
         let mut source = Source::new();
         for name in names {
             let format = self.source_format.as_deref();

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use block_core::inspect::{GuestStorage, Partition, partitions};
 use block_core::{Disk, ImageInfo, InfoValue, Storage, size};
 use serde_json::{Map, Value, json};
 
+use super::inspect::partition_line;
 use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::drivers::FILE_SCHEME;
@@ -98,6 +100,8 @@ struct Node {
     file_length: u64,
     disk_size: Option<u64>,
     protocol: String,
+    /// Of the disk inside; none where it cannot be read.
+    partitions: Vec<Partition>,
 }
 
 impl Node {
@@ -111,6 +115,10 @@ impl Node {
             file_length: storage.len().await.map_err(failed)?.next_multiple_of(512),
             disk_size: storage.allocated_bytes().await.map_err(failed)?,
             protocol: protocol_name(&*storage),
+            // An image whose first sectors cannot be read has all its other facts.
+            partitions: partitions(&GuestStorage::new(disk.clone(), filename))
+                .await
+                .unwrap_or_default(),
         })
     }
 
@@ -154,6 +162,9 @@ impl Node {
                 .collect();
             node.insert("format-specific".into(), json!({"type": info.format, "data": data}));
         }
+        if !self.partitions.is_empty() {
+            node.insert("partitions".into(), json!(self.partitions));
+        }
         node.insert("children".into(), json!([{"name": "file", "info": child}]));
         Value::Object(node)
     }
@@ -196,6 +207,7 @@ impl Node {
                 lines.push(format!("    {name}: {}", value_text(value)));
             }
         }
+        lines.extend(self.partitions.iter().map(partition_line));
         lines.push("Child node '/file':".to_owned());
         lines.push(format!("    filename: {}", self.filename));
         lines.push(format!("    protocol type: {}", self.protocol));

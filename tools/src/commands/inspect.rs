@@ -1,7 +1,7 @@
 //! `inspect`: whether a file is safe to use. Nothing that it names is opened.
 
 use block_core::inspect::{
-    Code, InspectOptions, InspectReport, Policy, Verdict, inspect, inspect_deep,
+    Code, InspectOptions, InspectReport, Partition, Policy, Verdict, inspect, inspect_deep,
 };
 use block_core::size;
 
@@ -112,6 +112,23 @@ impl InspectArgs {
     }
 }
 
+/// Says where a partition lies, in bytes, as `offset=` and `dd skip=` want it.
+pub(super) fn partition_line(partition: &Partition) -> String {
+    let name = match partition.name.as_str() {
+        "" => String::new(),
+        name => format!(", named '{name}'"),
+    };
+    format!(
+        "partition {}: at {} ({:#x}), {} ({} bytes), {}{name}",
+        partition.number,
+        partition.start,
+        partition.start,
+        size::human(partition.length),
+        partition.length,
+        partition.kind,
+    )
+}
+
 fn human(cx: &Context, report: &InspectReport, indent: &str) -> Result<()> {
     let line = |text: String| cx.console.line(format_args!("{indent}{text}"));
     let format = report.format.as_deref().unwrap_or("nothing that can be named");
@@ -134,6 +151,9 @@ fn human(cx: &Context, report: &InspectReport, indent: &str) -> Result<()> {
             finding.code,
             finding.message
         ))?;
+    }
+    for partition in &report.partitions {
+        line(partition_line(partition))?;
     }
     for limit in &report.limits_hit {
         line(format!("  not looked at: {limit}"))?;

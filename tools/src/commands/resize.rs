@@ -46,6 +46,9 @@ impl ResizeArgs {
             image::warn_if_guessed_raw(cx, &spec, &disk);
             let old = disk.size();
             let new = change.apply(old)?;
+            if new <= old && preallocation != Preallocation::Off {
+                return Err(Failure::new("Preallocation can only be used for growing images"));
+            }
             let needed = if new < old { DeviceCaps::SHRINK } else { DeviceCaps::GROW };
             if !disk.info().caps.intersects(DeviceCaps::GROW | DeviceCaps::SHRINK) {
                 return Err(Failure::new("Image format driver does not support resize"));
