@@ -139,7 +139,7 @@ pub(crate) fn write_whole(
 ) -> Result<()> {
     let settings = Settings { refused, ..Settings::default() };
     let removed = block_file::output::write_whole(name, content, &settings)
-        .map_err(|error| Failure::because(format!("Could not write '{name}'"), &error))?;
+        .map_err(|error| about("write", name, &error))?;
     tell_removed(console, &removed);
     Ok(())
 }
@@ -162,7 +162,12 @@ pub(crate) fn files_of(disk: &Disk) -> Vec<StorageId> {
 }
 
 fn could_not_create(name: &str, error: &block_core::Error) -> Failure {
+    about("create", name, error)
+}
+
+/// The failure to do something with the target `name`, whose reason does not name it again.
+fn about(what: &str, name: &str, error: &block_core::Error) -> Failure {
     let mut failure = Failure::from(error);
-    failure.message = format!("Could not create '{name}': {}", crate::error::reasons(error));
+    failure.message = format!("Could not {what} '{name}': {}", crate::error::reasons(error));
     failure
 }
