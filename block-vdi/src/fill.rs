@@ -1,6 +1,8 @@
 //! Long stretches of new map entries, and room for the blocks they name.
 
-use block_core::{Preallocation, Result, Storage, ZeroMode};
+use block_core::{Preallocation, Result, Storage, ZeroMode, bug};
+
+use crate::format::ENTRY_ZERO;
 
 /// What a stretch of entries is to hold.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +26,12 @@ pub(crate) async fn write_entries(
     let mut bytes = Vec::new();
     let mut done = 0u64;
     while done < count {
-        let now = count.saturating_sub(done).min(CHUNK);
+        let now = (count - done).min(CHUNK);
         if let Entries::From(first) = entries {
-            let first = first.saturating_add(done);
             bytes.clear();
-            for slot in first..first.saturating_add(now) {
-                let entry = u32::try_from(slot).unwrap_or(u32::MAX);
+            for slot in first + done..first + done + now {
+                let entry = u32::try_from(slot).ok().filter(|entry| *entry < ENTRY_ZERO);
+                let entry = entry.ok_or_else(|| bug("a new entry names no slot that it can"))?;
                 bytes.extend_from_slice(&entry.to_le_bytes());
             }
         }
@@ -38,10 +40,10 @@ pub(crate) async fn write_entries(
         {
             bytes = (0..now).flat_map(|_| entry.to_le_bytes()).collect();
         }
-        let len = usize::try_from(now.saturating_mul(4)).unwrap_or(0).min(bytes.len());
-        let at = offset.saturating_add(done.saturating_mul(4));
-        storage.write_at(at, bytes.get(..len).unwrap_or_default()).await?;
-        done = done.saturating_add(now);
+        let part = usize::try_from(now * 4).ok().and_then(|len| bytes.get(..len));
+        let part = part.ok_or_else(|| bug("a stretch of new entries is longer than its buffer"))?;
+        storage.write_at(offset + done * 4, part).await?;
+        done += now;
     }
     Ok(())
 }
@@ -53,12 +55,10 @@ pub(crate) async fn make_room(
     len: u64,
     preallocation: Preallocation,
 ) -> Result<()> {
-    let end = start.saturating_add(len);
+    let end = start.checked_add(len).ok_or_else(|| bug("new slots lie past the largest offset"))?;
     let file_len = storage.len().await?;
     if file_len > start {
-        storage
-            .write_zeroes(start, file_len.min(end).saturating_sub(start), ZeroMode::Deallocate)
-            .await?;
+        storage.write_zeroes(start, file_len.min(end) - start, ZeroMode::Deallocate).await?;
     }
     if file_len < end {
         storage.set_len(end).await?;
