@@ -262,6 +262,32 @@ fn a_commit_is_whole_at_every_cut() {
     println!("{seen} states");
 }
 
+/// The library's part alone, and nothing closed behind it.
+#[test]
+fn what_the_library_has_committed_is_durable_in_the_parent() {
+    let made = chain("base");
+    let world = World::new();
+    let live = Lab::new();
+    let names = ["child", "base"];
+    let cut = Cut { line: &[], lab: made, written: &[], read: &[], raw: &[] };
+    names.iter().for_each(|name| live.add(name, world.disk(&uri(name), cut.image(name))));
+    let shown_by_child = block_on(async {
+        let mut request = live.request("child", "vdi", Access::ReadWrite, &[]);
+        request.parent_access = Access::ReadWrite;
+        let child = live.registry().open(&request).await.unwrap();
+        let moved = block_core::chain::commit(&child, &|_, _| true).await.unwrap();
+        assert!(moved.data > 0 && moved.zeros > 0, "{moved:?}");
+        content(&child).await
+    });
+    let end = world.tick();
+    let states = world.replay().cut(end, Level::DEFAULT, 200, 0);
+    for state in states {
+        let left = Lab::of(state.disks.iter().map(|(uri, image)| (name_of(uri), image.clone())));
+        let base = block_on(shown(&left, "base", &[])).unwrap();
+        assert!(base == shown_by_child, "crash state {}: not all of it is there", state.choice);
+    }
+}
+
 #[test]
 fn a_commit_that_keeps_the_child_is_whole_at_every_cut() {
     Cut {

@@ -314,6 +314,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_cut_off_before_the_map_was_scanned_again_held_bytes_once() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 1, 2]), 4096 + (3 << 20));
+        assert_eq!(reserve(&slots, 1), [(3, true)]);
+        slots.restart();
+        slots.start(used(&[0]), 4096 + (1 << 20));
+        assert_eq!(reserve(&slots, 4), [(1, false), (2, false), (3, false), (4, true)]);
+    }
+
+    #[test]
+    fn a_slot_given_up_twice_is_a_bug() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 1]), 4096 + (2 << 20));
+        slots.give_up(0);
+        slots.give_up(0);
+        let released = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| slots.release(2)));
+        assert!(!matches!(released, Ok(Ok(_))), "{released:?}");
+    }
+
+    #[test]
     fn a_full_format_says_so() {
         let slots = Slots::default();
         slots.start(used(&(0..100).collect::<Vec<_>>()), 4096 + (100 << 20));

@@ -468,6 +468,7 @@ mod tests {
     use super::*;
     use crate::filter::{FaultHook, FilteredStorage, StatsStorage, fault};
     use crate::join::join_all;
+    use crate::testkit::fault::{Fault, FaultStorage, OpKind, Rule};
     use crate::{BoxFuture, MemStorage, Options};
 
     /// A table at `offset` whose entry `i` is `7 * i`, inside filler bytes.
@@ -578,6 +579,50 @@ mod tests {
             assert!(storage.to_bytes().unwrap() == wanted, "at {offset}");
             let behind = table.write(&[(9_000, 0)]).await.unwrap_err();
             assert_eq!(behind.kind(), ErrorKind::OutOfRange);
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_shows_an_entry_only_once_the_storage_has_it() {
+        let below = storage(512, 20_000);
+        let faults = FaultStorage::new(below.clone());
+        let table = PagedTable::new(faults.clone(), 512, 20_000, 1 << 20);
+        table.load(10).await.unwrap();
+        table.scan(9_000).await.unwrap();
+        let shown = |index| (table.get(index), table.peek(index, |rest| rest[0]));
+        let held = |index: usize| {
+            let bytes = below.to_bytes().unwrap();
+            let at = 512 + index * 4;
+            u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+        };
+        let changes = [(10, 1), (9_001, 2)];
+        // The first entry lands, the second one fails: that nobody is told of either is no harm.
+        faults.add(Rule::once(&[OpKind::Write], Fault::Fail(ErrorKind::Io)).after(1));
+        assert_eq!(table.write(&changes).await.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(
+            (shown(10), shown(9_001).1, held(9_001)),
+            ((Some(70), Some(70)), Some(63_007), 63_007)
+        );
+        // While it is on its way, and when it is given up there.
+        faults.give_way(1);
+        {
+            let mut write = std::pin::pin!(table.write(&changes));
+            while held(10) != 1 || held(9_001) != 2 {
+                assert_eq!((shown(10), shown(9_001).1), ((Some(70), Some(70)), Some(63_007)));
+                assert!(poll_once(&mut write).is_none(), "it waits once more behind each request");
+            }
+        }
+        assert_eq!((shown(10), shown(9_001).1), ((Some(70), Some(70)), Some(63_007)));
+        table.write(&changes).await.unwrap();
+        assert_eq!((shown(10), shown(9_001).1), ((Some(1), Some(1)), Some(2)));
+    }
+
+    /// Polls a future once.
+    fn poll_once<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
         }
     }
 
