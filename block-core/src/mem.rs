@@ -296,6 +296,7 @@ impl Storage for MemStorage {
 #[cfg(test)]
 mod tests {
     use super::MemStorage;
+    use crate::testkit::promises::{Effort, storage_requests};
     use crate::{ErrorKind, Storage, ZeroMode};
 
     #[tokio::test]
@@ -311,6 +312,14 @@ mod tests {
         storage.write_at(1 << 20, &[3; 8192]).await.unwrap();
         storage.write_zeroes(1 << 20, 4096, ZeroMode::Deallocate).await.unwrap();
         storage.write_at(0, &[4; 4096]).await.unwrap();
+    }
+
+    #[test]
+    fn memory_keeps_the_promises_of_every_storage() {
+        let effort = Effort { seed: 0x5EED, histories: 8, requests: 60, states: 0 };
+        let make = || MemStorage::new() as std::sync::Arc<dyn Storage>;
+        let seen = storage_requests(&make, &effort).unwrap_or_else(|found| panic!("{found}"));
+        assert!(seen.requests > 100, "{seen}");
     }
 
     #[tokio::test]
