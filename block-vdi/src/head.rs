@@ -6,6 +6,9 @@ use uuid::Uuid;
 use crate::format::{FieldsV1, HEADER_SIZE_V1_PLUS};
 use crate::header::{Geometry, Header, ImageType, SECTOR};
 
+/// An impossible state of a header.
+const BEHIND: &str = "a field lies behind the header that was read";
+
 /// The first sector of an image. What is not a field stays as it was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Head(Vec<u8>);
@@ -96,7 +99,8 @@ impl Head {
         let (cylinders, heads, sectors) =
             geometry.map_or((0, 0, 0), |g| (g.cylinders, g.heads, g.sectors));
         for (index, value) in [cylinders, heads, sectors, 512].into_iter().enumerate() {
-            self.put(v1.lchs + index * 4, &value.to_le_bytes())?;
+            let at = index.checked_mul(4).and_then(|at| at.checked_add(v1.lchs));
+            self.put(at.ok_or_else(|| bug(BEHIND))?, &value.to_le_bytes())?;
         }
         self.put_u32(0x48, u64::from(HEADER_SIZE_V1_PLUS))
     }
@@ -113,10 +117,8 @@ impl Head {
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
-        let place = self.0.get_mut(at..at + bytes.len());
-        place
-            .ok_or_else(|| bug("a field lies behind the header that was read"))?
-            .copy_from_slice(bytes);
+        let place = at.checked_add(bytes.len()).and_then(|end| self.0.get_mut(at..end));
+        place.ok_or_else(|| bug(BEHIND))?.copy_from_slice(bytes);
         Ok(())
     }
 }

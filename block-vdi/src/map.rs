@@ -243,7 +243,9 @@ impl BlockMapper for VdiMap {
         let mut first = None;
         let mut blocks = 0u64;
         while blocks < limit {
-            let (at, wanted) = (block + blocks, limit - blocks);
+            let behind = || bug("a run ends behind the map");
+            let at = block.checked_add(blocks).ok_or_else(behind)?;
+            let wanted = limit.checked_sub(blocks).ok_or_else(behind)?;
             let Some(found) = stretch(at, wanted) else {
                 match wanted < PagedTable::SCAN / 32 {
                     true => drop(table.load(at).await?),
@@ -260,7 +262,7 @@ impl BlockMapper for VdiMap {
                 Some(first) if Slot::step(first, blocks) == slot => {}
                 Some(_) => break,
             }
-            blocks += len as u64;
+            blocks = blocks.checked_add(len as u64).ok_or_else(behind)?;
             if !open_ended {
                 break;
             }
