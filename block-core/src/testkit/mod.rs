@@ -115,13 +115,8 @@
 //! | 42 | an image that was opened for reading is written | `vdi_base::read_only` |
 //! | 43 | a block of zeros counts as one that shows the parent | `vdi_child::extents` |
 //! | 44 | opening for writing changes an image | `vdi_base::reopening` |
-//! | 45 | a block size of 0 is believed | `vdi_base::damaged_images` |
-//! | 46 | a change of length counts as done when it is begun | `vdi_base::every_fault` |
-//! | 47 | a write that is to be durable on return is not | `vdi_base::power_cuts` |
-//! | 48 | a range is owned by one while others use it | `sharers_share_and_an_owner_waits_for_all…` |
 //! | 49 | what a storage cuts off comes back when it grows | `memory_keeps_the_promises_of_every_storage` |
 //! | 50 | a table keeps every page | `a_small_memory_holds_few_pages…` |
-//! | 51 | a write that is given up leaves entries without data | `vdi_base::every_drop` |
 //!
 //! `vdi_…::` are the conformance tests of block-vdi. Mistakes 35 to 39 ended in success before the engine told
 //! impossible states; they are tried without the debug assertions of this crate, so that the tests see the error.
