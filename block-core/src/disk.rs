@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::range_lock::RangeLock;
 use crate::{
     Allocation, BlockDevice, BoxFuture, Bytes, Error, ErrorKind, ExtentList, ImageInfo, MappedRuns,
-    PageBuffer, Result, SECTOR_SIZE, WriteFlags, ZeroFlags,
+    PageBuffer, Result, SECTOR_SIZE, WriteFlags, ZeroFlags, bug,
 };
 
 /// An opened disk. Cheap to clone; all clones are the same disk.
@@ -20,6 +20,9 @@ pub struct Disk {
 }
 
 const SECTOR: usize = SECTOR_SIZE as usize;
+
+/// An impossible state of requests that are not whole sectors.
+const BEHIND_SECTORS: &str = "a request reaches past the sectors that hold it";
 
 impl Disk {
     /// A handle over `device`.
@@ -93,14 +96,13 @@ impl Disk {
             return self.device.write_sectors(offset / SECTOR_SIZE, buf, flags).await;
         }
         let _guard = self.writes.own(sectors.clone()).await;
-        let start = sectors.start.saturating_mul(SECTOR_SIZE);
-        let whole = (sectors.end - sectors.start).saturating_mul(SECTOR_SIZE);
+        let start = sectors.start * SECTOR_SIZE;
+        let whole = (sectors.end - sectors.start) * SECTOR_SIZE;
         let mut sectors_buf = vec![0; to_usize(whole)?];
         self.device.read_sectors(sectors.start, &mut sectors_buf).await?;
         let at = to_usize(offset - start)?;
-        if let Some(part) = sectors_buf.get_mut(at..at.saturating_add(buf.len())) {
-            part.copy_from_slice(buf);
-        }
+        let part = sectors_buf.get_mut(at..at + buf.len()).ok_or_else(|| bug(BEHIND_SECTORS))?;
+        part.copy_from_slice(buf);
         self.device.write_sectors(sectors.start, &sectors_buf, flags).await
     }
 
@@ -133,17 +135,19 @@ impl Disk {
             false => WriteFlags::empty(),
         };
         let zeros = [0; SECTOR];
-        let edge =
-            |from: u64, to: u64| zeros.get(..to_usize(to - from).unwrap_or(0)).unwrap_or(&zeros);
+        let edge = |from: u64, to: u64| {
+            let part = zeros.get(..to_usize(to - from)?);
+            part.ok_or_else(|| bug("the edge of a range of zeros is longer than a sector"))
+        };
         if first > last {
-            return self.write_at(offset, edge(offset, end), write_flags).await;
+            return self.write_at(offset, edge(offset, end)?, write_flags).await;
         }
-        let (start, stop) = (first.saturating_mul(SECTOR_SIZE), last.saturating_mul(SECTOR_SIZE));
+        let (start, stop) = (first * SECTOR_SIZE, last * SECTOR_SIZE);
         if offset < start {
-            self.write_at(offset, edge(offset, start), write_flags).await?;
+            self.write_at(offset, edge(offset, start)?, write_flags).await?;
         }
         if stop < end {
-            self.write_at(stop, edge(stop, end), write_flags).await?;
+            self.write_at(stop, edge(stop, end)?, write_flags).await?;
         }
         if first == last {
             return Ok(());
@@ -224,15 +228,14 @@ impl Disk {
     }
 
     async fn read_edges(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let end = offset.saturating_add(buf.len() as u64);
+        let end = offset + buf.len() as u64;
         let first = offset / SECTOR_SIZE;
-        let whole = (end.div_ceil(SECTOR_SIZE) - first).saturating_mul(SECTOR_SIZE);
+        let whole = (end.div_ceil(SECTOR_SIZE) - first) * SECTOR_SIZE;
         let mut sectors = vec![0; to_usize(whole)?];
         self.device.read_sectors(first, &mut sectors).await?;
         let at = to_usize(offset % SECTOR_SIZE)?;
-        if let Some(part) = sectors.get(at..at.saturating_add(buf.len())) {
-            buf.copy_from_slice(part);
-        }
+        let part = sectors.get(at..at + buf.len()).ok_or_else(|| bug(BEHIND_SECTORS))?;
+        buf.copy_from_slice(part);
         Ok(())
     }
 

@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Interrupted,
     /// Any other failure of the layer below.
     Io,
+    /// The program met a state that it rules out: a mistake in it, told before it could do harm.
+    Internal,
 }
 
 impl ErrorKind {
@@ -65,6 +67,7 @@ impl ErrorKind {
             Self::NoSpace => "no-space",
             Self::Interrupted => "interrupted",
             Self::Io => "io",
+            Self::Internal => "internal",
         }
     }
 
@@ -80,7 +83,7 @@ impl ErrorKind {
             Self::InvalidInput | Self::OutOfRange | Self::Unrecognised | Self::Ambiguous => 22,
             Self::NoSpace => 28,
             Self::Unsupported => 95,
-            Self::Corrupt | Self::Io => 5,
+            Self::Corrupt | Self::Io | Self::Internal => 5,
         }
     }
 }
@@ -101,6 +104,20 @@ struct Inner {
     code: Option<&'static str>,
     hint: Option<Cow<'static, str>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The error of a state that the code around it rules out: `what` is a clause that names the state.
+///
+/// An impossible state never ends in success: a write that it may have lost is not acknowledged. A build with
+/// debug assertions stops here, so that tests and fuzzers find the mistake at its place; any other build fails
+/// the request with [`ErrorKind::Internal`] and goes on.
+#[cold]
+#[inline(never)]
+#[track_caller]
+pub fn bug(what: &'static str) -> Error {
+    debug_assert!(false, "a mistake in this program: {what}");
+    Error::new(ErrorKind::Internal, format!("a mistake in this program: {what}"))
+        .with_hint("please report it, with what was done before; the request was not carried out")
 }
 
 /// A field of an on-disk structure that holds what it must not.
@@ -277,6 +294,23 @@ mod tests {
         assert_eq!(error.to_string(), "a.vdi: at 0x178: block_size is 3, wanted a power of two");
         assert_eq!(error.source().unwrap().to_string(), "deep");
         assert_eq!(error.field().unwrap().found, "3");
+    }
+
+    #[test]
+    fn a_mistake_in_the_program_stops_a_test_and_is_an_error_elsewhere() {
+        let outcome = std::panic::catch_unwind(|| bug("two and two are five"));
+        match cfg!(debug_assertions) {
+            true => {
+                let text = outcome.unwrap_err().downcast::<String>().unwrap();
+                assert_eq!(*text, "a mistake in this program: two and two are five");
+            }
+            false => {
+                let error = outcome.unwrap();
+                assert_eq!((error.kind(), error.kind().errno()), (ErrorKind::Internal, 5));
+                assert_eq!(error.kind().name(), "internal");
+                assert_eq!(error.message(), "a mistake in this program: two and two are five");
+            }
+        }
     }
 
     #[test]

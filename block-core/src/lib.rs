@@ -79,7 +79,7 @@ pub use device::{
 };
 pub use disk::Disk;
 pub use driver::{Access, BlockDriver, CreateRequest, Descriptor, Measure, NewParent};
-pub use error::{Error, ErrorKind, Field, Result};
+pub use error::{Error, ErrorKind, Field, Result, bug};
 pub use extent::{Allocation, Extent, ExtentFlags, ExtentList};
 pub use mem::MemStorage;
 pub use options::{OptionKind, OptionSpec, OptionValue, Options};

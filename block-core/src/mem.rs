@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
-    ZeroMode,
+    ZeroMode, bug,
 };
 
 /// A sparse storage in memory. Chunks never written take no memory.
@@ -45,7 +45,8 @@ impl MemStorage {
     /// A storage that holds `bytes`.
     pub fn from_bytes(bytes: &[u8]) -> Arc<Self> {
         let storage = Self::new();
-        storage.write(0, bytes);
+        // A slice is shorter than the longest file, and a new storage has room.
+        drop(storage.lock_mut().write(0, bytes));
         storage
     }
 
@@ -60,7 +61,7 @@ impl MemStorage {
         let inner = self.lock();
         let len = usize::try_from(inner.len).ok().filter(|len| *len <= 1 << 30)?;
         let mut bytes = vec![0; len];
-        inner.read(0, &mut bytes);
+        inner.read(0, &mut bytes).ok()?;
         Some(bytes)
     }
 
@@ -72,18 +73,13 @@ impl MemStorage {
         self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn write(&self, offset: u64, buf: &[u8]) {
-        self.lock_mut().write(offset, buf);
-    }
-
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let inner = self.lock();
         let end = offset.checked_add(buf.len() as u64);
         if end.is_none_or(|end| end > inner.len) {
             return Err(past_end(self, offset, buf.len(), inner.len));
         }
-        inner.read(offset, buf);
-        Ok(())
+        inner.read(offset, buf)
     }
 }
 
@@ -93,53 +89,75 @@ fn past_end(storage: &MemStorage, offset: u64, len: usize, end: u64) -> Error {
         .in_image(storage.uri.clone())
 }
 
-/// Cuts `offset..offset + len` at chunk boundaries: (chunk, first byte in it, length).
-fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
-    let mut done = 0usize;
-    std::iter::from_fn(move || {
-        if done >= len {
-            return None;
-        }
-        let at = offset.saturating_add(done as u64);
-        let within = usize::try_from(at % CHUNK64).unwrap_or(0);
-        let take = (CHUNK - within).min(len - done);
-        done += take;
-        Some((at / CHUNK64, within, take))
+/// The end of a range of bytes that a file may have.
+fn end_of(storage: &MemStorage, offset: u64, len: u64) -> Result<u64> {
+    offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or_else(|| {
+        let message = format!("{len} bytes go past the largest offset of a file");
+        Error::new(ErrorKind::OutOfRange, message).at(offset).in_image(storage.uri.clone())
     })
 }
 
+/// Cuts a range at chunk boundaries: (chunk, first byte in it, end in it).
+fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        if at >= range.end {
+            return None;
+        }
+        let (chunk, within) = (at / CHUNK64, at % CHUNK64);
+        let take = (CHUNK64 - within).min(range.end - at);
+        at += take;
+        let place = usize::try_from(within).ok()?..usize::try_from(within + take).ok()?;
+        Some((chunk, place))
+    })
+}
+
+/// An impossible state of a chunk.
+fn outside() -> Error {
+    bug("a piece of a request lies outside of its chunk or its buffer")
+}
+
 impl Inner {
-    fn read(&self, offset: u64, mut buf: &mut [u8]) {
-        for (chunk, within, take) in pieces(offset, buf.len()) {
-            let (head, rest) = buf.split_at_mut(take);
-            match self.chunks.get(&chunk).and_then(|bytes| bytes.get(within..within + take)) {
-                Some(bytes) => head.copy_from_slice(bytes),
+    /// Reads inside the storage.
+    fn read(&self, offset: u64, mut buf: &mut [u8]) -> Result<()> {
+        for (chunk, place) in pieces(offset..offset + buf.len() as u64) {
+            let (head, rest) = buf.split_at_mut_checked(place.len()).ok_or_else(outside)?;
+            match self.chunks.get(&chunk) {
+                Some(bytes) => head.copy_from_slice(bytes.get(place).ok_or_else(outside)?),
                 None => head.fill(0),
             }
             buf = rest;
         }
+        match buf.is_empty() {
+            true => Ok(()),
+            false => Err(outside()),
+        }
     }
 
     /// How many chunks there are once `len` bytes at `offset` are written.
-    fn chunks_with(&self, offset: u64, len: usize) -> u64 {
-        let new = pieces(offset, len).filter(|(chunk, ..)| !self.chunks.contains_key(chunk));
-        (self.chunks.len() as u64).saturating_add(new.count() as u64)
+    fn chunks_with(&self, range: Range<u64>) -> u64 {
+        let new = pieces(range).filter(|(chunk, _)| !self.chunks.contains_key(chunk));
+        self.chunks.len() as u64 + new.count() as u64
     }
 
-    fn write(&mut self, offset: u64, mut buf: &[u8]) {
-        self.len = self.len.max(offset.saturating_add(buf.len() as u64));
-        for (chunk, within, take) in pieces(offset, buf.len()) {
-            let (head, rest) = buf.split_at(take);
+    /// Writes what ends before the largest offset.
+    fn write(&mut self, offset: u64, mut buf: &[u8]) -> Result<()> {
+        let end = offset + buf.len() as u64;
+        self.len = self.len.max(end);
+        for (chunk, place) in pieces(offset..end) {
+            let (head, rest) = buf.split_at_checked(place.len()).ok_or_else(outside)?;
             let bytes = self.chunks.entry(chunk).or_insert_with(|| vec![0; CHUNK].into());
-            if let Some(bytes) = bytes.get_mut(within..within + take) {
-                bytes.copy_from_slice(head);
-            }
+            bytes.get_mut(place).ok_or_else(outside)?.copy_from_slice(head);
             buf = rest;
+        }
+        match buf.is_empty() {
+            true => Ok(()),
+            false => Err(outside()),
         }
     }
 
     /// Makes a range inside the storage read as zeros.
-    fn clear(&mut self, range: Range<u64>) {
+    fn clear(&mut self, range: Range<u64>) -> Result<()> {
         let first_whole = range.start.div_ceil(CHUNK64);
         let end_whole = range.end / CHUNK64;
         if first_whole < end_whole {
@@ -151,23 +169,22 @@ impl Inner {
         let whole = first_whole * CHUNK64..(end_whole * CHUNK64).max(first_whole * CHUNK64);
         let edges =
             [range.start..range.end.min(whole.start), range.start.max(whole.end)..range.end];
-        for edge in edges {
-            let len = edge.end.saturating_sub(edge.start);
-            for (chunk, within, take) in pieces(edge.start, usize::try_from(len).unwrap_or(0)) {
-                let bytes = self.chunks.get_mut(&chunk);
-                if let Some(bytes) = bytes.and_then(|bytes| bytes.get_mut(within..within + take)) {
-                    bytes.fill(0);
-                }
+        for (chunk, place) in edges.into_iter().flat_map(pieces) {
+            // A chunk that was never written is zeros.
+            if let Some(bytes) = self.chunks.get_mut(&chunk) {
+                bytes.get_mut(place).ok_or_else(outside)?.fill(0);
             }
         }
+        Ok(())
     }
 
-    fn set_len(&mut self, len: u64) {
+    fn set_len(&mut self, len: u64) -> Result<()> {
         if len < self.len {
             let end = self.len.next_multiple_of(CHUNK64);
-            self.clear(len..end);
+            self.clear(len..end)?;
         }
         self.len = len;
+        Ok(())
     }
 }
 
@@ -198,23 +215,22 @@ impl Storage for MemStorage {
     }
 
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        let end = end_of(self, offset, buf.len() as u64)?;
         let mut inner = self.lock_mut();
-        if let Some(room) = inner.room.filter(|room| inner.chunks_with(offset, buf.len()) > *room) {
+        if let Some(room) = inner.room.filter(|room| inner.chunks_with(offset..end) > *room) {
             let message = format!("the {} bytes of this storage are in use", room * CHUNK64);
             return Err(Error::new(ErrorKind::NoSpace, message)
                 .at(offset)
                 .in_image(self.uri.clone()));
         }
-        inner.write(offset, buf);
-        Ok(())
+        inner.write(offset, buf)
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64, _: ZeroMode) -> Result<()> {
+        let end = end_of(self, offset, len)?;
         let mut inner = self.lock_mut();
-        let end = offset.saturating_add(len);
         inner.len = inner.len.max(end);
-        inner.clear(offset..end);
-        Ok(())
+        inner.clear(offset..end)
     }
 
     async fn allocate(&self, _: u64, _: u64) -> Result<()> {
@@ -222,8 +238,8 @@ impl Storage for MemStorage {
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
-        self.lock_mut().set_len(len);
-        Ok(())
+        end_of(self, 0, len)?;
+        self.lock_mut().set_len(len)
     }
 
     async fn flush(&self) -> Result<()> {
@@ -280,6 +296,7 @@ impl Storage for MemStorage {
 #[cfg(test)]
 mod tests {
     use super::MemStorage;
+    use crate::testkit::promises::{Effort, storage_requests};
     use crate::{ErrorKind, Storage, ZeroMode};
 
     #[tokio::test]
@@ -295,5 +312,32 @@ mod tests {
         storage.write_at(1 << 20, &[3; 8192]).await.unwrap();
         storage.write_zeroes(1 << 20, 4096, ZeroMode::Deallocate).await.unwrap();
         storage.write_at(0, &[4; 4096]).await.unwrap();
+    }
+
+    #[test]
+    fn memory_keeps_the_promises_of_every_storage() {
+        let effort = Effort { seed: 0x5EED, histories: 8, requests: 60, states: 0 };
+        let make = || MemStorage::new() as std::sync::Arc<dyn Storage>;
+        let seen = storage_requests(&make, &effort).unwrap_or_else(|found| panic!("{found}"));
+        assert!(seen.requests > 100, "{seen}");
+    }
+
+    #[tokio::test]
+    async fn what_no_file_can_hold_is_refused_and_changes_nothing() {
+        let storage = MemStorage::from_bytes(&[1; 100]);
+        for end in [i64::MAX as u64 + 1, u64::MAX] {
+            let refused = [
+                storage.write_at(end - 1, &[2]).await,
+                storage.write_at(u64::MAX, &[2]).await,
+                storage.write_zeroes(50, end - 50, ZeroMode::Allocate).await,
+                storage.write_zeroes(50, u64::MAX, ZeroMode::Allocate).await,
+                storage.set_len(end).await,
+            ];
+            for done in refused {
+                assert_eq!(done.unwrap_err().kind(), ErrorKind::OutOfRange);
+            }
+        }
+        assert_eq!(storage.to_bytes().unwrap(), [1; 100]);
+        storage.set_len(i64::MAX as u64).await.unwrap();
     }
 }

@@ -133,10 +133,12 @@ impl State {
     }
 
     fn let_go(&mut self, place: usize) {
-        if let Some(claim) = self.held.get_mut(place).and_then(Option::take) {
-            self.owners -= usize::from(claim.exclusive);
-            self.free.push(place);
-        }
+        let Some(claim) = self.held.get_mut(place).and_then(Option::take) else {
+            debug_assert!(false, "a range is given back twice");
+            return;
+        };
+        self.owners -= usize::from(claim.exclusive);
+        self.free.push(place);
     }
 
     /// The place of the holder with this ticket.
@@ -213,7 +215,10 @@ impl Future for Acquire {
                     return Poll::Pending;
                 }
                 // Whoever left the queue is a holder, until this says so to nobody twice.
-                let Some(place) = state.place_of(ticket) else { return Poll::Pending };
+                let Some(place) = state.place_of(ticket) else {
+                    debug_assert!(false, "a waiter is neither in the queue nor a holder");
+                    return Poll::Pending;
+                };
                 place
             }
             // The guard was given out; whoever polls again gets what it can never have twice.

@@ -59,18 +59,18 @@ pub(crate) async fn amend(map: &VdiMap, options: &Options) -> Result<()> {
             })
         };
         if let Some(uuid) = not_nil(options, "uuid")? {
-            head.set_uuid(header, uuid);
+            head.set_uuid(header, uuid)?;
         }
         if let Some(uuid) = not_nil(options, "modification_uuid")? {
-            head.put_modification_uuid(header, uuid);
+            head.put_modification_uuid(header, uuid)?;
         }
         if let Some(uuid) = options.uuid("parent_uuid") {
-            head.set_parent_uuid(header, uuid);
+            head.set_parent_uuid(header, uuid)?;
             match (uuid.is_nil(), header.image_type) {
                 (true, ImageType::Undo | ImageType::Differencing) => {
                     head.set_image_type(header, ImageType::Dynamic)?;
                     if let Some(v1) = v1 {
-                        head.set_parent_modification_uuid(v1, Uuid::nil());
+                        head.set_parent_modification_uuid(v1, Uuid::nil())?;
                     }
                 }
                 (false, ImageType::Dynamic) => {
@@ -89,12 +89,14 @@ pub(crate) async fn amend(map: &VdiMap, options: &Options) -> Result<()> {
             match v1 {
                 // Who names a parent says all there is to say of it, and version 0.2 keeps what it can.
                 None if options.uuid("parent_uuid").is_some() => {}
-                _ => head.set_parent_modification_uuid(v1_only("parent modification UUID")?, uuid),
+                _ => {
+                    head.set_parent_modification_uuid(v1_only("parent modification UUID")?, uuid)?
+                }
             }
         }
         if let Some(comment) = options.text("comment") {
             v1_only("comment")?;
-            head.set_comment(header, checked_comment(comment)?);
+            head.set_comment(header, checked_comment(comment)?)?;
         }
         if let Some(geometry) = options.text("geometry") {
             let v1 = v1_only("geometry")?;

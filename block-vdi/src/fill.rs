@@ -1,6 +1,8 @@
 //! Long stretches of new map entries, and room for the blocks they name.
 
-use block_core::{Preallocation, Result, Storage, ZeroMode, allocate_zeros};
+use block_core::{Error, Preallocation, Result, Storage, ZeroMode, allocate_zeros, bug};
+
+use crate::format::ENTRY_ZERO;
 
 /// What a stretch of entries is to hold.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +26,13 @@ pub(crate) async fn write_entries(
     let mut bytes = Vec::new();
     let mut done = 0u64;
     while done < count {
-        let now = count.saturating_sub(done).min(CHUNK);
+        let now = count.checked_sub(done).ok_or_else(too_far)?.min(CHUNK);
         if let Entries::From(first) = entries {
-            let first = first.saturating_add(done);
             bytes.clear();
-            for slot in first..first.saturating_add(now) {
-                let entry = u32::try_from(slot).unwrap_or(u32::MAX);
+            let first = first.checked_add(done).ok_or_else(too_far)?;
+            for slot in first..first.checked_add(now).ok_or_else(too_far)? {
+                let entry = u32::try_from(slot).ok().filter(|entry| *entry < ENTRY_ZERO);
+                let entry = entry.ok_or_else(|| bug("a new entry names no slot that it can"))?;
                 bytes.extend_from_slice(&entry.to_le_bytes());
             }
         }
@@ -38,12 +41,19 @@ pub(crate) async fn write_entries(
         {
             bytes = (0..now).flat_map(|_| entry.to_le_bytes()).collect();
         }
-        let len = usize::try_from(now.saturating_mul(4)).unwrap_or(0).min(bytes.len());
-        let at = offset.saturating_add(done.saturating_mul(4));
-        storage.write_at(at, bytes.get(..len).unwrap_or_default()).await?;
-        done = done.saturating_add(now);
+        let part = now.checked_mul(4).and_then(|len| usize::try_from(len).ok());
+        let part = part.and_then(|len| bytes.get(..len));
+        let part = part.ok_or_else(|| bug("a stretch of new entries is longer than its buffer"))?;
+        let at = done.checked_mul(4).and_then(|at| at.checked_add(offset));
+        storage.write_at(at.ok_or_else(too_far)?, part).await?;
+        done = done.checked_add(now).ok_or_else(too_far)?;
     }
     Ok(())
+}
+
+/// Nothing is asked for there: the header was checked.
+fn too_far() -> Error {
+    bug("new entries or slots lie past the largest offset of a file")
 }
 
 /// Makes the file hold `len` bytes of zeros from `start` on, which nothing uses yet, and ends it there.
@@ -53,12 +63,11 @@ pub(crate) async fn make_room(
     len: u64,
     preallocation: Preallocation,
 ) -> Result<()> {
-    let end = start.saturating_add(len);
+    let end = start.checked_add(len).ok_or_else(too_far)?;
     let file_len = storage.len().await?;
     if file_len > start {
-        storage
-            .write_zeroes(start, file_len.min(end).saturating_sub(start), ZeroMode::Deallocate)
-            .await?;
+        let stale = file_len.min(end).checked_sub(start).ok_or_else(too_far)?;
+        storage.write_zeroes(start, stale, ZeroMode::Deallocate).await?;
     }
     if file_len < end {
         storage.set_len(end).await?;

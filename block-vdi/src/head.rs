@@ -1,10 +1,13 @@
 //! The first sector as bytes: read once, changed field by field, written as a whole.
 
-use block_core::{Error, ErrorKind, Result, Storage};
+use block_core::{Error, ErrorKind, Result, Storage, bug};
 use uuid::Uuid;
 
 use crate::format::{FieldsV1, HEADER_SIZE_V1_PLUS};
 use crate::header::{Geometry, Header, ImageType, SECTOR};
+
+/// An impossible state of a header.
+const BEHIND: &str = "a field lies behind the header that was read";
 
 /// The first sector of an image. What is not a field stays as it was found.
 #[derive(Debug, Clone)]
@@ -13,7 +16,7 @@ pub(crate) struct Head(Vec<u8>);
 impl Head {
     /// Reads it; a short file gives a short head.
     pub(crate) async fn read(storage: &dyn Storage, file_len: u64) -> Result<Self> {
-        let len = usize::try_from(file_len).unwrap_or(SECTOR).min(SECTOR);
+        let len = usize::try_from(file_len).map_or(SECTOR, |len| len.min(SECTOR));
         let mut bytes = vec![0; len];
         storage.read_at(0, &mut bytes).await?;
         Ok(Self(bytes))
@@ -25,8 +28,8 @@ impl Head {
     }
 
     /// What of it belongs to the header and may be written.
-    pub(crate) fn for_disk(&self, header: &Header) -> &[u8] {
-        self.0.get(..header.head_len()).unwrap_or(&self.0)
+    pub(crate) fn for_disk(&self, header: &Header) -> Result<&[u8]> {
+        self.0.get(..header.head_len()).ok_or_else(|| bug("a header is longer than what was read"))
     }
 
     /// Sets the number of slots in use.
@@ -35,31 +38,32 @@ impl Head {
     }
 
     /// Gives the content a new identity, and the image one if it has none.
-    pub(crate) fn set_modification_uuid(&mut self, header: &Header, uuid: Uuid) {
-        self.put_modification_uuid(header, uuid);
-        if header.uuid.is_nil() {
-            self.set_uuid(header, Uuid::new_v4());
+    pub(crate) fn set_modification_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
+        self.put_modification_uuid(header, uuid)?;
+        match header.uuid.is_nil() {
+            true => self.set_uuid(header, Uuid::new_v4()),
+            false => Ok(()),
         }
     }
 
     /// Gives the content a new identity.
-    pub(crate) fn put_modification_uuid(&mut self, header: &Header, uuid: Uuid) {
-        self.put_uuid(header.fields().modification_uuid, uuid);
+    pub(crate) fn put_modification_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
+        self.put_uuid(header.fields().modification_uuid, uuid)
     }
 
     /// Sets the identity of the image.
-    pub(crate) fn set_uuid(&mut self, header: &Header, uuid: Uuid) {
-        self.put_uuid(header.fields().uuid, uuid);
+    pub(crate) fn set_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
+        self.put_uuid(header.fields().uuid, uuid)
     }
 
     /// Sets the identity of the parent.
-    pub(crate) fn set_parent_uuid(&mut self, header: &Header, uuid: Uuid) {
-        self.put_uuid(header.fields().parent_uuid, uuid);
+    pub(crate) fn set_parent_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
+        self.put_uuid(header.fields().parent_uuid, uuid)
     }
 
     /// Sets the identity of the parent's content.
-    pub(crate) fn set_parent_modification_uuid(&mut self, v1: &FieldsV1, uuid: Uuid) {
-        self.put_uuid(v1.parent_modification_uuid, uuid);
+    pub(crate) fn set_parent_modification_uuid(&mut self, v1: &FieldsV1, uuid: Uuid) -> Result<()> {
+        self.put_uuid(v1.parent_modification_uuid, uuid)
     }
 
     /// Sets the type.
@@ -69,7 +73,7 @@ impl Head {
 
     /// Sets the size of the disk and the number of map entries.
     pub(crate) fn set_size(&mut self, header: &Header, size: u64, blocks: u64) -> Result<()> {
-        self.put(header.fields().disk_size, &size.to_le_bytes());
+        self.put(header.fields().disk_size, &size.to_le_bytes())?;
         self.put_u32(header.fields().blocks, blocks)
     }
 
@@ -80,10 +84,14 @@ impl Head {
     }
 
     /// Sets the comment, at most 255 bytes, and clears the rest of its field.
-    pub(crate) fn set_comment(&mut self, header: &Header, comment: &[u8]) {
+    pub(crate) fn set_comment(&mut self, header: &Header, comment: &[u8]) -> Result<()> {
         let mut field = [0; 256];
-        field.iter_mut().zip(comment.iter().take(255)).for_each(|(to, from)| *to = *from);
-        self.put(header.fields().comment, &field);
+        let (text, _) = field.split_at_mut(comment.len().min(255));
+        if text.len() < comment.len() {
+            return Err(bug("a comment is longer than its field"));
+        }
+        text.copy_from_slice(comment);
+        self.put(header.fields().comment, &field)
     }
 
     /// Sets the logical geometry (`None`: not set); the header grows to hold it.
@@ -91,27 +99,26 @@ impl Head {
         let (cylinders, heads, sectors) =
             geometry.map_or((0, 0, 0), |g| (g.cylinders, g.heads, g.sectors));
         for (index, value) in [cylinders, heads, sectors, 512].into_iter().enumerate() {
-            let at = v1.lchs.saturating_add(index.saturating_mul(4));
-            self.put(at, &value.to_le_bytes());
+            let at = index.checked_mul(4).and_then(|at| at.checked_add(v1.lchs));
+            self.put(at.ok_or_else(|| bug(BEHIND))?, &value.to_le_bytes())?;
         }
         self.put_u32(0x48, u64::from(HEADER_SIZE_V1_PLUS))
     }
 
-    fn put_uuid(&mut self, at: usize, uuid: Uuid) {
-        self.put(at, &uuid.to_bytes_le());
+    fn put_uuid(&mut self, at: usize, uuid: Uuid) -> Result<()> {
+        self.put(at, &uuid.to_bytes_le())
     }
 
     fn put_u32(&mut self, at: usize, value: u64) -> Result<()> {
         let value = u32::try_from(value).map_err(|_| {
             Error::new(ErrorKind::Limit, format!("{value} does not fit in the field at {at:#x}"))
         })?;
-        self.put(at, &value.to_le_bytes());
-        Ok(())
+        self.put(at, &value.to_le_bytes())
     }
 
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(place) = self.0.get_mut(at..at.saturating_add(bytes.len())) {
-            place.copy_from_slice(bytes);
-        }
+    fn put(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        let place = at.checked_add(bytes.len()).and_then(|end| self.0.get_mut(at..end));
+        place.ok_or_else(|| bug(BEHIND))?.copy_from_slice(bytes);
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use block_core::engine::{
     BlockMapper, Change, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
 };
-use block_core::{Access, ErrorKind, ImageInfo, Options, Preallocation, Result, Storage};
+use block_core::{Access, ErrorKind, ImageInfo, Options, Preallocation, Result, Storage, bug};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -88,7 +88,7 @@ impl VdiMap {
         change(&mut new, &self.shape().header)?;
         let header = Header::parse(new.bytes(), file_len)?;
         self.head_in_doubt.store(true, Ordering::Release);
-        self.storage.write_at(0, new.for_disk(&header)).await?;
+        self.storage.write_at(0, new.for_disk(&header)?).await?;
         self.head_in_doubt.store(false, Ordering::Release);
         *head = new;
         self.shape.change(|shape| {
@@ -229,40 +229,45 @@ impl BlockMapper for VdiMap {
     async fn run(&self, block: u64, limit: u64) -> Result<SlotRun> {
         let shape = self.shape();
         let table = &shape.table;
-        let limit = limit.min(table.entries().saturating_sub(block)).max(1);
+        // Of a block behind the table, loading its entry tells.
+        let limit = table.entries().checked_sub(block).map_or(1, |left| limit.min(left)).max(1);
         // The first stretch in memory decides what the pattern is.
         let stretch = |at: u64, most: u64| {
             table.peek(at, |entries| {
-                let most = usize::try_from(most).unwrap_or(usize::MAX).min(entries.len());
-                let entries = entries.get(..most).unwrap_or_default();
+                let most = usize::try_from(most).map_or(entries.len(), |n| n.min(entries.len()));
+                let entries = entries.get(..most)?;
                 let len = entry::run_len(entries);
-                (entries.first().copied().unwrap_or(0), len, len == entries.len())
+                Some((*entries.first()?, len, len == entries.len()))
             })
         };
         let mut first = None;
         let mut blocks = 0u64;
         while blocks < limit {
-            let at = block.saturating_add(blocks);
-            let wanted = limit.saturating_sub(blocks);
-            let Some((entry, len, open_ended)) = stretch(at, wanted) else {
-                match wanted.min(table.entries().saturating_sub(at)) < PagedTable::SCAN / 32 {
+            let behind = || bug("a run ends behind the map");
+            let at = block.checked_add(blocks).ok_or_else(behind)?;
+            let wanted = limit.checked_sub(blocks).ok_or_else(behind)?;
+            let Some(found) = stretch(at, wanted) else {
+                match wanted < PagedTable::SCAN / 32 {
                     true => drop(table.load(at).await?),
                     false => table.scan(at).await?,
                 }
                 continue;
             };
+            let (entry, len, open_ended) = found
+                .filter(|(_, len, _)| *len > 0)
+                .ok_or_else(|| bug("a stretch of no entries"))?;
             let slot = entry::decode(entry);
             match first {
                 None => first = Some(self.check(&shape, at, slot).await?),
                 Some(first) if Slot::step(first, blocks) == slot => {}
                 Some(_) => break,
             }
-            blocks = blocks.saturating_add(len as u64);
+            blocks = blocks.checked_add(len as u64).ok_or_else(behind)?;
             if !open_ended {
                 break;
             }
         }
-        let first = first.unwrap_or(Slot::Free);
+        let first = first.ok_or_else(|| bug("a run of no blocks"))?;
         if let Slot::Data(slot) = first {
             // Only the first entry was checked; the others as far as they are known to be inside.
             let sound = self.sound_slots.load(Ordering::Acquire).saturating_sub(slot);
@@ -278,11 +283,8 @@ impl BlockMapper for VdiMap {
     async fn start_writing(&self) -> Result<()> {
         let mut marked = self.marked.lock().await;
         if !*marked {
-            self.rewrite_head(|head, header| {
-                head.set_modification_uuid(header, Uuid::new_v4());
-                Ok(())
-            })
-            .await?;
+            self.rewrite_head(|head, header| head.set_modification_uuid(header, Uuid::new_v4()))
+                .await?;
             self.storage.flush().await?;
             *marked = true;
         }
@@ -296,7 +298,7 @@ impl BlockMapper for VdiMap {
             return Ok(());
         }
         self.rewrite_head(|head, header| {
-            head.set_modification_uuid(header, Uuid::new_v4());
+            head.set_modification_uuid(header, Uuid::new_v4())?;
             head.set_allocated(header, allocated)
         })
         .await

@@ -1,6 +1,7 @@
 //! VDI images keep the promises of every driver: base, static, child, and a chain of three.
 
-use block_core::testkit::{Image, Subject, conformance};
+use block_core::testkit::promises::written_parents;
+use block_core::testkit::{Effort, Image, Subject, conformance};
 use block_vdi::VdiDriver;
 
 fn base() -> Subject {
@@ -49,3 +50,12 @@ conformance!(vdi_static: fixed());
 conformance!(vdi_early: early());
 conformance!(vdi_child: child());
 conformance!(vdi_chain: chain());
+
+#[test]
+fn a_child_reads_as_before_while_its_parent_is_written_and_left() {
+    let effort = Effort { histories: 6, states: 12, ..Effort::default() };
+    for subject in [child(), chain()] {
+        let seen = written_parents(&subject, &effort).unwrap_or_else(|found| panic!("{found}"));
+        assert!(seen.crash_states > 500, "the test hardly looked: {seen}");
+    }
+}

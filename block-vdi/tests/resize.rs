@@ -191,3 +191,22 @@ async fn a_full_image_whose_map_has_no_room_grows_too() {
     let disk = Lab::new().open_on(file, Access::Read, "").await.unwrap();
     assert_eq!(number(&disk, "blocks"), 4096);
 }
+
+#[tokio::test]
+async fn what_a_shrink_cuts_off_is_in_the_file_no_longer() {
+    for options in ["", "layout=qemu", "static=on", "block_size=128k"] {
+        // In the middle of a block, and at the end of one.
+        for size in [2 * MIB + 1536, 2 * MIB] {
+            let lab = Lab::new();
+            let file = lab.create("s", 4 * MIB, options).await.unwrap();
+            let disk = lab.open("s", Access::ReadWrite, "").await.unwrap();
+            disk.write_at(0, &vec![0x5A; 4 << 20], WriteFlags::empty()).await.unwrap();
+            disk.flush().await.unwrap();
+            disk.device().resize(size, Preallocation::Off).await.unwrap();
+            disk.close().await.unwrap();
+            let bytes = file.to_bytes().unwrap();
+            let left = bytes.chunks(512).filter(|sector| **sector == [0x5A; 512]).count();
+            assert_eq!(left as u64 * 512, size, "of {size} bytes, {options:?}");
+        }
+    }
+}

@@ -6,8 +6,8 @@ mod lab;
 use block_core::testkit::crash::CrashState;
 use block_core::testkit::exec::block_on;
 use block_core::testkit::image::Image;
-use block_core::testkit::{Level, World};
-use block_core::{Access, CheckMode, WriteFlags, ZeroFlags};
+use block_core::testkit::{Fault, FaultStorage, Half, Level, OpKind, Rule, World};
+use block_core::{Access, CheckMode, ErrorKind, WriteFlags, ZeroFlags, is_zero};
 use lab::{Lab, content, uri};
 
 /// Bytes of a block in the images here.
@@ -30,9 +30,12 @@ enum Shows {
     NothingOrNew,
     /// As `NothingOrNew`, with what the last of the files that are read shows in place of zeros.
     NothingOrOverParent,
-    /// Another size, or the same. What both sizes have is as it was. What they do not both have is as it was,
-    /// or gone: zeros, or what the last of the files that are read shows.
-    Resized,
+    /// All as it was, or with zeros behind it up to the new size.
+    Grown,
+    /// The new size, and all of that as it was; or still the old size. Then only blocks of which the new size
+    /// has nothing may be gone, each as a whole: it shows what the last of the files that are read shows, or
+    /// zeros.
+    Shrunk,
 }
 
 /// A command to cut.
@@ -178,18 +181,35 @@ fn allowed(rule: Shows, now: &[u8], old: &[u8], new: &[u8], parent: &[u8]) -> Re
     if !sizes.contains(&now.len()) {
         return Err(format!("it has {} bytes, not {sizes:?}", now.len()));
     }
-    let zeros = [0; 512];
+    match rule {
+        Shows::Grown => {
+            let (same, gained) = now.split_at(old.len());
+            let place = same.chunks(512).zip(old.chunks(512)).position(|(now, old)| now != old);
+            return match place {
+                Some(sector) => Err(format!("sector {sector} is not as it was")),
+                None if !is_zero(gained) => Err("what it has gained is not zeros".to_owned()),
+                None => Ok(()),
+            };
+        }
+        Shows::Shrunk => {
+            for (index, block) in now.chunks(BLOCK as usize).enumerate() {
+                let start = index * BLOCK as usize;
+                let was = old.get(start..start + block.len()).unwrap_or_default();
+                let mut gone = parent.get(start..).unwrap_or_default().to_vec();
+                gone.resize(block.len(), 0);
+                if was != block && (start < new.len() || gone != block) {
+                    let size = now.len();
+                    return Err(format!("block {index} of {size} bytes is neither kept nor gone"));
+                }
+            }
+            return Ok(());
+        }
+        _ => {}
+    }
     for (index, sector) in now.chunks(512).enumerate() {
         let (old, new) = (of_sector(old, index), of_sector(new, index));
         let right = match rule {
             Shows::Same => old == Some(sector),
-            Shows::Resized => match (old, new) {
-                (Some(old), Some(_)) => old == sector,
-                (old, _) => {
-                    let gone = sector == &zeros[..sector.len()];
-                    old == Some(sector) || gone || of_sector(parent, index) == Some(sector)
-                }
-            },
             _ => old == Some(sector) || new == Some(sector),
         };
         if !right {
@@ -260,6 +280,32 @@ fn a_commit_is_whole_at_every_cut() {
     }
     .everywhere();
     println!("{seen} states");
+}
+
+/// The library's part alone, and nothing closed behind it.
+#[test]
+fn what_the_library_has_committed_is_durable_in_the_parent() {
+    let made = chain("base");
+    let world = World::new();
+    let live = Lab::new();
+    let names = ["child", "base"];
+    let cut = Cut { line: &[], lab: made, written: &[], read: &[], raw: &[] };
+    names.iter().for_each(|name| live.add(name, world.disk(&uri(name), cut.image(name))));
+    let shown_by_child = block_on(async {
+        let mut request = live.request("child", "vdi", Access::ReadWrite, &[]);
+        request.parent_access = Access::ReadWrite;
+        let child = live.registry().open(&request).await.unwrap();
+        let moved = block_core::chain::commit(&child, &|_, _| true).await.unwrap();
+        assert!(moved.data > 0 && moved.zeros > 0, "{moved:?}");
+        content(&child).await
+    });
+    let end = world.tick();
+    let states = world.replay().cut(end, Level::DEFAULT, 200, 0);
+    for state in states {
+        let left = Lab::of(state.disks.iter().map(|(uri, image)| (name_of(uri), image.clone())));
+        let base = block_on(shown(&left, "base", &[])).unwrap();
+        assert!(base == shown_by_child, "crash state {}: not all of it is there", state.choice);
+    }
 }
 
 #[test]
@@ -359,44 +405,38 @@ fn compacting_a_child_is_whole_at_every_cut() {
 
 #[test]
 fn resizing_is_whole_at_every_cut() {
-    for line in [
-        &["resize", "-q", "lab:x", "1700M"][..],
-        &["resize", "-q", "--preallocation=metadata", "lab:x", "3M"],
-        &["resize", "-q", "--shrink", "lab:x", "700k"],
+    for (line, rule) in [
+        (&["resize", "-q", "lab:x", "1700M"][..], Shows::Grown),
+        (&["resize", "-q", "--preallocation=metadata", "lab:x", "3M"], Shows::Grown),
+        (&["resize", "-q", "--shrink", "lab:x", "700k"], Shows::Shrunk),
     ] {
-        Cut { line, lab: with_holes(), written: &[("x", Shows::Resized)], read: &[], raw: &[] }
-            .everywhere();
+        Cut { line, lab: with_holes(), written: &[("x", rule)], read: &[], raw: &[] }.everywhere();
     }
 }
 
 #[test]
 fn resizing_a_static_image_is_whole_at_every_cut() {
-    for line in
-        [&["resize", "-q", "lab:x", "2M"][..], &["resize", "-q", "--shrink", "lab:x", "300k"]]
-    {
+    for (line, rule) in [
+        (&["resize", "-q", "lab:x", "2M"][..], Shows::Grown),
+        (&["resize", "-q", "--shrink", "lab:x", "300k"], Shows::Shrunk),
+    ] {
         let lab = Lab::new();
         block_on(async {
             lab.create("x", "vdi", 6 * BLOCK, &format!("{NEW},static=on"), None).await;
             fill(&lab, "x", &[], &[0, 1, 4, 5], 0x10).await;
         });
-        Cut { line, lab, written: &[("x", Shows::Resized)], read: &[], raw: &[] }.everywhere();
+        Cut { line, lab, written: &[("x", rule)], read: &[], raw: &[] }.everywhere();
     }
 }
 
 #[test]
 fn resizing_a_child_is_whole_at_every_cut() {
-    for line in [
-        &["resize", "-q", "--parent", "lab:base", "lab:child", "3M"][..],
-        &["resize", "-q", "--shrink", "--parent", "lab:base", "lab:child", "600k"],
+    for (line, rule) in [
+        (&["resize", "-q", "--parent", "lab:base", "lab:child", "3M"][..], Shows::Grown),
+        (&["resize", "-q", "--shrink", "--parent", "lab:base", "lab:child", "600k"], Shows::Shrunk),
     ] {
-        Cut {
-            line,
-            lab: chain("base"),
-            written: &[("child", Shows::Resized)],
-            read: &["base"],
-            raw: &[],
-        }
-        .everywhere();
+        Cut { line, lab: chain("base"), written: &[("child", rule)], read: &["base"], raw: &[] }
+            .everywhere();
     }
 }
 
@@ -498,6 +538,80 @@ fn converting_is_whole_at_every_cut() {
         }
         .everywhere();
     }
+}
+
+/// A raw disk with old content, as long as the images of a chain.
+fn with_raw_target() -> Lab {
+    let lab = chain("base");
+    block_on(async {
+        lab.create("raw", "raw", 8 * BLOCK + BLOCK / 2, "", None).await;
+        fill(&lab, "raw", &["raw"], &[0, 2, 3, 4, 7], 0xA0).await;
+    });
+    lab
+}
+
+const TO_RAW: [&str; 12] = [
+    "convert",
+    "-q",
+    "-n",
+    "-C",
+    "-O",
+    "raw",
+    "--parent",
+    "lab:child",
+    "--parent",
+    "lab:base",
+    "lab:top",
+    "lab:raw",
+];
+
+/// Data goes from file to file there without passing through the program.
+#[test]
+fn converting_into_a_raw_disk_is_whole_at_every_cut() {
+    Cut {
+        line: &TO_RAW,
+        lab: with_raw_target(),
+        written: &[("raw", Shows::OldOrNew)],
+        read: &["top", "child", "base"],
+        raw: &["raw"],
+    }
+    .everywhere();
+}
+
+#[test]
+fn a_conversion_in_which_a_copy_fails_says_so_and_ends_well_when_run_again() {
+    let made = Cut { line: &[], lab: with_raw_target(), written: &[], read: &[], raw: &[] };
+    let names = ["raw", "top", "child", "base"];
+    let wanted = block_on(shown(&made.lab, "top", &[])).unwrap();
+    let mut failed = 0;
+    for fault in [
+        Fault::Fail(ErrorKind::NoSpace),
+        Fault::Torn(Half::First, ErrorKind::Io),
+        Fault::Torn(Half::Second, ErrorKind::Io),
+        Fault::Landed(ErrorKind::Io),
+    ] {
+        for nth in 0.. {
+            let live = Lab::new();
+            let world = World::new();
+            let disk = |name| world.disk(&uri(name), made.image(name));
+            names.iter().skip(1).for_each(|name| live.add(name, disk(name)));
+            let faults = FaultStorage::new(disk("raw"));
+            live.add("raw", faults.clone());
+            faults.add(Rule::once(&[OpKind::Copy], fault).after(nth));
+            let place = format!("{fault:?} of copy {nth}");
+            let succeeded = live.command(&TO_RAW);
+            if faults.injected() == 0 {
+                assert!(succeeded && nth > 1, "{place}: {nth} copies");
+                break;
+            }
+            assert!(!succeeded, "{place}: success");
+            failed += 1;
+            assert!(live.command(&TO_RAW), "{place}: run again, it fails");
+            let raw = block_on(shown(&live, "raw", &["raw"])).unwrap();
+            assert!(raw == wanted, "{place}: run again, it shows something else");
+        }
+    }
+    assert!(failed > 8, "{failed} copies failed");
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use super::copy::{PIECE, copy_within};
 use super::read::{Source, length, read_parent};
-use super::write::too_far;
+use super::write::slot_start;
 use super::{BlockMapper, Change, Layout, Mapped, Slot};
-use crate::{CompactReport, Error, ErrorKind, PageBuffer, Progress, Result, StorageCaps, is_zero};
+use crate::{
+    CompactReport, Error, ErrorKind, PageBuffer, Progress, Result, StorageCaps, bug, is_zero,
+};
 
 /// Changes between two publications: what a power cut can undo of a compaction.
 const CHANGES_IN_BATCH: usize = 1024;
@@ -26,13 +28,13 @@ impl<M: BlockMapper> Mapped<M> {
         let mut report =
             CompactReport { bytes_before: self.storage.len().await?, ..Default::default() };
         let blocks = layout.block_count();
-        let total = blocks.saturating_mul(2);
+        let total = blocks * 2;
         let piece = length(layout.block_size.min(PIECE))?;
         let mut buffers = (PageBuffer::new(piece), PageBuffer::new(piece));
         let mut at = 0;
         while at < blocks {
             let run = self.run_of(at, blocks - at).await?;
-            let end = at.saturating_add(run.blocks.max(1));
+            let end = at + run.blocks;
             let has_data = matches!(run.first, Slot::Data(_));
             for block in at..if has_data { end } else { at } {
                 report.blocks_dropped +=
@@ -46,13 +48,13 @@ impl<M: BlockMapper> Mapped<M> {
         at = 0;
         while at < blocks {
             let run = self.run_of(at, blocks - at).await?;
-            let next = at.saturating_add(run.blocks.max(1));
-            let last_slot = run.first.step(run.blocks.saturating_sub(1));
+            let next = at + run.blocks;
+            let last_slot = run.first.step(run.blocks - 1);
             let moves = matches!(last_slot, Slot::Data(slot) if slot >= end);
             for block in at..if moves { next } else { at } {
                 let moved = self.move_block(&layout, block, end..u64::MAX).await?;
                 report.blocks_moved += u64::from(moved);
-                self.pace(progress, blocks.saturating_add(block), total).await?;
+                self.pace(progress, blocks + block, total).await?;
             }
             at = next;
         }
@@ -84,23 +86,25 @@ impl<M: BlockMapper> Mapped<M> {
         block: u64,
         buffers: &mut (PageBuffer, PageBuffer),
     ) -> Result<bool> {
-        let _guard = self.blocks.own(block..block.saturating_add(1)).await;
+        let _guard = self.blocks.own(block..block + 1).await;
         let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
-        let start = block.saturating_mul(layout.block_size);
-        let end = start.saturating_add(layout.block_size).min(layout.virtual_size);
-        let (Source::Stored(place), _) = self.source(layout, Slot::Data(slot), start, end) else {
-            return Ok(false);
+        let start = block * layout.block_size;
+        let end = (start + layout.block_size).min(layout.virtual_size);
+        let (Source::Stored(place), _) = self.source(layout, Slot::Data(slot), start, end)? else {
+            return Err(bug("a block has a slot and is not stored"));
         };
         let mut zero = layout.has_zero_slots || self.parent.is_none();
         let mut as_parent = self.parent.is_some();
         let mut at = start;
         while at < end {
             let visible = (end - at).min(PIECE);
-            let from = place.saturating_add(at - start);
+            let from = place + (at - start);
             let len = length(visible)?;
             let (own, parents) = (buffers.0.get_mut(..len), buffers.1.get_mut(..len));
-            let (Some(own), Some(parents)) = (own, parents) else { return Ok(false) };
-            match self.is_hole(from..from.saturating_add(visible)).await? {
+            let (Some(own), Some(parents)) = (own, parents) else {
+                return Err(bug("a piece of a block is longer than its buffer"));
+            };
+            match self.is_hole(from..from + visible).await? {
                 true => own.fill(0),
                 false => self.storage.read_at(from, own).await?,
             }
@@ -112,7 +116,7 @@ impl<M: BlockMapper> Mapped<M> {
             if !zero && !as_parent {
                 return Ok(false);
             }
-            at = at.saturating_add(visible);
+            at += visible;
         }
         let entry = if zero && layout.has_zero_slots { Slot::Zero } else { Slot::Free };
         self.pending.insert([Change { block, slot: entry }]);
@@ -127,13 +131,13 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let mut extents = Vec::new();
         self.storage.extents(range.clone(), &mut extents).await?;
-        let end = extents.last().map(|extent| extent.start.saturating_add(extent.len));
+        let end = extents.last().map(|extent| extent.start + extent.len);
         Ok(end == Some(range.end) && extents.iter().all(|extent| !extent.data))
     }
 
     /// Copies a block that is stored in one of `from` to a lower slot.
     async fn move_block(&self, layout: &Layout, block: u64, from: Range<u64>) -> Result<bool> {
-        let _guard = self.blocks.own(block..block.saturating_add(1)).await;
+        let _guard = self.blocks.own(block..block + 1).await;
         self.move_owned(layout, block, from, 0).await
     }
 
@@ -151,13 +155,14 @@ impl<M: BlockMapper> Mapped<M> {
             return Ok(false);
         }
         let reservation = self.reserve(1, lowest, layout).await?;
-        let Some(target) = reservation.taken().first().copied() else { return Ok(false) };
+        let target = reservation.taken().first().copied();
+        let target = target.ok_or_else(|| bug("a block that moves got no slot"))?;
         if lowest == 0 && target.slot >= slot {
             // No hole below: another writer has taken it meanwhile.
             return Ok(false);
         }
-        let source = layout.slot_start(slot).ok_or_else(too_far)?;
-        let place = layout.slot_start(target.slot).ok_or_else(too_far)?;
+        let source = slot_start(layout, slot)?;
+        let place = slot_start(layout, target.slot)?;
         // The whole stride: what a format keeps in front of a block moves with it. The last slot of a
         // file may be cut short behind what the guest can read.
         copy_within(&*self.storage, source, place, layout.stride).await?;
@@ -186,13 +191,13 @@ impl<M: BlockMapper> Mapped<M> {
         let mut at = first;
         while at < blocks {
             let run = self.run_of(at, (blocks - at).min(CHANGES_IN_BATCH as u64)).await?;
-            let end = at.saturating_add(run.blocks.max(1));
+            let end = at + run.blocks;
             if run.first != Slot::Free {
                 let changes = (at..end).map(|block| Change { block, slot: Slot::Free });
                 self.pending.insert(changes);
             }
             if let Slot::Data(slot) = run.first {
-                (slot..slot.saturating_add(run.blocks)).for_each(|slot| self.slots.give_up(slot));
+                (slot..slot + run.blocks).for_each(|slot| self.slots.give_up(slot));
             }
             if self.pending.len() >= CHANGES_IN_BATCH {
                 self.publish().await?;

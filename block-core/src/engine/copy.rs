@@ -1,7 +1,7 @@
 //! Copying a range to another place of the same storage, with memory that no image decides on.
 
 use super::read::length;
-use crate::{PageBuffer, Result, Storage, ZeroMode};
+use crate::{Error, ErrorKind, PageBuffer, Result, Storage, ZeroMode, bug};
 
 /// Bytes copied at a time.
 pub(super) const PIECE: u64 = 1 << 20;
@@ -15,28 +15,33 @@ pub(super) const PIECE: u64 = 1 << 20;
 /// # Errors
 /// What the storage answers.
 pub async fn copy_within(storage: &dyn Storage, from: u64, to: u64, len: u64) -> Result<()> {
-    let end = from.saturating_add(len);
-    let target = |at: u64| to.saturating_add(at.saturating_sub(from));
+    let (Some(end), Some(_)) = (from.checked_add(len), to.checked_add(len)) else {
+        return Err(Error::new(ErrorKind::OutOfRange, "a copy past the largest offset of a file"));
+    };
+    let target = |at: u64| to + (at - from);
     let mut extents = Vec::new();
     storage.extents(from..end, &mut extents).await?;
     let mut buffer = PageBuffer::new(length(len.min(PIECE))?);
     let mut at = from;
     for extent in extents.iter().filter(|extent| extent.data) {
-        if extent.start > at {
-            let hole = extent.start.saturating_sub(at);
+        let stored = extent.start.checked_add(extent.len).filter(|stored| *stored <= end);
+        let (Some(hole), Some(stored)) = (extent.start.checked_sub(at), stored) else {
+            return Err(bug("a storage lists an extent twice, or one that was not asked for"));
+        };
+        if hole > 0 {
             storage.write_zeroes(target(at), hole, ZeroMode::Deallocate).await?;
             at = extent.start;
         }
-        let stored = extent.start.saturating_add(extent.len);
         while at < stored {
             let piece = (stored - at).min(PIECE);
-            let Some(bytes) = buffer.get_mut(..length(piece)?) else { break };
+            let bytes = buffer.get_mut(..length(piece)?);
+            let bytes = bytes.ok_or_else(|| bug("a piece of a copy is longer than its buffer"))?;
             storage.read_at(at, bytes).await?;
             storage.write_at(target(at), bytes).await?;
-            at = at.saturating_add(piece);
+            at += piece;
         }
     }
-    match end.saturating_sub(at) {
+    match end - at {
         0 => Ok(()),
         rest => storage.write_zeroes(target(at), rest, ZeroMode::Deallocate).await,
     }

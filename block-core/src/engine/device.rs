@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use super::payload::Payload;
 use super::{BlockMapper, Mapped};
 use crate::{
-    Access, Allocation, BlockDevice, BoxFuture, Bytes, CompactReport, DeviceCaps, Disk, ExtentList,
-    ImageInfo, MappedRuns, Options, Preallocation, Progress, Result, SECTOR_SIZE, Storage,
-    WriteFlags, ZeroFlags,
+    Access, Allocation, BlockDevice, BoxFuture, Bytes, CompactReport, DeviceCaps, Disk, Error,
+    ErrorKind, ExtentList, ImageInfo, MappedRuns, Options, Preallocation, Progress, Result,
+    SECTOR_SIZE, Storage, WriteFlags, ZeroFlags,
 };
 
 #[async_trait]
@@ -132,6 +132,9 @@ impl<M: BlockMapper> Mapped<M> {
     fn check_bytes(&self, range: &Range<u64>) -> Result<()> {
         let start = range.start / SECTOR_SIZE;
         let end = range.end.div_ceil(SECTOR_SIZE);
-        self.request(start, end.saturating_sub(start)).map(drop)
+        let count = end.checked_sub(start).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "a range of bytes ends before it begins")
+        })?;
+        self.request(start, count).map(drop)
     }
 }

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::read::on_parent;
+use super::write::place_in;
 use super::{BlockMapper, Layout, Mapped, Slot, SlotRun, blocks_of};
 use crate::{
-    Allocation, Extent, ExtentFlags, ExtentList, MappedRuns, Place, Result, Run, SECTOR_SIZE,
+    Allocation, Extent, ExtentFlags, ExtentList, MappedRuns, Place, Result, Run, SECTOR_SIZE, bug,
 };
 
 impl<M: BlockMapper> Mapped<M> {
@@ -46,7 +47,7 @@ impl<M: BlockMapper> Mapped<M> {
             at = piece.end;
         }
         let sectors = (at - range.start) / SECTOR_SIZE;
-        Ok(Allocation { allocated: answer.unwrap_or(false), sectors })
+        Ok(Allocation { allocated: answer == Some(true), sectors })
     }
 
     pub(super) async fn pinned_runs(&self, range: Range<u64>) -> Result<MappedRuns> {
@@ -58,7 +59,7 @@ impl<M: BlockMapper> Mapped<M> {
         while at < range.end {
             let (run, piece) = self.piece(&layout, at, range.end).await?;
             match run.first {
-                Slot::Data(slot) => self.data_runs(&layout, slot, piece.clone(), &mut runs),
+                Slot::Data(slot) => self.data_runs(&layout, slot, piece.clone(), &mut runs)?,
                 Slot::Free => {
                     let covered = on_parent(self.parent.as_ref(), piece.clone());
                     if let (Some(parent), false) = (&self.parent, covered.is_empty()) {
@@ -79,8 +80,7 @@ impl<M: BlockMapper> Mapped<M> {
     async fn piece(&self, layout: &Layout, at: u64, end: u64) -> Result<(SlotRun, Range<u64>)> {
         let blocks = blocks_of(&(at..end), layout.block_size);
         let run = self.run_of(blocks.start, blocks.end - blocks.start).await?;
-        let run_end = blocks.start.saturating_add(run.blocks.max(1));
-        let piece_end = run_end.saturating_mul(layout.block_size).min(end);
+        let piece_end = ((blocks.start + run.blocks) * layout.block_size).min(end);
         Ok((run, at..piece_end))
     }
 
@@ -89,7 +89,7 @@ impl<M: BlockMapper> Mapped<M> {
         layout: &'l Layout,
         slot: u64,
         piece: Range<u64>,
-    ) -> impl Iterator<Item = (Range<u64>, u64)> + 'l {
+    ) -> impl Iterator<Item = Result<(Range<u64>, u64)>> + 'l {
         let (first_block, _) = layout.block_at(piece.start);
         let together = layout.stride == layout.block_size;
         let mut at = piece.start;
@@ -97,16 +97,15 @@ impl<M: BlockMapper> Mapped<M> {
             if at >= piece.end {
                 return None;
             }
-            let (block, within) = layout.block_at(at);
+            let (block, _) = layout.block_at(at);
             let end = match together {
                 true => piece.end,
-                false => (block + 1).saturating_mul(layout.block_size).min(piece.end),
+                false => ((block + 1) * layout.block_size).min(piece.end),
             };
-            let place = layout.place(slot.saturating_add(block - first_block))?;
-            let offset = place.saturating_add(within);
             let range = at..end;
             at = end;
-            Some((range, offset))
+            let offset = place_in(layout, slot + (block - first_block), range.start);
+            Some(offset.map(|offset| (range, offset)))
         })
     }
 
@@ -118,13 +117,14 @@ impl<M: BlockMapper> Mapped<M> {
         out: &mut ExtentList,
     ) -> Result<()> {
         let data = ExtentFlags::PRESENT | ExtentFlags::DATA;
-        for (range, offset) in Self::stored(layout, slot, piece) {
+        for stored in Self::stored(layout, slot, piece) {
+            let (range, offset) = stored?;
             let extent = |start: u64, len, flags| Extent {
                 start,
                 len,
                 flags,
                 depth: 0,
-                offset: Some(offset.saturating_add(start - range.start)),
+                offset: Some(offset + (start - range.start)),
             };
             if !layout.is_fixed {
                 out.push(extent(range.start, range.end - range.start, data));
@@ -132,13 +132,16 @@ impl<M: BlockMapper> Mapped<M> {
             }
             // A fixed image has a slot for everything: what is stored only the storage knows.
             let mut below = Vec::new();
-            let end = offset.saturating_add(range.end - range.start);
+            let end = offset + (range.end - range.start);
             self.storage.extents(offset..end, &mut below).await?;
             let mut at = range.start;
             for hole in below {
+                if hole.len > range.end - at {
+                    return Err(bug("a storage lists extents that were not asked for"));
+                }
                 let flags = if hole.data { data } else { data | ExtentFlags::ZERO };
                 out.push(extent(at, hole.len, flags));
-                at = at.saturating_add(hole.len);
+                at += hole.len;
             }
             if at < range.end {
                 out.push(extent(at, range.end - at, data | ExtentFlags::ZERO));
@@ -151,23 +154,31 @@ impl<M: BlockMapper> Mapped<M> {
         let covered = on_parent(self.parent.as_ref(), piece.clone());
         if let (Some(parent), false) = (&self.parent, covered.is_empty()) {
             for extent in &parent.extents(covered.clone()).await? {
-                out.push(Extent { depth: extent.depth.saturating_add(1), ..*extent });
+                out.push(Extent { depth: extent.depth + 1, ..*extent });
             }
         }
         out.push(zeros(&(covered.end.max(piece.start)..piece.end), ExtentFlags::ZERO));
         Ok(())
     }
 
-    fn data_runs(&self, layout: &Layout, slot: u64, piece: Range<u64>, runs: &mut Vec<Run>) {
-        for (range, offset) in Self::stored(layout, slot, piece) {
+    fn data_runs(
+        &self,
+        layout: &Layout,
+        slot: u64,
+        piece: Range<u64>,
+        runs: &mut Vec<Run>,
+    ) -> Result<()> {
+        for stored in Self::stored(layout, slot, piece) {
+            let (range, offset) = stored?;
             let place = Place::Stored { storage: Arc::clone(&self.storage), offset };
             push_run(runs, Run { start: range.start, len: range.end - range.start, place });
         }
+        Ok(())
     }
 }
 
 fn zeros(range: &Range<u64>, flags: ExtentFlags) -> Extent {
-    let len = range.end.saturating_sub(range.start);
+    let len = range.end - range.start;
     Extent { start: range.start, len, flags, depth: 0, offset: None }
 }
 
@@ -192,7 +203,7 @@ fn push_run(runs: &mut Vec<Run>, run: Run) {
             _ => false,
         };
         if together {
-            last.len = last.len.saturating_add(run.len);
+            last.len += run.len;
             return;
         }
     }

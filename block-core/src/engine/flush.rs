@@ -12,6 +12,7 @@ impl<M: BlockMapper> Mapped<M> {
         let _turn = self.publishing.lock().await;
         let unsure = self.unsure.load(Ordering::Acquire);
         if unsure {
+            self.refresh_layout()?;
             self.scan_slots().await?;
         }
         // Limbo before entries: a slot enters limbo after the entry that gives it up is pending, so
@@ -40,10 +41,13 @@ impl<M: BlockMapper> Mapped<M> {
         for slot in limbo {
             // Only space is at stake: a slot that keeps its bytes is cleared before it serves again.
             if let Err(error) = self.clear_slot(&layout, slot).await {
+                if error.kind() == ErrorKind::Internal {
+                    return Err(error);
+                }
                 tracing::debug!("slot {slot} keeps its space: {error}");
             }
         }
-        if self.slots.release(count) {
+        if self.slots.release(count)? {
             self.mapper.settle(self.slots.end()).await?;
             self.trim().await?;
         }
@@ -74,9 +78,9 @@ impl<M: BlockMapper> Mapped<M> {
         let blocks = layout.block_count();
         let mut block = 0;
         while block < blocks {
-            let run = self.mapper.run(block, blocks - block).await?;
+            let run = self.mapped_run(block, blocks - block).await?;
             if let Slot::Data(slot) = run.first {
-                let slots = slot..slot.saturating_add(run.blocks);
+                let slots = slot..slot + run.blocks;
                 if slots.end > layout.slot_limit {
                     let first = slot.max(layout.slot_limit);
                     let limit = layout.slot_limit;
@@ -88,7 +92,7 @@ impl<M: BlockMapper> Mapped<M> {
                     return Err(self.needs_repair(block, slot, shared, wanted));
                 }
             }
-            block = block.saturating_add(run.blocks.max(1));
+            block += run.blocks;
         }
         self.slots.start(used, self.storage.len().await?);
         Ok(())
@@ -97,7 +101,7 @@ impl<M: BlockMapper> Mapped<M> {
     /// The error for the entry that holds slot `found`, in a run of entries that begins with `block` in
     /// `slot`.
     fn needs_repair(&self, block: u64, slot: u64, found: u64, wanted: &str) -> Error {
-        let place = self.mapper.entry_place(block.saturating_add(found.saturating_sub(slot)));
+        let place = self.mapper.entry_place(block + (found - slot));
         Error::field_mismatch(ErrorKind::Corrupt, place.field, found, wanted)
             .at(place.offset)
             .in_image(self.storage.uri())

@@ -19,11 +19,12 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// The slot `step` blocks further on in a run that starts with this one.
+    /// The slot `step` blocks further on in a run that starts with this one. A slot lies in a file, so that its
+    /// number is far below the largest `u64`.
     #[must_use]
     pub fn step(self, step: u64) -> Self {
         match self {
-            Self::Data(slot) => Self::Data(slot.saturating_add(step)),
+            Self::Data(slot) => Self::Data(slot + step),
             other => other,
         }
     }

@@ -59,7 +59,7 @@ use self::pending::Pending;
 use self::slots::Slots;
 use crate::range_lock::RangeLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use crate::{Access, Disk, Error, ErrorKind, Result, SECTOR_SIZE, Storage};
+use crate::{Access, Disk, Error, ErrorKind, Result, SECTOR_SIZE, Storage, bug};
 
 /// An opened image of a format that is a [`BlockMapper`].
 #[derive(Debug)]
@@ -180,13 +180,31 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// The entries from `block` on, at most `limit` (not 0), as readers are told.
     async fn run_of(&self, block: u64, limit: u64) -> Result<SlotRun> {
-        match self.pending.next_in(block..block.saturating_add(limit)) {
+        match self.pending.next_in(block..block + limit) {
             Some((first, slot)) if first == block => Ok(SlotRun { first: slot, blocks: 1 }),
-            Some((first, _)) => self.mapper.run(block, first - block).await,
-            None => self.mapper.run(block, limit).await,
+            Some((first, _)) => self.mapped_run(block, first - block).await,
+            None => self.mapped_run(block, limit).await,
+        }
+    }
+
+    /// The entries from `block` on, at most `limit` (not 0), as the map on disk has them. All slots of the run
+    /// can be added up without overflow.
+    async fn mapped_run(&self, block: u64, limit: u64) -> Result<SlotRun> {
+        let run = self.mapper.run(block, limit).await?;
+        if run.blocks == 0 || run.blocks > limit {
+            return Err(bug("a map answers a run of no blocks, or of more than were asked for"));
+        }
+        match run.first {
+            Slot::Data(slot) if slot.checked_add(run.blocks).is_none() => {
+                Err(bug("a map answers slots that no file can hold"))
+            }
+            _ => Ok(run),
         }
     }
 }
+
+/// The largest distance from one slot to the next, 1 TiB: 64 blocks more than a disk can have still add up.
+const MAX_STRIDE: u64 = 1 << 40;
 
 /// The blocks that a range of guest bytes touches; an empty range touches none.
 fn blocks_of(range: &Range<u64>, block_size: u64) -> Range<u64> {
@@ -194,7 +212,8 @@ fn blocks_of(range: &Range<u64>, block_size: u64) -> Range<u64> {
     first..if range.is_empty() { first } else { range.end.div_ceil(block_size) }
 }
 
-/// Refuses what would make the engine's arithmetic overflow or divide by zero.
+/// Refuses what would make the engine's arithmetic overflow or divide by zero: behind this check, guest bytes,
+/// blocks, slots below the limit and their places are added up and multiplied without another.
 fn check_layout(layout: &Layout) -> Result<()> {
     let highest = layout.slot_limit.checked_mul(layout.stride);
     let end = highest.and_then(|bytes| bytes.checked_add(layout.slots_start));
@@ -203,6 +222,7 @@ fn check_layout(layout: &Layout) -> Result<()> {
         && layout.virtual_size.is_multiple_of(SECTOR_SIZE)
         && layout.virtual_size <= i64::MAX as u64
         && layout.lead.checked_add(layout.block_size).is_some_and(|used| used <= layout.stride)
+        && layout.stride <= MAX_STRIDE
         && end.is_some_and(|end| end <= i64::MAX as u64);
     if sound {
         return Ok(());

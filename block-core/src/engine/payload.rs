@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Bytes, Result, Storage};
+use crate::{Bytes, Result, Storage, bug};
 
 /// The bytes of a write.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Writes those in `range`, if they are there, at `offset` of the storage.
+    /// Writes those in `range`, which is not empty, at `offset` of the storage.
     pub async fn write(
         self,
         storage: &dyn Storage,
@@ -30,7 +30,7 @@ impl<'a> Payload<'a> {
         range: Range<usize>,
     ) -> Result<()> {
         match (self, self.bytes().get(range.clone())) {
-            (_, None | Some([])) => Ok(()),
+            (_, None | Some([])) => Err(bug("a part of a write lies outside of its bytes")),
             (Self::Lent(_), Some(bytes)) => storage.write_at(offset, bytes).await,
             (Self::Given(all), Some(_)) => storage.write_bytes(offset, all.slice(range)).await,
         }

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use super::write::slot_start;
 use super::{BlockMapper, Layout, Mapped, Slot, blocks_of};
 use crate::range_lock::RangeGuard;
 use crate::sync::atomic::Ordering;
-use crate::{Access, BoxFuture, Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE};
+use crate::{
+    Access, BoxFuture, Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE, bug,
+};
 
 /// How many reads follow one that its storage could not do at once, before another is tried: a storage
 /// past the page cache never can, and what is not cached is seldom alone.
@@ -84,21 +87,27 @@ impl<M: BlockMapper> Mapped<M> {
         let layout = self.layout();
         let guard = self.try_hold(range, &layout)?;
         let first = self.lookup(layout.block_at(range.start).0)?;
-        Some((self.in_one_run(&layout, range, first)?, guard))
+        // What is wrong with it is told by whoever may wait.
+        Some((self.in_one_run(&layout, range, first).ok()??, guard))
     }
 
     /// Where all of a request is stored in one run, if it is. `first` is the entry of its first block.
     #[inline(always)]
-    fn in_one_run(&self, layout: &Layout, range: &Range<u64>, first: Slot) -> Option<StoredRun> {
+    fn in_one_run(
+        &self,
+        layout: &Layout,
+        range: &Range<u64>,
+        first: Slot,
+    ) -> Result<Option<StoredRun>> {
         if range.is_empty() {
-            return None;
+            return Ok(None);
         }
-        match self.source(layout, first, range.start, range.end) {
+        match self.source(layout, first, range.start, range.end)? {
             (Source::Stored(offset), end) if end == range.end => {
-                let len = usize::try_from(range.end - range.start).ok()?;
-                Some(StoredRun { offset, len, block: layout.block_at(range.start).0 })
+                let len = length(range.end - range.start)?;
+                Ok(Some(StoredRun { offset, len, block: layout.block_at(range.start).0 }))
             }
-            _ => None,
+            _ => Ok(None),
         }
     }
 
@@ -109,8 +118,8 @@ impl<M: BlockMapper> Mapped<M> {
         let _guard = self.hold(&range, &layout).await;
         if !range.is_empty() {
             let first = self.slot_of(layout.block_at(range.start).0).await?;
-            if let Some(StoredRun { offset, len, block }) = self.in_one_run(&layout, &range, first)
-            {
+            let run = self.in_one_run(&layout, &range, first)?;
+            if let Some(StoredRun { offset, len, block }) = run {
                 let given = self.storage.read_bytes(offset, len).await;
                 return given.map_err(|error| self.explain_short(error, block));
             }
@@ -131,8 +140,8 @@ impl<M: BlockMapper> Mapped<M> {
         while at < range.end {
             let (block, _) = layout.block_at(at);
             let first = self.slot_of(block).await?;
-            let (source, end) = self.source(layout, first, at, range.end);
-            let (head, rest) = buf.split_at_mut(length(end - at)?);
+            let (source, end) = self.source(layout, first, at, range.end)?;
+            let (head, rest) = split(buf, length(end - at)?)?;
             match source {
                 Source::Zero => head.fill(0),
                 Source::Parent => read_parent(self.parent.as_ref(), at, head).await?,
@@ -147,7 +156,7 @@ impl<M: BlockMapper> Mapped<M> {
             buf = rest;
             at = end;
         }
-        Ok(())
+        filled(buf)
     }
 
     /// As `read`, if nothing has to be waited for.
@@ -167,8 +176,14 @@ impl<M: BlockMapper> Mapped<M> {
         while at < range.end {
             let (block, _) = layout.block_at(at);
             let first = self.lookup(block)?;
-            let (source, end) = self.source(&layout, first, at, range.end);
-            let (head, rest) = buf.split_at_mut(length(end - at).ok()?);
+            let (source, end) = match self.source(&layout, first, at, range.end) {
+                Ok(source) => source,
+                Err(error) => return Some(Err(error)),
+            };
+            let (head, rest) = match split(buf, length(end - at).ok()?) {
+                Ok(parts) => parts,
+                Err(error) => return Some(Err(error)),
+            };
             let done = match source {
                 Source::Zero => {
                     head.fill(0);
@@ -189,29 +204,30 @@ impl<M: BlockMapper> Mapped<M> {
             buf = rest;
             at = end;
         }
-        Some(Ok(()))
+        Some(filled(buf))
     }
 
     /// Where the bytes from `at` on come from, and up to where (at most `end`) they come from there in
     /// one run. `first` is the entry of the block at `at`. Inlined: the block is then found once in a caller
     /// that looks for it, too.
     #[inline(always)]
-    pub(super) fn source(&self, layout: &Layout, first: Slot, at: u64, end: u64) -> (Source, u64) {
+    pub(super) fn source(
+        &self,
+        layout: &Layout,
+        first: Slot,
+        at: u64,
+        end: u64,
+    ) -> Result<(Source, u64)> {
         let (block, within) = layout.block_at(at);
         let source = match first {
-            Slot::Data(slot) => {
-                let place = layout.place(slot).unwrap_or(u64::MAX);
-                Source::Stored(place.saturating_add(within))
-            }
+            Slot::Data(slot) => Source::Stored(slot_start(layout, slot)? + layout.lead + within),
             Slot::Free if self.parent.is_some() => Source::Parent,
             Slot::Free | Slot::Zero => Source::Zero,
         };
         let rest = layout.block_size - within;
-        match end.saturating_sub(at) <= rest {
-            true => (source, end),
-            false => {
-                (source, self.run_end(layout, (block, first, source), at.saturating_add(rest), end))
-            }
+        match end - at <= rest {
+            true => Ok((source, end)),
+            false => Ok((source, self.run_end(layout, (block, first, source), at + rest, end))),
         }
     }
 
@@ -227,7 +243,7 @@ impl<M: BlockMapper> Mapped<M> {
         let contiguous = layout.stride == layout.block_size;
         let mut step = 1;
         while run_end < end {
-            let follows = match (self.lookup(block.saturating_add(step)), source) {
+            let follows = match (self.lookup(block + step), source) {
                 (Some(next @ Slot::Data(_)), Source::Stored(_)) => {
                     contiguous && next == first.step(step)
                 }
@@ -239,7 +255,7 @@ impl<M: BlockMapper> Mapped<M> {
             if !follows {
                 break;
             }
-            run_end = run_end.saturating_add(layout.block_size).min(end);
+            run_end = (run_end + layout.block_size).min(end);
             step += 1;
         }
         run_end
@@ -260,6 +276,19 @@ pub(super) fn length(bytes: u64) -> Result<usize> {
     usize::try_from(bytes).map_err(|_| Error::new(ErrorKind::Limit, "the request is too large"))
 }
 
+/// The first `len` bytes of what is to be filled, and the rest.
+fn split(buf: &mut [u8], len: usize) -> Result<(&mut [u8], &mut [u8])> {
+    buf.split_at_mut_checked(len).ok_or_else(|| bug("a read goes past the buffer it fills"))
+}
+
+/// Asserts that nothing of a buffer is left to fill.
+fn filled(rest: &[u8]) -> Result<()> {
+    match rest.is_empty() {
+        true => Ok(()),
+        false => Err(bug("a read leaves the end of its buffer as it was")),
+    }
+}
+
 /// The part of `range` that lies on the parent; behind its end everything is zeros.
 pub(super) fn on_parent(parent: Option<&Disk>, range: Range<u64>) -> Range<u64> {
     let size = parent.map_or(0, Disk::size);
@@ -268,8 +297,8 @@ pub(super) fn on_parent(parent: Option<&Disk>, range: Range<u64>) -> Range<u64> 
 
 /// Reads whole sectors of a parent that may be smaller than its child.
 pub(super) async fn read_parent(parent: Option<&Disk>, at: u64, buf: &mut [u8]) -> Result<()> {
-    let covered = on_parent(parent, at..at.saturating_add(buf.len() as u64));
-    let (head, rest) = buf.split_at_mut(length(covered.end - covered.start)?);
+    let covered = on_parent(parent, at..at + buf.len() as u64);
+    let (head, rest) = split(buf, length(covered.end - covered.start)?)?;
     rest.fill(0);
     match parent {
         Some(parent) if !head.is_empty() => parent.read_at(at, head).await,
@@ -278,8 +307,11 @@ pub(super) async fn read_parent(parent: Option<&Disk>, at: u64, buf: &mut [u8]) 
 }
 
 fn try_read_parent(parent: Option<&Disk>, at: u64, buf: &mut [u8]) -> Option<Result<()>> {
-    let covered = on_parent(parent, at..at.saturating_add(buf.len() as u64));
-    let (head, rest) = buf.split_at_mut(length(covered.end - covered.start).ok()?);
+    let covered = on_parent(parent, at..at + buf.len() as u64);
+    let (head, rest) = match split(buf, length(covered.end - covered.start).ok()?) {
+        Ok(parts) => parts,
+        Err(error) => return Some(Err(error)),
+    };
     rest.fill(0);
     match parent {
         Some(parent) if !head.is_empty() => {

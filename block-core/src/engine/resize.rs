@@ -79,7 +79,7 @@ impl<M: BlockMapper> Mapped<M> {
     /// a disk gains reads as zeros.
     fn gains_parent_blocks(&self, size: u64) -> Result<bool> {
         let layout = self.layout();
-        let next = layout.block_count().saturating_mul(layout.block_size);
+        let next = layout.block_count() * layout.block_size;
         let gained = on_parent(self.parent.as_ref(), next..size.max(next));
         match gained.is_empty() || layout.has_zero_slots {
             true => Ok(!gained.is_empty()),
@@ -95,7 +95,7 @@ impl<M: BlockMapper> Mapped<M> {
     async fn hide_parent_behind_end(&self) -> Result<()> {
         let layout = self.layout();
         let end = layout.virtual_size;
-        let block_end = layout.block_count().saturating_mul(layout.block_size);
+        let block_end = layout.block_count() * layout.block_size;
         let is_free = |slot| slot == Slot::Free;
         let behind = end..block_end;
         if behind.is_empty()
@@ -104,7 +104,7 @@ impl<M: BlockMapper> Mapped<M> {
         {
             return Ok(());
         }
-        let (mut last, start) = ([0; SECTOR_SIZE as usize], end.saturating_sub(SECTOR_SIZE));
+        let (mut last, start) = ([0; SECTOR_SIZE as usize], end - SECTOR_SIZE);
         read_parent(self.parent.as_ref(), start, &mut last).await?;
         self.write_transaction(start..end, 0, Payload::Lent(&last)).await?;
         self.publish().await
@@ -138,8 +138,8 @@ impl<M: BlockMapper> Mapped<M> {
     /// that every other tool calls clean.
     pub(super) async fn close_few_gaps(&self) -> Result<()> {
         let layout = self.layout();
-        let gaps = self.slots.end().saturating_sub(self.slots.used());
-        if layout.is_fixed || gaps == 0 || gaps.saturating_mul(layout.stride) > MOVED_AT_CLOSE {
+        let gaps = self.slots.gaps();
+        if layout.is_fixed || gaps == 0 || gaps > MOVED_AT_CLOSE / layout.stride {
             return Ok(());
         }
         self.close_gaps().await
@@ -159,9 +159,9 @@ impl<M: BlockMapper> Mapped<M> {
         let mut at = 0;
         while at < blocks {
             let run = self.run_of(at, blocks - at).await?;
-            let end = at.saturating_add(run.blocks.max(1));
+            let end = at + run.blocks;
             if let Slot::Data(first) = run.first {
-                let last = first.saturating_add(run.blocks - 1);
+                let last = first + (run.blocks - 1);
                 let touched = first < from.end && last >= from.start;
                 for block in at..if touched { end } else { at } {
                     self.move_owned(&layout, block, from.clone(), lowest).await?;

@@ -66,7 +66,7 @@ impl SlotSet {
     /// The lowest member.
     pub fn first(&mut self) -> Option<u64> {
         let word = self.words.iter().skip(self.first_word).position(|bits| *bits != 0);
-        self.first_word = self.first_word.saturating_add(word?);
+        self.first_word += word?;
         let bits = self.words.get(self.first_word)?;
         Some(self.first_word as u64 * 64 + u64::from(bits.trailing_zeros()))
     }
@@ -87,11 +87,8 @@ impl SlotSet {
 
     /// Behind the highest member.
     pub fn end(&self) -> u64 {
-        match self.words.iter().rposition(|bits| *bits != 0) {
-            Some(word) => {
-                let bits = self.words.get(word).copied().unwrap_or(0);
-                (word as u64 + 1) * 64 - u64::from(bits.leading_zeros())
-            }
+        match self.words.iter().enumerate().rfind(|(_, bits)| **bits != 0) {
+            Some((word, bits)) => (word as u64 + 1) * 64 - u64::from(bits.leading_zeros()),
             None => 0,
         }
     }
@@ -109,9 +106,9 @@ impl SlotSet {
                 // Past the highest word there are no members.
                 None => return slot,
                 Some(bits) if bits == u64::MAX >> (slot % 64) => {
-                    slot = (slot / 64).saturating_add(1).saturating_mul(64);
+                    slot = (slot / 64 + 1) * 64;
                 }
-                Some(bits) => return slot.saturating_add(u64::from(bits.trailing_ones())),
+                Some(bits) => return slot + u64::from(bits.trailing_ones()),
             }
         }
     }
@@ -121,8 +118,8 @@ impl SlotSet {
         let mut slot = from;
         loop {
             match self.bits_from(slot)? {
-                0 => slot = (slot / 64).saturating_add(1).saturating_mul(64),
-                bits => return Some(slot.saturating_add(u64::from(bits.trailing_zeros()))),
+                0 => slot = (slot / 64 + 1) * 64,
+                bits => return Some(slot + u64::from(bits.trailing_zeros())),
             }
         }
     }

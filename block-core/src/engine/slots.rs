@@ -2,8 +2,9 @@
 
 use super::Layout;
 pub(super) use super::slot_set::SlotSet;
+use super::write::slot_start;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, bug};
 
 /// The allocator of an image. Knows nothing until [`Slots::start`] has told it what the map uses.
 #[derive(Debug, Default)]
@@ -137,9 +138,15 @@ impl Slots {
                     ));
                 }
             };
-            let start = layout.slot_start(slot).unwrap_or(0);
+            let start = match slot_start(layout, slot) {
+                Ok(start) => start,
+                Err(error) => {
+                    drop(state);
+                    return Err(error);
+                }
+            };
             let is_fresh = start >= state.fresh_from;
-            state.fresh_from = state.fresh_from.max(start.saturating_add(layout.stride));
+            state.fresh_from = state.fresh_from.max(start + layout.stride);
             state.may_trim = true;
             reservation.taken.push(Reserved { slot, is_fresh });
         }
@@ -169,12 +176,21 @@ impl Slots {
 
     /// The entries that gave up the first `count` slots in limbo are durable. Says whether the end of
     /// the slots in use moved down.
-    pub(super) fn release(&self, count: usize) -> bool {
+    ///
+    /// # Errors
+    /// `Internal` when one of them was given up twice, or was not in use.
+    pub(super) fn release(&self, count: usize) -> Result<bool> {
         let mut state = self.state();
-        let count = count.min(state.limbo.len());
+        if count > state.limbo.len() {
+            return Err(bug("more slots are released than were given up"));
+        }
         let released: Vec<u64> = state.limbo.drain(..count).collect();
-        released.into_iter().for_each(|slot| state.free.insert(slot));
-        state.drop_free_tail()
+        for slot in released {
+            if slot >= state.end || state.free.insert_new(slot..slot + 1).is_some() {
+                return Err(bug("a slot is given up that nobody uses"));
+            }
+        }
+        Ok(state.drop_free_tail())
     }
 
     /// The storage's length that slots rely on, bytes.
@@ -202,6 +218,12 @@ impl Slots {
     /// The end of the file may be cut, whoever left it there.
     pub(super) fn own_tail(&self) {
         self.state().may_trim = true;
+    }
+
+    /// How many slots below the end nobody uses.
+    pub(super) fn gaps(&self) -> u64 {
+        let state = self.state();
+        state.free.len() + state.limbo.len() as u64
     }
 
     /// How many slots are in use.
@@ -275,7 +297,7 @@ mod tests {
         slots.start(used(&[0, 1]), 4096 + (2 << 20));
         slots.give_up(0);
         assert_eq!(reserve(&slots, 1), [(2, true)]);
-        slots.release(1);
+        slots.release(1).unwrap();
         assert_eq!(reserve(&slots, 1), [(0, false)]);
     }
 
@@ -286,9 +308,29 @@ mod tests {
         assert_eq!(slots.trim(&layout()), None, "a tail that is not ours stays");
         slots.give_up(1);
         slots.give_up(2);
-        assert!(slots.release(2));
+        assert!(slots.release(2).unwrap());
         assert_eq!(slots.trim(&layout()), Some(4096 + (1 << 20)));
         assert_eq!(reserve(&slots, 1), [(1, false)], "what was cut off held bytes once");
+    }
+
+    #[test]
+    fn what_was_cut_off_before_the_map_was_scanned_again_held_bytes_once() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 1, 2]), 4096 + (3 << 20));
+        assert_eq!(reserve(&slots, 1), [(3, true)]);
+        slots.restart();
+        slots.start(used(&[0]), 4096 + (1 << 20));
+        assert_eq!(reserve(&slots, 4), [(1, false), (2, false), (3, false), (4, true)]);
+    }
+
+    #[test]
+    fn a_slot_given_up_twice_is_a_bug() {
+        let slots = Slots::default();
+        slots.start(used(&[0, 1]), 4096 + (2 << 20));
+        slots.give_up(0);
+        slots.give_up(0);
+        let released = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| slots.release(2)));
+        assert!(!matches!(released, Ok(Ok(_))), "{released:?}");
     }
 
     #[test]

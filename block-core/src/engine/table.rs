@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use crate::range_lock::RangeLock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{PoisonError, RwLock};
-use crate::{Error, ErrorKind, Result, Storage};
+use crate::{Error, ErrorKind, Result, Storage, bug};
 
 /// A table of `u32` entries at any byte of a storage.
 ///
@@ -89,7 +89,7 @@ impl PagedTable {
     /// A table of `entries` entries from byte `offset` on, keeping at most `cache` bytes of pages (but
     /// at least one set of eight). The caller has made sure that the table lies inside the storage.
     pub fn new(storage: Arc<dyn Storage>, offset: u64, entries: u64, cache: u64) -> Self {
-        let page_bytes = PAGE.saturating_mul(4) as u64;
+        let page_bytes = PAGE as u64 * 4;
         let wanted = entries.div_ceil(PAGE as u64);
         let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let room = cache / page_bytes;
@@ -116,9 +116,20 @@ impl PagedTable {
         self.entries
     }
 
-    /// Where entry `index` lies in the storage, bytes.
+    /// Where entry `index` lies in the storage, bytes. It is meant for messages: of an index far behind the table
+    /// it may be the largest number there is.
     pub fn place(&self, index: u64) -> u64 {
-        self.offset.saturating_add(index.saturating_mul(4))
+        self.checked_place(index).unwrap_or(u64::MAX)
+    }
+
+    fn checked_place(&self, index: u64) -> Option<u64> {
+        self.offset.checked_add(index.checked_mul(4)?)
+    }
+
+    /// As [`place`](Self::place), for reading and writing.
+    fn stored_at(&self, index: u64) -> Result<u64> {
+        self.checked_place(index)
+            .ok_or_else(|| bug("a table lies past the largest offset of a file"))
     }
 
     /// The entry, if its page is in memory.
@@ -137,7 +148,7 @@ impl PagedTable {
         }
         self.in_range(index, 1)?;
         let number = index / PAGE as u64;
-        let page = number..number.saturating_add(1);
+        let page = number..number + 1;
         let _turn = match self.loads.try_own(page.clone()) {
             Some(turn) => turn,
             None => {
@@ -152,14 +163,14 @@ impl PagedTable {
         if let Some(value) = self.get(index) {
             return Ok(value);
         }
-        let first = number.saturating_mul(PAGE as u64);
-        let len = usize::try_from(self.entries.saturating_sub(first)).unwrap_or(PAGE).min(PAGE);
+        let first = number * PAGE as u64;
+        let len = at_most(self.entries - first, PAGE);
         let _reading = self.io.read().await;
         let mut values = vec![0; len];
         self.fetch(first, &mut values).await?;
         let value = values.get(within(index)).copied();
-        self.keep(number, values.into_iter().map(AtomicU32::new).collect());
-        value.ok_or_else(|| self.behind(index))
+        self.keep(number, values.into_iter().map(AtomicU32::new).collect())?;
+        value.ok_or_else(|| bug("an entry is not in its page"))
     }
 
     /// Calls `f` with some of the entries from `index` on that lie in memory side by side (at least one), or
@@ -221,8 +232,7 @@ impl PagedTable {
     /// As [`load`](Self::load).
     pub async fn read(&self, index: u64, values: &mut Vec<u32>) -> Result<()> {
         self.in_range(index, 1)?;
-        let len = usize::try_from(self.entries.saturating_sub(index)).unwrap_or(WINDOW).min(WINDOW);
-        values.resize(len, 0);
+        values.resize(at_most(self.entries - index, WINDOW), 0);
         self.fetch(index, values).await
     }
 
@@ -242,19 +252,18 @@ impl PagedTable {
         let _writing = self.io.write().await;
         let mut rest = sorted.as_slice();
         while let Some((start, _)) = rest.first() {
-            let group = rest.split_at_checked(group_len(rest)).unwrap_or((rest, &[]));
-            self.write_group(*start, group.0).await?;
-            rest = group.1;
+            let (group, others) = rest
+                .split_at_checked(group_len(rest))
+                .ok_or_else(|| bug("more entries are to be written together than there are"))?;
+            self.write_group(*start, group).await?;
+            rest = others;
         }
-        for (index, value) in sorted {
-            self.remember(index, value);
-        }
-        Ok(())
+        sorted.into_iter().try_for_each(|(index, value)| self.remember(index, value))
     }
 
     /// Writes changes that lie close to each other, with the entries between them, in one request.
     async fn write_group(&self, start: u64, group: &[(u64, u32)]) -> Result<()> {
-        let end = group.last().map_or(start, |(last, _)| last.saturating_add(1));
+        let end = group.last().map_or(start, |(last, _)| last + 1);
         let (first, stop) = match self.offset.is_multiple_of(512) {
             true => (
                 start - start % SECTOR_ENTRIES,
@@ -262,36 +271,34 @@ impl PagedTable {
             ),
             false => (start, end),
         };
-        let len = usize::try_from(stop.saturating_sub(first)).unwrap_or(0);
-        let mut values = vec![0; len];
+        // The changes of a group lie less than a window apart, and whole sectors add less than two of them.
+        let mut values = vec![0; at_most(stop - first, 2 * WINDOW)];
         if !self.fill_from_memory(first, &mut values) {
             self.fetch(first, &mut values).await?;
         }
         for (index, value) in group {
-            let at = usize::try_from(index.saturating_sub(first)).ok();
-            if let Some(place) = at.and_then(|at| values.get_mut(at)) {
-                *place = *value;
-            }
+            let at = usize::try_from(index - first).ok();
+            let place = at.and_then(|at| values.get_mut(at));
+            *place.ok_or_else(|| bug("a changed entry is not among those written"))? = *value;
         }
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.storage.write_at(self.place(first), &bytes).await
+        self.storage.write_at(self.stored_at(first)?, &bytes).await
     }
 
     /// Fills `values` from pages in memory, wholly or not at all.
-    fn fill_from_memory(&self, first: u64, mut values: &mut [u32]) -> bool {
-        let mut at = first;
-        while !values.is_empty() {
-            let copied = self.page(at, |rest| copy_entries(rest, values));
+    fn fill_from_memory(&self, first: u64, values: &mut [u32]) -> bool {
+        let mut filled = 0;
+        while let Some(rest) = values.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let copied = self.page(first + filled as u64, |known| copy_entries(known, rest));
             let Some(n) = copied.filter(|n| *n > 0) else { return false };
-            values = values.get_mut(n..).unwrap_or_default();
-            at = at.saturating_add(n as u64);
+            filled += n;
         }
-        true
+        filled == values.len()
     }
 
     async fn fetch(&self, first: u64, values: &mut [u32]) -> Result<()> {
         // Straight into place: a scan of a large map is bound by memory.
-        self.storage.read_at(self.place(first), values.as_mut_bytes()).await?;
+        self.storage.read_at(self.stored_at(first)?, values.as_mut_bytes()).await?;
         for value in values.iter_mut() {
             *value = u32::from_le(*value);
         }
@@ -318,28 +325,35 @@ impl PagedTable {
         }
     }
 
-    fn keep(&self, number: u64, values: Values) {
-        match &self.pages {
+    /// Keeps a page: who looks for it now finds it.
+    fn keep(&self, number: u64, values: Values) -> Result<()> {
+        let kept = match &self.pages {
             Pages::All(pages) => {
                 let place = usize::try_from(number).ok().and_then(|number| pages.get(number));
                 // It is not there yet: who keeps it has the page's turn.
-                let _ = place.map(|place| place.set(values));
+                place.is_some_and(|place| place.set(values).is_ok())
             }
-            Pages::Some(sets) => {
-                let Some(set) = set_of(sets, number) else { return };
+            Pages::Some(sets) => set_of(sets, number).is_some_and(|set| {
                 let page = Page { number, wanted: AtomicBool::new(true), values };
-                set.write().unwrap_or_else(PoisonError::into_inner).keep(page);
-            }
+                set.write().unwrap_or_else(PoisonError::into_inner).keep(page)
+            }),
+        };
+        match kept {
+            true => Ok(()),
+            false => Err(bug("a page of a table found no place in memory")),
         }
     }
 
-    fn remember(&self, index: u64, value: u32) {
-        let _ = self.page(index, |rest| {
-            if let Some(place) = rest.first() {
-                // Who sees it sees what was written before it.
-                place.store(value, Ordering::Release);
-            }
+    /// Puts an entry that the storage has taken into memory, where its page or a window over it is there.
+    fn remember(&self, index: u64, value: u32) -> Result<()> {
+        let stored = self.page(index, |rest| {
+            let place = rest.first();
+            // Who sees it sees what was written before it.
+            place.map(|place| place.store(value, Ordering::Release)).is_some()
         });
+        if stored == Some(false) {
+            return Err(bug("an entry is not in its page"));
+        }
         let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
         for window in &mut windows.windows {
             let at = index.checked_sub(window.first).and_then(|at| usize::try_from(at).ok());
@@ -347,6 +361,7 @@ impl PagedTable {
                 *place = value;
             }
         }
+        Ok(())
     }
 
     fn in_range(&self, index: u64, count: u64) -> Result<()> {
@@ -376,25 +391,27 @@ impl fmt::Debug for PagedTable {
 
 impl Set {
     /// Puts a page in, over an older copy of it or over the first one that nobody has wanted lately.
-    fn keep(&mut self, page: Page) {
+    /// Says whether there was a place for it.
+    fn keep(&mut self, page: Page) -> bool {
         if let Some(place) = self.pages.iter_mut().find(|old| old.number == page.number) {
             *place = page;
-            return;
+            return true;
         }
         if self.pages.len() < WAYS {
             self.pages.push(page);
-            return;
+            return true;
         }
         // Twice around finds one: the first round takes every mark away.
-        for _ in 0..WAYS.saturating_mul(2) {
-            self.hand = self.hand.saturating_add(1) % WAYS;
+        for _ in 0..WAYS * 2 {
+            self.hand = (self.hand + 1) % WAYS;
             if let Some(old) = self.pages.get_mut(self.hand)
                 && !old.wanted.swap(false, Ordering::Relaxed)
             {
                 *old = page;
-                return;
+                return true;
             }
         }
+        false
     }
 }
 
@@ -425,7 +442,13 @@ fn copy_entries(entries: &[AtomicU32], to: &mut [u32]) -> usize {
 
 #[inline]
 fn within(index: u64) -> usize {
-    usize::try_from(index % PAGE as u64).unwrap_or(0)
+    at_most(index % PAGE as u64, PAGE)
+}
+
+/// The number, or `limit` where that is less.
+#[inline]
+fn at_most(number: u64, limit: usize) -> usize {
+    usize::try_from(number).unwrap_or(limit).min(limit)
 }
 
 /// How many of the sorted changes go into one request: no gap over a sector, no more than a window.
@@ -433,12 +456,11 @@ fn group_len(changes: &[(u64, u32)]) -> usize {
     let Some((start, _)) = changes.first() else { return 0 };
     let joined = changes.windows(2).take_while(|pair| match pair {
         [(before, _), (after, _)] => {
-            after.saturating_sub(*before) <= SECTOR_ENTRIES
-                && after.saturating_sub(*start) < WINDOW as u64
+            after - before <= SECTOR_ENTRIES && after - start < WINDOW as u64
         }
         _ => false,
     });
-    joined.count().saturating_add(1)
+    joined.count() + 1
 }
 
 #[cfg(test)]
@@ -446,6 +468,7 @@ mod tests {
     use super::*;
     use crate::filter::{FaultHook, FilteredStorage, StatsStorage, fault};
     use crate::join::join_all;
+    use crate::testkit::fault::{Fault, FaultStorage, OpKind, Rule};
     use crate::{BoxFuture, MemStorage, Options};
 
     /// A table at `offset` whose entry `i` is `7 * i`, inside filler bytes.
@@ -556,6 +579,50 @@ mod tests {
             assert!(storage.to_bytes().unwrap() == wanted, "at {offset}");
             let behind = table.write(&[(9_000, 0)]).await.unwrap_err();
             assert_eq!(behind.kind(), ErrorKind::OutOfRange);
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_shows_an_entry_only_once_the_storage_has_it() {
+        let below = storage(512, 20_000);
+        let faults = FaultStorage::new(below.clone());
+        let table = PagedTable::new(faults.clone(), 512, 20_000, 1 << 20);
+        table.load(10).await.unwrap();
+        table.scan(9_000).await.unwrap();
+        let shown = |index| (table.get(index), table.peek(index, |rest| rest[0]));
+        let held = |index: usize| {
+            let bytes = below.to_bytes().unwrap();
+            let at = 512 + index * 4;
+            u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+        };
+        let changes = [(10, 1), (9_001, 2)];
+        // The first entry lands, the second one fails: that nobody is told of either is no harm.
+        faults.add(Rule::once(&[OpKind::Write], Fault::Fail(ErrorKind::Io)).after(1));
+        assert_eq!(table.write(&changes).await.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(
+            (shown(10), shown(9_001).1, held(9_001)),
+            ((Some(70), Some(70)), Some(63_007), 63_007)
+        );
+        // While it is on its way, and when it is given up there.
+        faults.give_way(1);
+        {
+            let mut write = std::pin::pin!(table.write(&changes));
+            while held(10) != 1 || held(9_001) != 2 {
+                assert_eq!((shown(10), shown(9_001).1), ((Some(70), Some(70)), Some(63_007)));
+                assert!(poll_once(&mut write).is_none(), "it waits once more behind each request");
+            }
+        }
+        assert_eq!((shown(10), shown(9_001).1), ((Some(70), Some(70)), Some(63_007)));
+        table.write(&changes).await.unwrap();
+        assert_eq!((shown(10), shown(9_001).1), ((Some(1), Some(1)), Some(2)));
+    }
+
+    /// Polls a future once.
+    fn poll_once<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
         }
     }
 

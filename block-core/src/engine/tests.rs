@@ -7,8 +7,10 @@ use async_trait::async_trait;
 use super::read::LONG_WAY;
 use super::{
     BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    check_layout,
 };
 use crate::testkit::FaultStorage;
+use crate::testkit::exec::block_on;
 use crate::{
     Access, BlockDevice, DeviceCaps, Disk, Error, ErrorKind, ImageInfo, MemStorage, Options,
     Preallocation, Result, Storage, WriteFlags, ZeroFlags,
@@ -24,6 +26,8 @@ struct TestMap {
     storage: Arc<dyn Storage>,
     table: PagedTable,
     lead: u64,
+    /// Every run is said to be this.
+    lie: Option<SlotRun>,
 }
 
 impl TestMap {
@@ -39,7 +43,7 @@ impl TestMap {
     ) -> Arc<Mapped<Self>> {
         let storage: Arc<dyn Storage> = storage.clone();
         let table = PagedTable::new(Arc::clone(&storage), 0, BLOCKS, 1 << 20);
-        let map = Arc::new(Self { storage, table, lead });
+        let map = Arc::new(Self { storage, table, lead, lie: None });
         Mapped::open(map, Access::ReadWrite, parent).unwrap()
     }
 }
@@ -84,7 +88,8 @@ impl BlockMapper for TestMap {
     }
 
     async fn run(&self, block: u64, _: u64) -> Result<SlotRun> {
-        Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
+        let first = self.load(block).await?;
+        Ok(self.lie.unwrap_or(SlotRun { first, blocks: 1 }))
     }
 
     fn entry_place(&self, block: u64) -> EntryPlace {
@@ -363,4 +368,77 @@ async fn after_a_read_that_had_to_wait_the_next_ones_are_not_tried_at_once_for_a
     let refused = (0..100).take_while(|_| !try_read()).count();
     assert_eq!(refused, LONG_WAY);
     assert!(try_read() && try_read());
+}
+
+/// Asserts that this meets an impossible state: a build with debug assertions stops, any other has an error.
+fn meets_a_bug<T>(what: impl FnOnce() -> Result<T>, case: &str) {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)) {
+        Err(stopped) => {
+            let text = stopped.downcast::<String>().unwrap();
+            assert!(text.starts_with("a mistake in this program: "), "{case}: {text}");
+        }
+        Ok(Err(error)) => assert_eq!(error.kind(), ErrorKind::Internal, "{case}: {error:?}"),
+        Ok(Ok(_)) => panic!("{case}: success"),
+    }
+}
+
+#[test]
+fn a_map_that_answers_nonsense_is_told_so_and_nothing_is_written() {
+    let run = |first, blocks| SlotRun { first, blocks };
+    for (lie, case) in [
+        (run(Slot::Free, 0), "no blocks"),
+        (run(Slot::Zero, BLOCKS + 1), "more blocks than there are"),
+        (run(Slot::Data(u64::MAX), 1), "the last slot there can be"),
+        (run(Slot::Data(u64::MAX / BLOCK), 1), "a slot past the largest offset"),
+    ] {
+        let storage = MemStorage::new();
+        let make = || async {
+            TestMap::create(&storage).await;
+            let storage: Arc<dyn Storage> = storage.clone();
+            let table = PagedTable::new(Arc::clone(&storage), 0, BLOCKS, 1 << 20);
+            let map = TestMap { storage, table, lead: 0, lie: Some(lie) };
+            Mapped::open(Arc::new(map), Access::ReadWrite, None).unwrap()
+        };
+        let device = block_on(make());
+        let before = storage.to_bytes();
+        meets_a_bug(|| block_on(device.map(0..SIZE)), case);
+        if case != "a slot past the largest offset" {
+            let bytes = [1; BLOCK as usize];
+            let write = device.write_sectors(0, &bytes, WriteFlags::empty());
+            meets_a_bug(|| block_on(write), case);
+        }
+        assert_eq!(storage.to_bytes(), before, "{case}");
+    }
+}
+
+#[test]
+fn a_request_of_half_a_sector_that_reaches_the_engine_is_a_bug_and_not_a_success() {
+    let storage = MemStorage::new();
+    block_on(TestMap::create(&storage));
+    let device = TestMap::open(&storage, 0, None);
+    let mut buf = [7; 700];
+    let write = device.write_sectors(0, &[1; 700], WriteFlags::empty());
+    meets_a_bug(|| block_on(write), "write");
+    meets_a_bug(|| block_on(device.read_sectors(0, &mut buf)), "read");
+    // Of an entry in memory.
+    meets_a_bug(|| device.try_read_sectors(0, &mut buf).unwrap(), "read at once");
+}
+
+#[test]
+fn a_layout_that_could_overflow_is_refused() {
+    let storage = MemStorage::new();
+    block_on(TestMap::create(&storage));
+    let sound = TestMap::open(&storage, 0, None).mapper().layout();
+    let wrong = [
+        Layout { stride: 1 << 41, ..sound },
+        Layout { slot_limit: 1 << 52, ..sound },
+        Layout { slots_start: u64::MAX, ..sound },
+        Layout { virtual_size: 1 << 63, ..sound },
+        Layout { block_size: 0, ..sound },
+        Layout { lead: u64::MAX, ..sound },
+    ];
+    assert!(check_layout(&sound).is_ok());
+    for layout in wrong {
+        assert_eq!(check_layout(&layout).unwrap_err().kind(), ErrorKind::Corrupt, "{layout:?}");
+    }
 }

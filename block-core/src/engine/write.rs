@@ -9,6 +9,7 @@ use super::slots::{Reservation, Reserved};
 use super::{BlockMapper, Change, Layout, Mapped, Slot, blocks_of};
 use crate::{
     Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroMode,
+    bug,
 };
 
 /// Blocks that one transaction allocates at most: what a failure rolls back, and how long readers wait.
@@ -39,7 +40,11 @@ impl<M: BlockMapper> Mapped<M> {
         payload: Payload<'_>,
         flags: WriteFlags,
     ) -> Result<()> {
-        let range = self.write_request(sector, payload.bytes().len() as u64 / SECTOR_SIZE)?;
+        let len = payload.bytes().len() as u64;
+        if !len.is_multiple_of(SECTOR_SIZE) {
+            return Err(bug("a write to a device is no whole number of sectors"));
+        }
+        let range = self.write_request(sector, len / SECTOR_SIZE)?;
         self.start_writing().await?;
         if !self.write_in_place(&range, payload).await? {
             self.write_allocating(range, payload).await?;
@@ -53,7 +58,11 @@ impl<M: BlockMapper> Mapped<M> {
     /// What every change goes through first: the map is scanned once, so that nothing is ever written
     /// into a slot that two blocks share.
     pub(super) async fn start_writing(&self) -> Result<()> {
-        if self.unsure.load(Ordering::Acquire) || !self.touched.load(Ordering::Acquire) {
+        let unsure = self.unsure.load(Ordering::Acquire);
+        if unsure || !self.touched.load(Ordering::Acquire) {
+            if unsure {
+                self.refresh_layout()?;
+            }
             self.scan_slots().await?;
             self.mapper.start_writing().await?;
             self.touched.store(true, Ordering::Release);
@@ -74,19 +83,26 @@ impl<M: BlockMapper> Mapped<M> {
         let layout = self.layout();
         let blocks = blocks_of(range, layout.block_size);
         let _guard = self.blocks.share(blocks.clone()).await;
+        let mut known = None;
         for block in blocks {
-            if !matches!(self.slot_of(block).await?, Slot::Data(_)) {
+            let slot = self.slot_of(block).await?;
+            if !matches!(slot, Slot::Data(_)) {
                 return Ok(false);
             }
+            known = known.or(Some(slot));
         }
         let mut at = range.start;
         while at < range.end {
-            let first = self.slot_of(layout.block_at(at).0).await?;
-            let (source, end) = self.source(&layout, first, at, range.end);
-            if let Source::Stored(offset) = source {
-                let part = length(at - range.start)?..length(end - range.start)?;
-                payload.write(&*self.storage, offset, part).await?;
-            }
+            let first = match known.take() {
+                Some(first) => first,
+                None => self.slot_of(layout.block_at(at).0).await?,
+            };
+            let (source, end) = self.source(&layout, first, at, range.end)?;
+            let Source::Stored(offset) = source else {
+                return Err(bug("a block lost its place while it was written to"));
+            };
+            let part = length(at - range.start)?..length(end - range.start)?;
+            payload.write(&*self.storage, offset, part).await?;
             at = end;
         }
         Ok(true)
@@ -94,10 +110,10 @@ impl<M: BlockMapper> Mapped<M> {
 
     async fn write_allocating(&self, range: Range<u64>, payload: Payload<'_>) -> Result<()> {
         let layout = self.layout();
-        let step = layout.block_size.saturating_mul(BLOCKS_IN_TRANSACTION);
+        let step = layout.block_size * BLOCKS_IN_TRANSACTION;
         let mut at = range.start;
         while at < range.end {
-            let end = (at - layout.block_at(at).1).saturating_add(step).min(range.end);
+            let end = (at - layout.block_at(at).1 + step).min(range.end);
             let blocks = blocks_of(&(at..end), layout.block_size);
             let _guard = self.blocks.own(blocks).await;
             let first = length(at - range.start)?;
@@ -129,9 +145,12 @@ impl<M: BlockMapper> Mapped<M> {
                 writer.add(place_in(&layout, slot, part.range.start)?, part.buf).await?;
                 continue;
             }
-            let Some(target) = reserved.next() else { break };
+            let target = reserved.next().ok_or_else(|| bug("a block of a write got no slot"))?;
             self.fill(&layout, &part, *target, &mut writer).await?;
             changes.push(Change { block: part.block, slot: Slot::Data(target.slot) });
+        }
+        if reserved.next().is_some() {
+            return Err(bug("a slot was taken for a write and no block is in it"));
         }
         writer.finish().await?;
         self.pending.insert(changes);
@@ -147,9 +166,8 @@ impl<M: BlockMapper> Mapped<M> {
         target: Reserved,
         writer: &mut RunWriter<'_>,
     ) -> Result<()> {
-        let block_start = part.block.saturating_mul(layout.block_size);
-        let visible =
-            block_start..block_start.saturating_add(layout.block_size).min(layout.virtual_size);
+        let block_start = part.block * layout.block_size;
+        let visible = block_start..(block_start + layout.block_size).min(layout.virtual_size);
         let covers = part.range.end - part.range.start == layout.stride;
         if !target.is_fresh && !covers {
             self.clear_slot(layout, target.slot).await?;
@@ -160,17 +178,15 @@ impl<M: BlockMapper> Mapped<M> {
             // In one piece: the storage sees one write, and the caller's bytes are in it.
             let mut whole = PageBuffer::new(length(visible.end - visible.start)?);
             let head = length(part.range.start - visible.start)?;
-            let tail = head.saturating_add(part.buf.len());
+            let tail = head + part.buf.len();
             let parent = self.parent.as_ref();
-            if let Some(bytes) = whole.get_mut(..head) {
-                read_parent(parent, visible.start, bytes).await?;
-            }
-            if let (Some(to), Some(from)) = (whole.get_mut(head..tail), writer.bytes(&part.buf)) {
-                to.copy_from_slice(from);
-            }
-            if let Some(bytes) = whole.get_mut(tail..) {
-                read_parent(parent, part.range.end, bytes).await?;
-            }
+            let outside = || bug("a part of a block lies outside of it");
+            let before = whole.get_mut(..head).ok_or_else(outside)?;
+            read_parent(parent, visible.start, before).await?;
+            let own = whole.get_mut(head..tail).ok_or_else(outside)?;
+            own.copy_from_slice(writer.bytes(&part.buf).ok_or_else(outside)?);
+            let behind = whole.get_mut(tail..).ok_or_else(outside)?;
+            read_parent(parent, part.range.end, behind).await?;
             return self
                 .storage
                 .write_at(place_in(layout, target.slot, visible.start)?, &whole)
@@ -195,7 +211,7 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// Makes a slot that held something read as zeros.
     pub(super) async fn clear_slot(&self, layout: &Layout, slot: u64) -> Result<()> {
-        let start = layout.slot_start(slot).ok_or_else(too_far)?;
+        let start = slot_start(layout, slot)?;
         self.storage.write_zeroes(start, layout.stride, ZeroMode::Deallocate).await
     }
 
@@ -219,7 +235,10 @@ impl<M: BlockMapper> Mapped<M> {
             published += 1;
             self.publish().await?;
         };
-        let end = layout.slot_start(reservation.end()).ok_or_else(too_far)?;
+        if reservation.taken().len() != count {
+            return Err(bug("more or fewer slots were taken than were asked for"));
+        }
+        let end = slot_start(layout, reservation.end())?;
         if count > 0 {
             self.ensure_len(end, layout).await?;
         }
@@ -244,8 +263,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
         // A little ahead, so that a writer of new blocks does not change the length with each of them.
         let ahead = self.slots.end() / 8;
-        let limit = layout.slot_start(layout.slot_limit).unwrap_or(end).max(end);
-        let len = end.saturating_add(ahead.min(64).saturating_mul(layout.stride)).min(limit);
+        let limit = slot_start(layout, layout.slot_limit)?.max(end);
+        let len = (end + ahead.min(64) * layout.stride).min(limit);
         self.storage.set_len(len).await?;
         self.slots.set_len(len);
         Ok(())
@@ -257,8 +276,8 @@ impl<M: BlockMapper> Mapped<M> {
         let (mut at, mut buf) = (range.start, first);
         while at < range.end {
             let (block, _) = layout.block_at(at);
-            let end = block.saturating_add(1).saturating_mul(layout.block_size).min(range.end);
-            let buf_end = buf.saturating_add(length(end - at)?);
+            let end = ((block + 1) * layout.block_size).min(range.end);
+            let buf_end = buf + length(end - at)?;
             let slot = self.slot_of(block).await?;
             parts.push(Part { block, range: at..end, buf: buf..buf_end, slot });
             (at, buf) = (end, buf_end);
@@ -269,12 +288,14 @@ impl<M: BlockMapper> Mapped<M> {
 
 /// Where a guest byte lies in the storage when its block is in `slot`.
 pub(super) fn place_in(layout: &Layout, slot: u64, at: u64) -> Result<u64> {
-    let place = layout.place(slot).ok_or_else(too_far)?;
-    Ok(place.saturating_add(layout.block_at(at).1))
+    let place = slot_start(layout, slot)? + layout.lead;
+    Ok(place + layout.block_at(at).1)
 }
 
-pub(super) fn too_far() -> Error {
-    Error::new(ErrorKind::Limit, "the image would pass the largest file offset")
+/// Where a slot begins in the storage, so far from the largest offset that a few slots more can be added.
+pub(super) fn slot_start(layout: &Layout, slot: u64) -> Result<u64> {
+    let start = layout.slot_start(slot).filter(|start| *start <= i64::MAX as u64);
+    start.ok_or_else(|| bug("a slot lies past the largest offset of a file"))
 }
 
 /// Writes parts of one buffer; parts that follow each other in buffer and storage are one request.
@@ -295,8 +316,7 @@ impl<'a> RunWriter<'a> {
     }
 
     async fn add(&mut self, offset: u64, range: Range<usize>) -> Result<()> {
-        let follows = self.run.end == range.start
-            && self.offset.saturating_add(self.run.len() as u64) == offset;
+        let follows = self.run.end == range.start && self.offset + self.run.len() as u64 == offset;
         if follows && !self.run.is_empty() {
             self.run.end = range.end;
             return Ok(());
@@ -308,6 +328,9 @@ impl<'a> RunWriter<'a> {
 
     async fn finish(&mut self) -> Result<()> {
         let run = std::mem::take(&mut self.run);
+        if run.is_empty() {
+            return Ok(());
+        }
         self.payload.write(self.storage, self.offset, run).await
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::payload::Payload;
 use super::write::place_in;
 use super::{BlockMapper, Change, Layout, Mapped, Slot, SlotRun, blocks_of};
-use crate::{Result, ZeroFlags, ZeroMode};
+use crate::{Result, ZeroFlags, ZeroMode, bug};
 
 /// Blocks whose entries one step changes at most, so that others get their turn.
 const BLOCKS_IN_STEP: u64 = 4096;
@@ -61,8 +61,8 @@ impl<M: BlockMapper> Mapped<M> {
                 }
                 Err(_) => 1,
             };
-            let step_end = blocks.start.saturating_add(step.max(1));
-            let end = step_end.saturating_mul(layout.block_size).min(range.end);
+            let step_end = blocks.start + step;
+            let end = (step_end * layout.block_size).min(range.end);
             let _guard = self.blocks.own(blocks.start..step_end).await;
             self.clear_step(&layout, at..end, goal).await?;
             at = end;
@@ -76,8 +76,7 @@ impl<M: BlockMapper> Mapped<M> {
         while at < range.end {
             let blocks = blocks_of(&(at..range.end), layout.block_size);
             let run = self.run_of(blocks.start, blocks.end - blocks.start).await?;
-            let run_end = blocks.start.saturating_add(run.blocks.max(1));
-            let end = run_end.saturating_mul(layout.block_size).min(range.end);
+            let end = ((blocks.start + run.blocks) * layout.block_size).min(range.end);
             self.clear_run(layout, run, at..end, goal).await?;
             at = end;
         }
@@ -142,7 +141,7 @@ impl<M: BlockMapper> Mapped<M> {
         for block in blocks_of(&whole, layout.block_size) {
             // Pending first: what is in limbo has an entry that gave it up.
             self.pending.insert([Change { block, slot: entry }]);
-            self.slots.give_up(slot.saturating_add(block - first));
+            self.slots.give_up(slot + (block - first));
         }
         Ok(())
     }
@@ -159,8 +158,8 @@ impl<M: BlockMapper> Mapped<M> {
         let mut at = range.start;
         while at < range.end {
             let (block, _) = layout.block_at(at);
-            let end = block.saturating_add(1).saturating_mul(layout.block_size).min(range.end);
-            let place = place_in(layout, slot.saturating_add(block - first), at)?;
+            let end = ((block + 1) * layout.block_size).min(range.end);
+            let place = place_in(layout, slot + (block - first), at)?;
             self.storage.write_zeroes(place, end - at, mode).await?;
             at = end;
         }
@@ -173,9 +172,10 @@ impl<M: BlockMapper> Mapped<M> {
         let mut at = range.start;
         while at < range.end {
             let len = (range.end - at).min(ZEROS as u64);
-            let bytes = zeros.get(..super::read::length(len)?).unwrap_or(&zeros);
-            self.write_transaction(at..at.saturating_add(len), 0, Payload::Lent(bytes)).await?;
-            at = at.saturating_add(len);
+            let bytes = zeros.get(..super::read::length(len)?);
+            let bytes = bytes.ok_or_else(|| bug("a piece of zeros is longer than its buffer"))?;
+            self.write_transaction(at..at + len, 0, Payload::Lent(bytes)).await?;
+            at += len;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::promises::{
-    Effort, every_drop, every_fault, failed_flushes, power_cuts, short_histories,
+    Effort, every_drop, every_fault, failed_flushes, power_cuts, short_histories, written_parents,
 };
 use super::report::{Tally, Verdict, Violation};
 use super::rig::Subject;
@@ -18,11 +18,12 @@ pub struct Campaign {
     pub seed: u64,
     /// Threads that search.
     pub threads: usize,
-    /// Crash states to examine, at least; every subject has the same share of them.
+    /// Crash states to examine, at least; subjects share them by their weights. What is counted as distinct are
+    /// states that differ in a byte of a file that is not random.
     pub crash_states: u64,
-    /// Faults to inject, at least, in equal shares.
+    /// Faults to inject, at least, shared in the same way.
     pub faults: u64,
-    /// Futures to drop, at least, in equal shares.
+    /// Futures to drop, at least, shared in the same way.
     pub drops: u64,
     /// Goes on at least this long.
     pub at_least: Duration,
@@ -56,7 +57,7 @@ struct Search {
     name: &'static str,
     promise: fn(&Subject, &Effort) -> Verdict,
     count: fn(&Tally) -> u64,
-    /// Of each subject.
+    /// Of all subjects together.
     wanted: u64,
 }
 
@@ -75,14 +76,14 @@ impl Campaign {
     /// The first broken promise.
     pub fn run(&self, subjects: &[Subject]) -> Result<Seen, Box<Violation>> {
         let start = Instant::now();
-        let share = |all: u64| all.div_ceil(subjects.len().max(1) as u64);
+        let subjects: Vec<Subject> = subjects.iter().map(|s| s.clone().counting()).collect();
         let states = |tally: &Tally| tally.crash_states;
-        let search =
-            |name, promise, count, all| Search { name, promise, count, wanted: share(all) };
+        let search = |name, promise, count, wanted| Search { name, promise, count, wanted };
         let searches = [
             search("short histories", short_histories, states, self.crash_states),
             search("every fault", every_fault, |tally| tally.faults, self.faults),
             search("power cuts", power_cuts, states, self.crash_states),
+            search("written parents", written_parents, states, self.crash_states),
             search("every drop", every_drop, |tally| tally.dropped, self.drops),
             search("failed flushes", failed_flushes, |tally| tally.faults, self.faults),
         ];
@@ -95,7 +96,7 @@ impl Campaign {
                 scope.spawn(|| {
                     loop {
                         // Taken and given back at once: a guard in a `while let` would live on.
-                        let next = self.turn(&mut lock(&state), &searches, subjects.len(), start);
+                        let next = self.turn(&mut lock(&state), &searches, &subjects, start);
                         let Some((turn, search, subject)) = next else { break };
                         let jobs = (searches.len() * subjects.len()) as u64;
                         let effort = Effort {
@@ -119,7 +120,11 @@ impl Campaign {
                 });
             }
         });
-        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (subject, (_, tally)) in subjects.iter().zip(&mut state.seen.subjects) {
+            tally.distinct_states = subject.distinct();
+            state.seen.total.distinct_states += tally.distinct_states;
+        }
         match state.violation {
             Some(violation) => Err(violation),
             None => Ok(state.seen),
@@ -131,7 +136,7 @@ impl Campaign {
         &self,
         state: &mut State,
         searches: &[Search],
-        subjects: usize,
+        subjects: &[Subject],
         start: Instant,
     ) -> Option<(u64, usize, usize)> {
         if state.violation.is_some() {
@@ -139,9 +144,11 @@ impl Campaign {
         }
         let reached = |search: &Search, subject: usize| {
             let (_, tally) = &state.seen.subjects[subject];
-            (search.count)(tally) >= search.wanted
+            let shares: u64 = subjects.iter().map(|subject| subject.weight).sum();
+            let share = search.wanted * subjects[subject].weight;
+            (search.count)(tally) >= share.div_ceil(shares.max(1))
         };
-        let all = searches.iter().all(|search| (0..subjects).all(|at| reached(search, at)));
+        let all = searches.iter().all(|search| (0..subjects.len()).all(|at| reached(search, at)));
         if all && start.elapsed() >= self.at_least {
             return None;
         }
@@ -149,8 +156,8 @@ impl Campaign {
             let turn = state.next;
             state.next += 1;
             let search = turn as usize % searches.len();
-            let subject = turn as usize / searches.len() % subjects;
-            let first_round = turn < (searches.len() * subjects) as u64;
+            let subject = turn as usize / searches.len() % subjects.len();
+            let first_round = turn < (searches.len() * subjects.len()) as u64;
             if all || first_round || !reached(&searches[search], subject) {
                 return Some((turn, search, subject));
             }

@@ -4,10 +4,12 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::rng::mix;
 use crate::{
     Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
     ZeroMode,
@@ -15,7 +17,58 @@ use crate::{
 
 const PAGE: usize = 4096;
 const PAGE64: u64 = PAGE as u64;
-type Page = [u8; PAGE];
+
+/// A page, and the number that its bytes give.
+struct Page {
+    bytes: [u8; PAGE],
+    /// 0: not known yet.
+    digest: AtomicU64,
+}
+
+impl Page {
+    fn zeros() -> Self {
+        Self { bytes: [0; PAGE], digest: AtomicU64::new(0) }
+    }
+
+    /// Its bytes, to be changed.
+    fn change(page: &mut Arc<Self>) -> &mut [u8; PAGE] {
+        let page = Arc::make_mut(page);
+        *page.digest.get_mut() = 0;
+        &mut page.bytes
+    }
+
+    fn digest(&self) -> u64 {
+        let known = self.digest.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let digest = digest_of(&self.bytes);
+        self.digest.store(digest, Ordering::Relaxed);
+        digest
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes, digest: AtomicU64::new(self.digest.load(Ordering::Relaxed)) }
+    }
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Page {}
+
+/// A number for the bytes of a page, not 0.
+fn digest_of(bytes: &[u8; PAGE]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    let digest =
+        words.iter().map(|word| u64::from_le_bytes(*word)).fold(0, |sum, word| mix(sum ^ word));
+    digest.max(1)
+}
 
 /// The bytes of a file. Cheap to clone: clones share what neither has changed.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -63,13 +116,34 @@ impl Image {
         self.len == 0
     }
 
+    /// A number for the length and the bytes, but for those in `ignored`: files that differ have different
+    /// numbers, as far as 64 bits can tell. Pages that files share are added up once.
+    pub fn digest(&self, ignored: &[Range<u64>]) -> u64 {
+        let mut zeros = None;
+        self.pages.iter().fold(mix(self.len), |sum, (number, page)| {
+            let start = number * PAGE64;
+            let mut digest = page.digest();
+            if ignored.iter().any(|range| range.start < start + PAGE64 && start < range.end) {
+                let mut bytes = page.bytes;
+                for range in ignored {
+                    let place = |at: u64| (at.clamp(start, start + PAGE64) - start) as usize;
+                    bytes[place(range.start)..place(range.end)].fill(0);
+                }
+                digest = digest_of(&bytes);
+            }
+            // A page of zeros is a hole to whoever reads it.
+            let hole = *zeros.get_or_insert_with(|| digest_of(&[0; PAGE]));
+            if digest == hole { sum } else { sum ^ mix(digest ^ mix(*number)) }
+        })
+    }
+
     /// Fills `buf` from `offset`; past the end there are zeros.
     pub fn read(&self, offset: u64, buf: &mut [u8]) {
         let mut done = 0;
         for (page, start, end) in pieces(offset..offset.saturating_add(buf.len() as u64)) {
             let target = &mut buf[done..done + (end - start)];
             match self.pages.get(&page) {
-                Some(bytes) => target.copy_from_slice(&bytes[start..end]),
+                Some(page) => target.copy_from_slice(&page.bytes[start..end]),
                 None => target.fill(0),
             }
             done += end - start;
@@ -86,8 +160,8 @@ impl Image {
         let mut done = 0;
         for (page, start, stop) in pieces(offset..end) {
             let source = &bytes[done..done + (stop - start)];
-            let page = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE]));
-            Arc::make_mut(page)[start..stop].copy_from_slice(source);
+            let page = self.pages.entry(page).or_insert_with(|| Arc::new(Page::zeros()));
+            Page::change(page)[start..stop].copy_from_slice(source);
             done += stop - start;
         }
     }
@@ -117,14 +191,14 @@ impl Image {
 
     /// The first byte in which two files differ.
     pub fn first_difference(&self, other: &Self) -> Option<u64> {
-        let empty = Arc::new([0; PAGE]);
+        let empty = Arc::new(Page::zeros());
         for page in self.pages.keys().chain(other.pages.keys()) {
             let ours = self.pages.get(page).unwrap_or(&empty);
             let theirs = other.pages.get(page).unwrap_or(&empty);
             if Arc::ptr_eq(ours, theirs) {
                 continue;
             }
-            if let Some(at) = ours.iter().zip(theirs.iter()).position(|(a, b)| a != b) {
+            if let Some(at) = ours.bytes.iter().zip(&theirs.bytes).position(|(a, b)| a != b) {
                 return Some(page * PAGE64 + at as u64);
             }
         }
@@ -150,8 +224,8 @@ impl Image {
             let end = range.end.min((page + 1) * PAGE64) - page * PAGE64;
             if (start, end) == (0, PAGE64) {
                 self.pages.remove(&page);
-            } else if let Some(bytes) = self.pages.get_mut(&page) {
-                Arc::make_mut(bytes)[start as usize..end as usize].fill(0);
+            } else if let Some(page) = self.pages.get_mut(&page) {
+                Page::change(page)[start as usize..end as usize].fill(0);
             }
         }
     }
@@ -300,5 +374,25 @@ mod tests {
         image.read(4050, &mut buf);
         assert_eq!((&buf[..50], &buf[50..]), (&[7; 50][..], &[0; 150][..]));
         assert_eq!(before.to_bytes(), [7; 10_000]);
+    }
+
+    #[test]
+    fn files_have_one_digest_if_they_have_the_same_bytes_however_they_came_to_be() {
+        let mut one = Image::of(&[7; 9000]);
+        let mut other = Image::of(&[3; 9000]);
+        assert_ne!(one.digest(&[]), other.digest(&[]));
+        other.write(0, &[7; 9000]);
+        assert_eq!(one.digest(&[]), other.digest(&[]));
+        other.write(5000, &[1; 10]);
+        assert_ne!(one.digest(&[]), other.digest(&[]));
+        let ignored = std::slice::from_ref(&(4990..5010));
+        assert_eq!(one.digest(ignored), other.digest(ignored));
+        one.set_len(1 << 20);
+        other.set_len(1 << 20);
+        one.zero(0..9000);
+        other.write(0, &[0; 9000]);
+        assert_eq!(one.digest(&[]), other.digest(&[]));
+        other.set_len(1 << 21);
+        assert_ne!(one.digest(&[]), other.digest(&[]));
     }
 }

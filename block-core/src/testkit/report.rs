@@ -21,6 +21,8 @@ pub struct Tally {
     pub crash_states: u64,
     /// Crash states in which something unflushed was partly there: the interesting ones.
     pub partial_states: u64,
+    /// How many of all crash states differ from each other, as far as somebody counts.
+    pub distinct_states: u64,
 }
 
 impl Tally {
@@ -33,6 +35,7 @@ impl Tally {
         self.dropped += other.dropped;
         self.crash_states += other.crash_states;
         self.partial_states += other.partial_states;
+        self.distinct_states += other.distinct_states;
     }
 }
 
@@ -48,7 +51,11 @@ impl fmt::Display for Tally {
             self.dropped,
             self.crash_states,
             self.partial_states
-        )
+        )?;
+        match self.distinct_states {
+            0 => Ok(()),
+            distinct => write!(f, ", {distinct} of them distinct"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is tested, and the world of simulated storages it is tested in.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -7,11 +9,12 @@ use async_trait::async_trait;
 use super::exec::block_on;
 use super::image::{Image, ImageStorage};
 use super::model::Model;
+use super::rng::mix;
 use super::stamp::{Id, SECTOR, ZERO, stamped};
 use crate::{
     Access, BlockDevice, BlockDriver, Candidate, Candidates, CheckMode, CheckReport, CreateRequest,
-    Error, ErrorKind, Gate, NewParent, OpenContext, OptionSpec, Options, ProtocolDriver, Reference,
-    Registry, Result, SECTOR_SIZE, Storage, StorageOptions, WriteFlags,
+    Error, ErrorKind, Gate, Limits, NewParent, OpenContext, OptionSpec, Options, ProtocolDriver,
+    Reference, Registry, Result, SECTOR_SIZE, Storage, StorageOptions, WriteFlags,
 };
 
 /// What one driver is tested as: create options, size, and how many parents lie below.
@@ -25,6 +28,13 @@ pub struct Subject {
     size: Option<u64>,
     invariant: Option<Invariant>,
     backing: Option<Backing>,
+    rework: Option<fn(&mut Image)>,
+    volatile: Vec<Range<u64>>,
+    metadata: Option<u64>,
+    /// In a campaign, for how many others it counts.
+    pub(super) weight: u64,
+    /// The crash states that were seen, by their digests.
+    distinct: Option<Arc<Mutex<HashSet<u64>>>>,
 }
 
 /// Makes a storage that holds these bytes, which serves in place of memory.
@@ -51,6 +61,11 @@ impl Subject {
             size: None,
             invariant: None,
             backing: None,
+            rework: None,
+            volatile: Vec::new(),
+            metadata: None,
+            weight: 1,
+            distinct: None,
         }
     }
 
@@ -94,6 +109,57 @@ impl Subject {
     pub fn over(mut self, backing: Backing) -> Self {
         self.backing = Some(backing);
         self
+    }
+
+    /// With this done to each image once it was created, before anything is written to it: for layouts that the
+    /// driver reads and does not make.
+    #[must_use]
+    pub fn rework(mut self, rework: fn(&mut Image)) -> Self {
+        self.rework = Some(rework);
+        self
+    }
+
+    /// Says which bytes of an image are random: crash states that differ in nothing else are the same.
+    #[must_use]
+    pub fn volatile(mut self, bytes: Range<u64>) -> Self {
+        self.volatile.push(bytes);
+        self
+    }
+
+    /// With so many bytes of memory for the metadata of an image.
+    #[must_use]
+    pub fn metadata(mut self, bytes: u64) -> Self {
+        self.metadata = Some(bytes);
+        self
+    }
+
+    /// With so many shares of a campaign, where others have one.
+    #[must_use]
+    pub fn weight(mut self, shares: u64) -> Self {
+        self.weight = shares;
+        self
+    }
+
+    /// Remembers which crash states were seen from here on.
+    pub(super) fn counting(mut self) -> Self {
+        self.distinct = Some(Arc::default());
+        self
+    }
+
+    /// How many different crash states were seen.
+    pub(super) fn distinct(&self) -> u64 {
+        let count = |seen: &Arc<Mutex<HashSet<u64>>>| {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        };
+        self.distinct.as_ref().map_or(0, count)
+    }
+
+    /// A crash state was seen.
+    pub(super) fn saw(&self, disks: &[(String, Image)]) {
+        let Some(seen) = &self.distinct else { return };
+        let digest =
+            disks.iter().fold(0, |sum, (_, image)| mix(sum) ^ image.digest(&self.volatile));
+        seen.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
     }
 
     /// What serves in place of memory for an image.
@@ -158,6 +224,9 @@ impl Subject {
             let shorter = (self.layers - 1 - layer) as u64 * unit;
             let own_size = size.saturating_sub(shorter).max(unit.min(size));
             rig.create_layer(layer, own_size).await?;
+            if let Some(rework) = self.rework {
+                rig.images[layer].change(rework);
+            }
             if layer + 1 == self.layers {
                 break;
             }
@@ -243,6 +312,7 @@ pub struct Rig {
     storages: Vec<Arc<dyn Storage>>,
     /// The same storages, when they are plain images.
     images: Vec<Arc<ImageStorage>>,
+    parent_access: Access,
 }
 
 impl std::fmt::Debug for Rig {
@@ -268,7 +338,15 @@ impl Rig {
             gate: Arc::new(SimGate(subject.driver.descriptor().name)),
             storages,
             images: Vec::new(),
+            parent_access: Access::Read,
         }
+    }
+
+    /// Opens the parent of the top layer for this.
+    #[must_use]
+    pub(super) fn parent_access(mut self, access: Access) -> Self {
+        self.parent_access = access;
+        self
     }
 
     /// Over storages that hold these images and never fail.
@@ -294,7 +372,12 @@ impl Rig {
 
     /// What a driver gets to open, create and check with.
     pub fn context(&self) -> OpenContext {
-        OpenContext::new(Arc::clone(&self.registry)).gate(Arc::clone(&self.gate) as Arc<dyn Gate>)
+        let limits = Limits::default();
+        let metadata_bytes = self.subject.metadata.unwrap_or(limits.metadata_bytes);
+        OpenContext::new(Arc::clone(&self.registry))
+            .gate(Arc::clone(&self.gate) as Arc<dyn Gate>)
+            .limits(Limits { metadata_bytes, ..limits })
+            .parent_access(self.parent_access)
     }
 
     /// The registry with the driver in it.
@@ -308,6 +391,14 @@ impl Rig {
     /// What the driver gives.
     pub async fn open(&self, access: Access) -> Result<Arc<dyn BlockDevice>> {
         self.open_layer(self.storages.len() - 1, access).await
+    }
+
+    /// Opens the layer below the top one.
+    ///
+    /// # Errors
+    /// What the driver gives.
+    pub(super) async fn open_below(&self, access: Access) -> Result<Arc<dyn BlockDevice>> {
+        self.open_layer(self.storages.len() - 2, access).await
     }
 
     async fn open_layer(&self, layer: usize, access: Access) -> Result<Arc<dyn BlockDevice>> {
@@ -350,7 +441,26 @@ impl Rig {
         if !self.can_check() {
             return Ok(CheckReport::default());
         }
-        let report = self.check(CheckMode::Report).await.map_err(|e| format!("check: {e:?}"))?;
+        self.sound_layer(self.top()).await
+    }
+
+    /// As [`sound`](Self::sound), of every layer below the top one.
+    pub(super) async fn sound_below(&self) -> std::result::Result<(), String> {
+        if self.can_check() {
+            for layer in &self.storages[..self.storages.len() - 1] {
+                self.sound_layer(layer).await.map_err(|what| format!("{}: {what}", layer.uri()))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sound_layer(
+        &self,
+        layer: &Arc<dyn Storage>,
+    ) -> std::result::Result<CheckReport, String> {
+        let cx = self.context();
+        let report = self.subject.driver.check(Arc::clone(layer), CheckMode::Report, &cx);
+        let report = report.await.map_err(|e| format!("check: {e:?}"))?;
         if report.corruptions == 0 && report.check_errors == 0 {
             return Ok(report);
         }

@@ -204,10 +204,10 @@ async fn fix_header(storage: &Arc<dyn Storage>) -> Result<()> {
     let mut head = scan.head.clone();
     if has(NO_IDENTITY) {
         if header.modification_uuid.is_nil() {
-            head.put_modification_uuid(&header, Uuid::new_v4());
+            head.put_modification_uuid(&header, Uuid::new_v4())?;
         }
         if header.uuid.is_nil() {
-            head.set_uuid(&header, Uuid::new_v4());
+            head.set_uuid(&header, Uuid::new_v4())?;
         }
     }
     if let Some(v1) = header.fields().v1.as_ref().filter(|_| has(LCHS_SECTOR)) {
@@ -232,7 +232,7 @@ async fn write_head(storage: &Arc<dyn Storage>, scan: &mut Scan, head: Head) -> 
         return Ok(());
     }
     let header = Header::parse(head.bytes(), scan.file_len)?;
-    storage.write_at(0, head.for_disk(&header)).await?;
+    storage.write_at(0, head.for_disk(&header)?).await?;
     storage.flush().await?;
     (scan.head, scan.header) = (head, header);
     Ok(())

@@ -179,7 +179,7 @@ impl Storage for CrashStorage {
     }
 
     fn caps(&self) -> StorageCaps {
-        self.server().caps()
+        self.server().caps() | StorageCaps::COPY
     }
 
     fn limits(&self) -> StorageLimits {
@@ -254,8 +254,18 @@ impl Storage for CrashStorage {
         self.server().allocated_bytes().await
     }
 
-    async fn copy_from(&self, _: u64, _: &dyn Storage, _: u64, _: u64) -> Result<bool> {
-        Ok(false)
+    /// To a power cut it is a write of what the source holds: any part of it may be there.
+    async fn copy_from(
+        &self,
+        offset: u64,
+        source: &dyn Storage,
+        source_offset: u64,
+        len: u64,
+    ) -> Result<bool> {
+        let mut bytes = vec![0; len as usize];
+        source.read_at(source_offset, &mut bytes).await?;
+        self.write_at(offset, &bytes).await?;
+        Ok(true)
     }
 
     fn id(&self) -> Option<StorageId> {

@@ -9,6 +9,8 @@ use crate::testkit::rng::mix;
 #[derive(Debug)]
 pub struct Replay {
     disks: Vec<Progress>,
+    /// The moment of the last visit.
+    now: u64,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Replay {
                 disk,
             })
             .collect();
-        Self { disks }
+        Self { disks, now: 0 }
     }
 
     /// The moments at which a cut can leave something it could not leave before: after each request is
@@ -60,7 +62,13 @@ impl Replay {
 
     /// Cuts the power at `moment`, which is not earlier than the one before: all states it may leave,
     /// or at most `limit` of them. `seed` chooses which.
+    ///
+    /// # Panics
+    /// When the moment is earlier: what was durable then is no longer known, and every state would be one of
+    /// the later moment.
     pub fn cut(&mut self, moment: u64, level: Level, limit: usize, seed: u64) -> Enumeration {
+        assert!(moment >= self.now, "moment {moment} was passed: {} was visited", self.now);
+        self.now = moment;
         let disks = self.disks.iter_mut().map(|progress| progress.advance(moment, level)).collect();
         Enumeration::new(disks, level, limit, seed)
     }

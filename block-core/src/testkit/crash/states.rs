@@ -243,10 +243,16 @@ impl DiskAtCut {
         let len = self.lens[digit()];
         let mut image = self.durable.clone();
         if garbage && len > image.len() {
+            let mut page = [0; 4096];
+            page.chunks_exact_mut(8)
+                .for_each(|word| word.copy_from_slice(&rng.roll().to_le_bytes()));
             let mut at = image.len();
             while at < len {
-                image.write(at, &rng.roll().to_le_bytes()[..8.min((len - at) as usize)]);
-                at += 8;
+                // Every page a little different, at the cost of a copy.
+                page.rotate_left(8);
+                let part = (page.len() as u64).min(len - at);
+                image.write(at, &page[..part as usize]);
+                at += part;
             }
         }
         for segment in &self.segments {

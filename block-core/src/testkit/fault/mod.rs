@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use super::crash::CrashStorage;
 use super::exec::give_way;
 use crate::storage::{forward_storage, read_a_copy};
-use crate::{Bytes, Error, ErrorKind, Result, Storage, StorageExtent, ZeroMode};
+use crate::{Bytes, Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, ZeroMode};
 pub use orphan::Fate;
 use orphan::{Flight, Request};
 pub use rule::{Fault, Half, OpKind, Rule};
@@ -289,8 +289,14 @@ impl Storage for FaultStorage {
         source_offset: u64,
         len: u64,
     ) -> Result<bool> {
-        self.land(&(offset..offset.saturating_add(len))).await?;
-        self.inner.copy_from(offset, source, source_offset, len).await
+        if !self.inner.caps().contains(StorageCaps::COPY) {
+            return Ok(false);
+        }
+        // What a cut, a fault or a dropped future leaves of it is what they leave of a write.
+        let mut data = vec![0; len as usize];
+        source.read_at(source_offset, &mut data).await?;
+        self.change(OpKind::Copy, Request::Write { offset, data }).await?;
+        Ok(true)
     }
 
     fn as_any(&self) -> &dyn Any {

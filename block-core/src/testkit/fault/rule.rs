@@ -11,6 +11,8 @@ pub enum OpKind {
     Read,
     /// `write_at`.
     Write,
+    /// `copy_from`, at the place that is written.
+    Copy,
     /// `write_zeroes`.
     Zeroes,
     /// `allocate`.
@@ -24,13 +26,20 @@ pub enum OpKind {
 impl OpKind {
     /// Everything that changes the storage or makes changes durable.
     pub const CHANGES: &'static [Self] =
-        &[Self::Write, Self::Zeroes, Self::Allocate, Self::SetLen, Self::Flush];
+        &[Self::Write, Self::Copy, Self::Zeroes, Self::Allocate, Self::SetLen, Self::Flush];
     /// Everything.
-    pub const ALL: &'static [Self] =
-        &[Self::Read, Self::Write, Self::Zeroes, Self::Allocate, Self::SetLen, Self::Flush];
+    pub const ALL: &'static [Self] = &[
+        Self::Read,
+        Self::Write,
+        Self::Copy,
+        Self::Zeroes,
+        Self::Allocate,
+        Self::SetLen,
+        Self::Flush,
+    ];
     /// What can run out of room.
     pub const TAKES_ROOM: &'static [Self] =
-        &[Self::Write, Self::Zeroes, Self::Allocate, Self::SetLen];
+        &[Self::Write, Self::Copy, Self::Zeroes, Self::Allocate, Self::SetLen];
 }
 
 /// Which half of a torn request lands.

@@ -26,7 +26,13 @@ pub fn power_cuts(subject: &Subject, effort: &Effort) -> Verdict {
     let mut rng = Rng::new(effort.seed ^ 0xC0A5);
     for history in 0..effort.histories * 5 {
         let seed = rng.roll();
-        let level = if history % 4 == 3 { Level::Atoms(4096) } else { Level::DEFAULT };
+        let level = match history % 8 {
+            3 => Level::Atoms(4096),
+            // A raw disk that grows shows what came into the file: it has no map to keep it from that.
+            7 if golden.block_sectors.is_some() => Level::Garbage(512),
+            7 => Level::Atoms(4096),
+            _ => Level::DEFAULT,
+        };
         // Most mistakes need three requests; some need many.
         let requests = if history % 3 == 2 { effort.requests } else { 3 + history as usize % 3 };
         let ops = block_on(script(subject, &golden, seed, requests))
@@ -81,7 +87,7 @@ pub fn cut_everywhere(
     });
     let mut stage = played.map_err(|what| (what, "before any power cut".to_owned()))?;
     stage.device = None;
-    explore(&stage, subject, golden, Exploration { seed, level, states, depth: 0 })
+    explore(&stage, subject, golden, Exploration { seed, level, states, depth: 0, parents: false })
 }
 
 /// How a history is explored.
@@ -93,6 +99,8 @@ pub(super) struct Exploration {
     pub(super) states: usize,
     /// How many power cuts came before.
     pub(super) depth: u32,
+    /// Parents may have been written to, and are looked at, too.
+    pub(super) parents: bool,
 }
 
 /// Cuts the power at every moment of a history that was played.
@@ -113,6 +121,7 @@ pub(super) fn explore(
         let seed = mix(how.seed ^ moment);
         for state in replay.cut(moment, how.level, how.states, seed) {
             tally.crash_states += 1;
+            subject.saw(&state.disks);
             tally.partial_states += u64::from(state.is_partial());
             tally.sectors += golden.sectors;
             let one = Rng::new(mix(seed ^ tally.crash_states));
@@ -155,6 +164,9 @@ async fn examine(
     }
     let rig = Rig::of_images(subject, images.clone());
     rig.sound().await.map_err(|what| format!("after the power cut, {what}"))?;
+    if how.parents {
+        rig.sound_below().await.map_err(|what| format!("after the power cut, {what}"))?;
+    }
     let fails = |doing: &'static str| move |error| format!("{doing} after the cut: {error:?}");
     let device = rig.open(Access::ReadWrite).await.map_err(fails("opening"))?;
     let mut bytes = BUFFER.take();

@@ -116,8 +116,12 @@ async fn agree(stage: &Stage, rng: &mut Rng) -> Result<(), String> {
 async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(), String> {
     let device = stage.disk();
     let sectors = device.sector_count();
-    // What is stored here has an entry; what has an entry is present. The rest is the format's affair: a
-    // block of a base that was never written may count as present or not.
+    // What is stored here has an entry; what has an entry is present, and over a parent the other way round.
+    // The rest is the format's affair: a block of a base that was never written may count as present or not.
+    let has_entry = match device.parent().is_some() {
+        true => ExtentFlags::PRESENT,
+        false => ExtentFlags::DATA,
+    };
     let flags = |sector: u64| {
         let at = sector * SECTOR_SIZE;
         let here = |extent: &&crate::Extent| extent.start <= at && at < extent.end();
@@ -136,7 +140,7 @@ async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(
         }
         let odd = (sector..sector + answer.sectors).find(|at| match answer.allocated {
             true => !flags(*at).contains(ExtentFlags::PRESENT),
-            false => flags(*at).contains(ExtentFlags::DATA),
+            false => flags(*at).contains(has_entry),
         });
         if let Some(odd) = odd {
             return Err(format!(

@@ -141,7 +141,13 @@ fn play(
         return Ok(stage.tally);
     }
     // What was in doubt when the power went must be sound as well.
-    let how = Exploration { seed: rule.skip, level: Level::DEFAULT, states: cuts, depth: 1 };
+    let how = Exploration {
+        seed: rule.skip,
+        level: Level::DEFAULT,
+        states: cuts,
+        depth: 1,
+        parents: false,
+    };
     explore(&stage, subject, golden, how).map_err(|(what, when)| format!("{what} ({when})"))
 }
 

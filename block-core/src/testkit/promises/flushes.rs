@@ -76,7 +76,8 @@ fn play(
     if stage.tally.faults == 0 {
         return Ok(None);
     }
-    let how = Exploration { seed: skip, level: Level::DEFAULT, states: 3, depth: 1 };
+    let how =
+        Exploration { seed: skip, level: Level::DEFAULT, states: 3, depth: 1, parents: false };
     explore(&stage, subject, golden, how)
         .map(Some)
         .map_err(|(what, when)| format!("{what} ({when})"))

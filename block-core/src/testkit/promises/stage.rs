@@ -48,6 +48,15 @@ impl Setback {
 impl Stage {
     /// The subject's images, opened for writing.
     pub(super) async fn open(subject: &Subject, golden: &Golden) -> Result<Self, String> {
+        Self::open_with(subject, golden, Access::Read).await
+    }
+
+    /// As [`open`](Self::open), with the parent opened for this.
+    pub(super) async fn open_with(
+        subject: &Subject,
+        golden: &Golden,
+        parent: Access,
+    ) -> Result<Self, String> {
         let world = World::new();
         let disks: Vec<_> = golden
             .images
@@ -62,7 +71,7 @@ impl Stage {
         let top = storages.pop().expect("a subject has a layer");
         let faults = FaultStorage::new(top);
         storages.push(Arc::clone(&faults) as Arc<dyn Storage>);
-        let rig = Rig::new(subject, storages);
+        let rig = Rig::new(subject, storages).parent_access(parent);
         let mut stage = Self {
             world,
             disks,
