@@ -4,6 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use block_core::inspect::GuestStorage;
 use block_core::options::nearest;
 use block_core::{
     Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing, Storage,
@@ -152,8 +153,7 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
 pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
-    let storage = open_file(cx, how, &request).await;
-    let storage = storage.map_err(|error| not_there(spec, how, &error))?;
+    let storage = file_of(cx, spec, how, &request).await?;
     let disk = match cx.registry.open_on(Arc::clone(&storage), &request).await {
         Ok(disk) => disk,
         Err(error) => return Err(not_opened(cx, spec, how, &*storage, &error).await),
@@ -244,7 +244,21 @@ pub(crate) async fn open_storage(
     how: &How,
 ) -> Result<Arc<dyn Storage>> {
     check_uri(cx, spec)?;
-    let storage = open_file(cx, how, &how.request_of_file(spec)?).await;
+    file_of(cx, spec, how, &how.request_of_file(spec)?).await
+}
+
+/// Opens what an image lies in: a file, or the disk of another image.
+async fn file_of(
+    cx: &Context,
+    spec: &ImageSpec,
+    how: &How,
+    request: &OpenRequest,
+) -> Result<Arc<dyn Storage>> {
+    if let Some(below) = &spec.below {
+        let disk = Box::pin(open(cx, below, how)).await?;
+        return Ok(Arc::new(GuestStorage::new(disk, &below.uri)));
+    }
+    let storage = open_file(cx, how, request).await;
     storage.map_err(|error| not_there(spec, how, &error))
 }
 

@@ -164,7 +164,9 @@ impl Progress {
             return;
         }
         let total = self.total.load(Ordering::Relaxed);
-        let step = (total / 100 / STEP + 1) * STEP;
+        // As in stock, where a comparison tells less often than a copy.
+        let lines = if self.what == "compare" { 50 } else { 100 };
+        let step = (total / lines / STEP + 1) * STEP;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         while *told < total {
             let next = (*told / step * step).saturating_add(step).min(total);

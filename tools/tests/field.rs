@@ -385,3 +385,20 @@ grep -q "this is vbox" err && grep -q -- --vbox err && grep -q "m/disk.vdi" err 
 "##,
     );
 }
+
+#[test]
+fn a_partition_comes_out_of_an_image() {
+    holds(
+        &[],
+        r##"
+python3 -c "
+import random; open('r.raw','wb').write(random.Random(6).randbytes(4<<20))"
+block-img convert -f raw -O vdi r.raw r.vdi
+inside=offset=1048576,size=2097152,file.driver=vdi,file.file.driver=file,file.file.filename=r.vdi
+block-img convert --image-opts driver=raw,$inside part.raw && cmp part.raw <(tail -c +1048577 r.raw | head -c 2097152) || exit 1
+block-img map --image-opts --output=json driver=raw,$inside | grep -q offset && exit 1
+block-img resize --image-opts driver=raw,$inside +1M 2>err && exit 1
+grep -q 'is read-only' err && [ "$(stat -c %s part.raw)" = 2097152 ]
+"##,
+    );
+}

@@ -44,6 +44,7 @@ const CATALOGUE: &[(&str, &[&str])] = &[
     ("parallels bundle", &["parallels-bundle"]),
     ("VISO", &["viso"]),
     ("OVF", &["ovf"]),
+    ("VirtualBox machine", &["vbox"]),
     ("sparsebundle", &["sparsebundle"]),
     ("CUE", &["cue"]),
     ("AWS import manifest", &["import-manifest"]),

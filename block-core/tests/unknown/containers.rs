@@ -79,6 +79,13 @@ pub fn rows() -> Vec<Row> {
             ),
         ),
         (
+            "vbox",
+            80,
+            text(
+                "<?xml version=\"1.0\"?><!-- x --><VirtualBox xmlns=\"http://www.virtualbox.org/\" version=\"1.16\"/>",
+            ),
+        ),
+        (
             "sparsebundle",
             80,
             text(

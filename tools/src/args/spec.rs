@@ -42,6 +42,8 @@ pub(crate) struct ImageSpec {
     pub storage_options: Vec<(String, String)>,
     /// What was said that is not for the drivers.
     pub general: General,
+    /// The image whose disk is the file of this one: a partition of it, say.
+    pub below: Option<Box<ImageSpec>>,
 }
 
 /// How requests that wait are made, by the word that other programs have for it, and by the name that a file
@@ -85,12 +87,15 @@ impl ImageSpec {
             options: Vec::new(),
             storage_options: Vec::new(),
             general: General::default(),
+            below: None,
         }
     }
 
-    /// Refuses to write where that was said.
+    /// Refuses to write where that was said, and inside another image.
     pub fn permit(&self, access: Access) -> Result<()> {
-        let refused = self.general.refuses_writing().filter(|_| access == Access::ReadWrite);
+        let inside = self.below.as_ref().map(|_| "an image inside another one is read-only");
+        let refused = self.general.refuses_writing().or(inside);
+        let refused = refused.filter(|_| access == Access::ReadWrite);
         match refused {
             None => Ok(()),
             Some(why) => Err(NoImage {
@@ -101,6 +106,9 @@ impl ImageSpec {
     }
 
     fn from_pairs(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
+        if pairs.iter().any(|(name, _)| name == "file.file" || name.starts_with("file.file.")) {
+            return Self::inside(text, pairs);
+        }
         let mut spec = Self::plain(text, None);
         let (mut filename, mut protocol, mut driver) = (None, None, None);
         let wrong = |error: block_core::Error| NoImage {
@@ -150,6 +158,46 @@ impl ImageSpec {
             Some(scheme) if filename.starts_with(&format!("{scheme}:")) => filename,
             Some(scheme) => format!("{scheme}:{filename}"),
         };
+        Ok(spec)
+    }
+}
+
+/// The nodes of a chain of drivers at most.
+const MAX_NODES: usize = 8;
+
+impl ImageSpec {
+    /// Reads the options of an image whose file is the disk of another one: those that begin with `file.` are of that one.
+    fn inside(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
+        let deepest = "file.".repeat(MAX_NODES);
+        if pairs.iter().any(|(name, _)| name.starts_with(&deepest)) {
+            return Err(NoImage {
+                message: format!(
+                    "Could not open '{text}': more than {MAX_NODES} drivers stand on each other"
+                ),
+                hint: None,
+            });
+        }
+        let mut spec = Self::plain(text, None);
+        let mut below = Vec::new();
+        for (name, value) in pairs {
+            match name.strip_prefix("file.") {
+                Some(name) => below.push((name.to_owned(), value)),
+                None if name == "driver" => spec.format = Some(value),
+                None => {
+                    let general = spec.general.take(&name, &value);
+                    let taken = general.map_err(|error| NoImage {
+                        message: format!("Could not open '{text}': {error}"),
+                        hint: None,
+                    })?;
+                    if !taken {
+                        spec.options.push((name, value));
+                    }
+                }
+            }
+        }
+        let below = Self::from_pairs(text, below)?;
+        spec.uri.clone_from(&below.uri);
+        spec.below = Some(Box::new(below));
         Ok(spec)
     }
 }
@@ -293,6 +341,23 @@ mod tests {
             "the driver refuses it"
         );
         assert!(ImageSpec::parse("file.aio=maybe,file.filename=a", true, None).is_err());
+    }
+
+    #[test]
+    fn drivers_stand_on_each_other() {
+        let opts = "driver=raw,offset=512,file.driver=vdi,file.base=on,file.file.driver=file,file.file.filename=a";
+        let json = "json:{'driver':'raw','offset':512,'file':{'driver':'vdi','base':true,'file':{'driver':'file','filename':'a'}}}";
+        for (text, image_opts) in [(opts, true), (json, false)] {
+            let spec = ImageSpec::parse(text, image_opts, None).unwrap();
+            assert_eq!((spec.uri.as_str(), spec.format.as_deref()), ("a", Some("raw")));
+            assert_eq!(spec.options, [("offset".to_owned(), "512".to_owned())]);
+            assert!(spec.permit(Access::ReadWrite).is_err() && spec.permit(Access::Read).is_ok());
+            let below = spec.below.unwrap();
+            assert_eq!((below.uri.as_str(), below.format.as_deref()), ("a", Some("vdi")));
+            assert_eq!(below.options, [("base".to_owned(), "on".to_owned())]);
+        }
+        let deep = format!("driver=raw,{}filename=a", "file.".repeat(100_000));
+        assert!(ImageSpec::parse(&deep, true, None).is_err());
     }
 
     #[test]

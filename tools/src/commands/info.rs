@@ -42,6 +42,9 @@ impl InfoArgs {
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             let mut nodes = vec![Node::of(&disk, &display_name(&spec.uri)).await?];
+            if let (Some(node), Some(below)) = (nodes.first_mut(), &spec.below) {
+                node.protocol = below.format.clone().unwrap_or_else(|| "image".to_owned());
+            }
             let mut below = disk.parent().filter(|_| self.backing_chain);
             while let Some(disk) = below {
                 let name = display_name(disk.device().storage().uri());

@@ -48,9 +48,11 @@ impl MapArgs {
             let start = self.start_offset.unwrap_or(0);
             let end = self.max_length.map_or(u64::MAX, |len| start.saturating_add(len));
             let stream = ExtentStream::new(disk.clone(), start..end);
+            // Inside another image, a place is one of that image's disk and none of a file.
+            let in_a_file = spec.below.is_none();
             match self.output {
-                OutputFormat::Human => human(cx, &disk, stream).await,
-                OutputFormat::Json => json(cx, stream).await,
+                OutputFormat::Human => human(cx, &disk, stream, in_a_file).await,
+                OutputFormat::Json => json(cx, stream, in_a_file).await,
             }
         })
     }
@@ -60,7 +62,7 @@ fn failed(error: block_core::Error) -> Failure {
     Failure::because("Could not read the map", &error)
 }
 
-async fn json(cx: &Context, mut stream: ExtentStream) -> Result<u8> {
+async fn json(cx: &Context, mut stream: ExtentStream, in_a_file: bool) -> Result<u8> {
     let mut line = String::with_capacity(200);
     let mut first = true;
     cx.console.own_text("[")?;
@@ -70,7 +72,8 @@ async fn json(cx: &Context, mut stream: ExtentStream) -> Result<u8> {
             line.push_str(",\n");
         }
         first = false;
-        write_extent(&mut line, &extent);
+        let offset = extent.offset.filter(|_| in_a_file);
+        write_extent(&mut line, &Extent { offset, ..extent });
         cx.console.bytes(line.as_bytes())?;
     }
     cx.console.line("]")?;
@@ -97,14 +100,14 @@ fn write_extent(line: &mut String, extent: &Extent) {
     line.push('}');
 }
 
-async fn human(cx: &Context, disk: &Disk, mut stream: ExtentStream) -> Result<u8> {
+async fn human(cx: &Context, disk: &Disk, mut stream: ExtentStream, in_a_file: bool) -> Result<u8> {
     let files = chain_names(disk);
     cx.console.line(format_args!("{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to"))?;
     while let Some(extent) = stream.next().await.map_err(failed)? {
         if !extent.is_data() {
             continue;
         }
-        let Some(offset) = extent.offset else {
+        let Some(offset) = extent.offset.filter(|_| in_a_file) else {
             return Err(Failure::new("File contains external, encrypted or compressed clusters.")
                 .hint("--output=json shows every extent"));
         };

@@ -64,7 +64,7 @@ async fn one(cx: &mut Examination<'_>, id: &str) -> Result<()> {
         "zip" | "aff4" => other::zip(cx).await?,
         "android-sparse" => other::android(cx),
         "viso" => other::viso(cx),
-        "ovf" | "sparsebundle" | "cue" | "import-manifest" => other::pointer(cx),
+        "ovf" | "vbox" | "sparsebundle" | "cue" | "import-manifest" => other::pointer(cx),
         "gzip" | "gcp-tarball" => stream::gzip(cx),
         "xz" => stream::xz(cx).await?,
         "zstd" => stream::zstd(cx),

@@ -196,6 +196,6 @@ mod tests {
             (Some("raw".to_owned()), 45, Decision::Raw)
         );
         assert_eq!(score_after(|file| file[0x40] = 0), (Some("raw".to_owned()), 0, Decision::Raw));
-        assert_eq!(score_after(Vec::clear), (None, 0, Decision::Empty));
+        assert_eq!(score_after(Vec::clear), (Some("raw".to_owned()), 0, Decision::Empty));
     }
 }
