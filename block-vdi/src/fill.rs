@@ -1,6 +1,8 @@
 //! Long stretches of new map entries, and room for the blocks they name.
 
-use block_core::{Preallocation, Result, Storage, ZeroMode};
+use std::ops::Range;
+
+use block_core::{BlockDevice, Preallocation, Result, SECTOR_SIZE, Storage, ZeroMode};
 
 /// What a stretch of entries is to hold.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,27 @@ pub(crate) async fn write_entries(
         let at = offset.saturating_add(done.saturating_mul(4));
         storage.write_at(at, bytes.get(..len).unwrap_or_default()).await?;
         done = done.saturating_add(now);
+    }
+    Ok(())
+}
+
+/// Bytes of a parent that are copied at once.
+const PIECE: u64 = 1 << 20;
+
+/// Writes what a parent shows in `range` (bytes, whole sectors) to byte `place` of the file.
+pub(crate) async fn copy_of_parent(
+    storage: &dyn Storage,
+    parent: &dyn BlockDevice,
+    range: Range<u64>,
+    place: u64,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = range.end.saturating_sub(at).min(PIECE);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        parent.read_sectors(at / SECTOR_SIZE, &mut bytes).await?;
+        storage.write_at(place.saturating_add(at.saturating_sub(range.start)), &bytes).await?;
+        at = at.saturating_add(len);
     }
     Ok(())
 }

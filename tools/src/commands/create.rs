@@ -92,6 +92,9 @@ impl CreateArgs {
                 .create(target.storage(), &request, &open)
                 .await
                 .map_err(|error| about(file, Failure::from(error)))?;
+            for warning in open.warnings() {
+                cx.console.say(format_args!("warning: {file}: {warning}"));
+            }
             target.finish(false)?;
             Ok(0)
         })
