@@ -80,21 +80,29 @@ impl CheckReport {
 
     /// Adds a finding to the list and to the counts.
     pub fn push(&mut self, finding: Finding) {
-        let counter = match (finding.severity, finding.fixed) {
-            (Severity::Corruption, false) => Some(&mut self.corruptions),
-            (Severity::Corruption, true) => Some(&mut self.corruptions_fixed),
-            (Severity::Leak, false) => Some(&mut self.leaks),
-            (Severity::Leak, true) => Some(&mut self.leaks_fixed),
-            (Severity::Cosmetic, _) => None,
-        };
-        if let Some(counter) = counter {
-            *counter = counter.saturating_add(1);
-        }
+        self.count(finding.severity, finding.fixed);
         if self.findings.len() < Self::MAX_FINDINGS {
             self.findings.push(finding);
         } else {
             self.more_findings = self.more_findings.saturating_add(1);
         }
+    }
+
+    /// Counts a finding that the list has no room for, without its words.
+    pub fn push_unlisted(&mut self, severity: Severity) {
+        self.count(severity, false);
+        self.more_findings = self.more_findings.saturating_add(1);
+    }
+
+    fn count(&mut self, severity: Severity, is_fixed: bool) {
+        let counter = match (severity, is_fixed) {
+            (Severity::Corruption, false) => &mut self.corruptions,
+            (Severity::Corruption, true) => &mut self.corruptions_fixed,
+            (Severity::Leak, false) => &mut self.leaks,
+            (Severity::Leak, true) => &mut self.leaks_fixed,
+            (Severity::Cosmetic, _) => return,
+        };
+        *counter = counter.saturating_add(1);
     }
 
     /// Whether nothing worse than cosmetic findings is left.

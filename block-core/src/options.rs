@@ -41,6 +41,8 @@ pub enum OptionKind {
     Choice(&'static [&'static str]),
     /// A UUID in its usual spelling.
     Uuid,
+    /// A UUID, or `new` for a random one.
+    NewUuid,
     /// Any text.
     Text,
 }
@@ -54,6 +56,7 @@ impl OptionKind {
             Self::Bool => "<bool (on/off)>".into(),
             Self::Choice(words) => format!("<{}>", words.join("|")),
             Self::Uuid => "<uuid>".into(),
+            Self::NewUuid => "<uuid|new>".into(),
             Self::Text => "<str>".into(),
         }
     }
@@ -106,7 +109,8 @@ impl OptionSpec {
                 Ok(OptionValue::Text(value.to_owned()))
             }
             OptionKind::Choice(words) => bad(format!("one of {}", words.join(", "))),
-            OptionKind::Uuid => match Uuid::try_parse(value) {
+            OptionKind::NewUuid if value == "new" => Ok(OptionValue::Uuid(Uuid::new_v4())),
+            OptionKind::Uuid | OptionKind::NewUuid => match Uuid::try_parse(value) {
                 Ok(uuid) => Ok(OptionValue::Uuid(uuid)),
                 Err(_) => bad("a UUID".into()),
             },

@@ -12,13 +12,13 @@ use crate::map::VdiMap;
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "uuid",
-        kind: OptionKind::Uuid,
+        kind: OptionKind::NewUuid,
         default: None,
-        help: "identity of the image",
+        help: "identity of the image; children know it by that",
     },
     OptionSpec {
         name: "modification_uuid",
-        kind: OptionKind::Uuid,
+        kind: OptionKind::NewUuid,
         default: None,
         help: "identity of its content",
     },

@@ -1,8 +1,10 @@
 //! The parent of a differencing image: found by its UUID, verified, opened.
 
+use std::sync::Arc;
+
 use block_core::{
-    Disk, Error, ErrorKind, OpenContext, Options, ParentFile, ParentInfo, ParentRecord, Result,
-    Storage,
+    BlockDevice, Disk, Error, ErrorKind, OpenContext, Options, ParentFile, ParentInfo,
+    ParentRecord, Result, Storage,
 };
 
 use crate::header::Header;
@@ -12,6 +14,8 @@ use crate::refusal::Refusal;
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
     pub parent: Option<ParentInfo>,
+    /// The parent itself, where it is open.
+    pub device: Option<Arc<dyn BlockDevice>>,
     /// What is odd but not refused.
     pub warnings: Vec<String>,
 }
@@ -24,7 +28,7 @@ pub(crate) async fn open(
     cx: &OpenContext,
 ) -> Result<(Option<Disk>, Lineage)> {
     if !header.needs_parent() || options.bool("base").unwrap_or(false) {
-        let lineage = Lineage { parent: unopened(header), warnings: Vec::new() };
+        let lineage = Lineage { parent: unopened(header), ..Lineage::default() };
         return Ok((None, lineage));
     }
     let link = header.parent_uuid;
@@ -67,7 +71,8 @@ pub(crate) async fn open(
         opened: Some(device.storage().uri().to_owned()),
         format: Some(device.info().format.to_owned()),
     };
-    Ok((Some(Disk::new(device)), Lineage { parent: Some(info), warnings }))
+    let lineage = Lineage { parent: Some(info), device: Some(Arc::clone(&device)), warnings };
+    Ok((Some(Disk::new(device)), lineage))
 }
 
 /// Says of an error which field it is about, and what would go wrong.

@@ -2,7 +2,7 @@
 
 use block_core::{
     CreateRequest, Error, ErrorKind, InfoValue, Measure, NewParent, OptionKind, OptionSpec,
-    Options, Preallocation, Result, SECTOR_SIZE, Storage, StorageCaps,
+    Options, Preallocation, Result, SECTOR_SIZE, Storage, StorageCaps, ZeroMode,
 };
 use uuid::Uuid;
 use zerocopy::{FromZeros, IntoBytes};
@@ -70,7 +70,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
 
 /// Writes a new image. The header comes last, so that what a power cut leaves is not an image.
 pub(crate) async fn create(storage: &dyn Storage, request: &CreateRequest) -> Result<()> {
-    let plan = Plan::new(request.size, &request.options, request.parent.is_some())?;
+    let parent_size = request
+        .parent
+        .as_ref()
+        .map(|parent| parent.device.sector_count().saturating_mul(SECTOR_SIZE));
+    let plan = Plan::new(request.size, &request.options, parent_size)?;
     let header = plan.header(&request.options, request.parent.as_ref())?;
     let resizable = storage.caps().contains(StorageCaps::RESIZE);
     if resizable {
@@ -87,7 +91,25 @@ pub(crate) async fn create(storage: &dyn Storage, request: &CreateRequest) -> Re
         storage.flush().await?;
     }
     let entries = if plan.filled { Entries::From(0) } else { Entries::All(ENTRY_FREE) };
-    fill::write_entries(storage, plan.map_offset, plan.blocks, entries).await?;
+    let shown = plan.parents_end.and_then(|end| end.checked_div(plan.block_size));
+    let shown = shown.unwrap_or(plan.blocks);
+    fill::write_entries(storage, plan.map_offset, shown, entries).await?;
+    if let (Some(end), Some(parent)) = (plan.parents_end, &request.parent) {
+        let at = plan.map_offset.saturating_add(shown.saturating_mul(4));
+        let stored = plan.stored_of_parent();
+        fill::write_entries(storage, at, stored, Entries::From(0)).await?;
+        let at = at.saturating_add(stored.saturating_mul(4));
+        let behind = plan.blocks.saturating_sub(shown).saturating_sub(stored);
+        fill::write_entries(storage, at, behind, Entries::All(ENTRY_ZERO)).await?;
+        if stored > 0 {
+            let start = shown.saturating_mul(plan.block_size);
+            fill::copy_of_parent(storage, &*parent.device, start..end, plan.data_offset).await?;
+            let held = end.saturating_sub(start);
+            let rest = plan.block_size.saturating_sub(held);
+            let at = plan.data_offset.saturating_add(held);
+            storage.write_zeroes(at, rest, ZeroMode::Deallocate).await?;
+        }
+    }
     if plan.filled {
         let len = plan.file_len().saturating_sub(plan.data_offset);
         fill::make_room(storage, plan.data_offset, len, plan.preallocation).await?;
@@ -103,7 +125,7 @@ pub(crate) fn measure(
     options: &Options,
     data_blocks: &(dyn Fn(u64) -> u64 + Sync),
 ) -> Result<Measure> {
-    let plan = Plan::new(size, options, false)?;
+    let plan = Plan::new(size, options, None)?;
     let fully_allocated = plan.file_len_with(plan.blocks);
     let required = match plan.filled {
         true => fully_allocated,
@@ -125,10 +147,14 @@ struct Plan {
     /// Every block has its slot from the start.
     filled: bool,
     preallocation: Preallocation,
+    /// Where a parent ends that is smaller than the disk. VirtualBox reads no block of a child from a parent
+    /// that does not hold it whole: the block in which it ends is stored, and those behind are zero.
+    parents_end: Option<u64>,
 }
 
 impl Plan {
-    fn new(size: u64, options: &Options, is_child: bool) -> Result<Self> {
+    fn new(size: u64, options: &Options, parent_size: Option<u64>) -> Result<Self> {
+        let is_child = parent_size.is_some();
         let for_qemu = options.text("layout") == Some("qemu");
         let is_static = options.bool("static").unwrap_or(false);
         let preallocation = match options.text("preallocation") {
@@ -149,13 +175,6 @@ impl Plan {
         if !sound {
             let message = format!("the block size {block_size} is not a power of two");
             return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        if size == 0 && !for_qemu {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "VirtualBox refuses a disk of 0 bytes",
-            )
-            .with_hint("-o layout=qemu allows it"));
         }
         let too_large = || {
             let message = format!("a disk of {size} bytes is larger than the format can express");
@@ -190,12 +209,18 @@ impl Plan {
             header_size,
             filled,
             preallocation,
+            parents_end: parent_size.filter(|end| *end < size),
         })
+    }
+
+    /// Blocks that are stored from the start because the parent ends in them.
+    fn stored_of_parent(&self) -> u64 {
+        u64::from(self.parents_end.is_some_and(|end| !end.is_multiple_of(self.block_size)))
     }
 
     /// Length of the new file.
     fn file_len(&self) -> u64 {
-        self.file_len_with(if self.filled { self.blocks } else { 0 })
+        self.file_len_with(if self.filled { self.blocks } else { self.stored_of_parent() })
     }
 
     fn file_len_with(&self, slots: u64) -> u64 {
@@ -220,7 +245,11 @@ impl Plan {
         raw.block_size.set(u32::try_from(self.block_size).map_err(limit)?);
         let blocks = u32::try_from(self.blocks).map_err(limit)?;
         raw.blocks.set(blocks);
-        raw.allocated.set(if self.filled { blocks } else { 0 });
+        raw.allocated.set(if self.filled {
+            blocks
+        } else {
+            u32::from(self.stored_of_parent() > 0)
+        });
         raw.uuid = chosen_uuid(options, "uuid").to_bytes_le();
         raw.modification_uuid = chosen_uuid(options, "modification_uuid").to_bytes_le();
         if let Some(parent) = parent {

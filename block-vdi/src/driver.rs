@@ -99,9 +99,21 @@ impl BlockDriver for VdiDriver {
         &self,
         storage: Arc<dyn Storage>,
         request: &CreateRequest,
-        _: &OpenContext,
+        cx: &OpenContext,
     ) -> Result<()> {
-        create::create(&*storage, request).await
+        create::create(&*storage, request).await?;
+        if request.size == 0 {
+            cx.warn("VirtualBox refuses a disk of 0 bytes");
+        }
+        if let Some(parent) = &request.parent
+            && parent.device.info().format != NAME
+        {
+            let format = parent.device.info().format;
+            cx.warn(format!(
+                "the parent is {format}: the child opens nowhere else, and here only with the parent named"
+            ));
+        }
+        Ok(())
     }
 
     async fn check(

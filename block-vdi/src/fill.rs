@@ -1,6 +1,10 @@
 //! Long stretches of new map entries, and room for the blocks they name.
 
-use block_core::{Error, Preallocation, Result, Storage, ZeroMode, allocate_zeros, bug};
+use std::ops::Range;
+
+use block_core::{
+    BlockDevice, Error, Preallocation, Result, SECTOR_SIZE, Storage, ZeroMode, allocate_zeros, bug,
+};
 
 use crate::format::ENTRY_ZERO;
 
@@ -54,6 +58,27 @@ pub(crate) async fn write_entries(
 /// Nothing is asked for there: the header was checked.
 fn too_far() -> Error {
     bug("new entries or slots lie past the largest offset of a file")
+}
+
+/// Bytes of a parent that are copied at once.
+const PIECE: u64 = 1 << 20;
+
+/// Writes what a parent shows in `range` (bytes, whole sectors) to byte `place` of the file.
+pub(crate) async fn copy_of_parent(
+    storage: &dyn Storage,
+    parent: &dyn BlockDevice,
+    range: Range<u64>,
+    place: u64,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = range.end.saturating_sub(at).min(PIECE);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        parent.read_sectors(at / SECTOR_SIZE, &mut bytes).await?;
+        storage.write_at(place.saturating_add(at.saturating_sub(range.start)), &bytes).await?;
+        at = at.saturating_add(len);
+    }
+    Ok(())
 }
 
 /// Makes the file hold `len` bytes of zeros from `start` on, which nothing uses yet, and ends it there.

@@ -71,6 +71,11 @@ impl Head {
         self.put_u32(header.fields().image_type, u64::from(image_type.to_raw()))
     }
 
+    /// Sets the flags.
+    pub(crate) fn set_flags(&mut self, header: &Header, flags: u32) -> Result<()> {
+        self.put_u32(header.fields().flags, u64::from(flags))
+    }
+
     /// Sets the size of the disk and the number of map entries.
     pub(crate) fn set_size(&mut self, header: &Header, size: u64, blocks: u64) -> Result<()> {
         self.put(header.fields().disk_size, &size.to_le_bytes())?;

@@ -508,9 +508,12 @@ impl Raw {
         let mut add = |code: &'static str, field: usize, message: String| {
             oddities.push(Oddity { code, offset: place(field), message });
         };
-        if self.flags & !1 != 0 {
-            let message = format!("the image flags {:#x} have no known meaning", self.flags);
-            add("vdi.header.flags", fields.flags, message);
+        if self.flags & !KNOWN_FLAGS != 0 {
+            let message = format!(
+                "the image flags {:#x} have no known meaning; VirtualBox refuses them",
+                self.flags
+            );
+            add(FLAGS, fields.flags, message);
         }
         if self.allocated > self.blocks {
             let (stored, blocks) = (self.allocated, self.blocks);
@@ -523,8 +526,10 @@ impl Raw {
         }
         if !self.disk_size.is_multiple_of(SECTOR_SIZE) {
             let size = self.disk_size;
-            let message = format!("the disk size {size} is no multiple of 512; it is rounded up");
-            add("vdi.header.disk-size", fields.disk_size, message);
+            let message = format!(
+                "the disk size {size} is no multiple of 512; it is rounded up, and VirtualBox rounds it down"
+            );
+            add(DISK_SIZE, fields.disk_size, message);
         }
         let base_type = matches!(image_type, ImageType::Dynamic | ImageType::Static);
         if base_type && !self.parent_uuid.is_nil() {
@@ -540,6 +545,15 @@ impl Raw {
 
 /// Code of an oddity: more blocks are counted as stored than there are.
 pub(crate) const ALLOCATED_MANY: &str = "vdi.header.allocated-above-blocks";
+
+/// Flags with a meaning: new blocks are filled with zeros.
+pub(crate) const KNOWN_FLAGS: u32 = 1;
+
+/// Code of an oddity: flags without a meaning.
+pub(crate) const FLAGS: &str = "vdi.header.flags";
+
+/// Code of an oddity: the size of the disk is no whole number of sectors.
+pub(crate) const DISK_SIZE: &str = "vdi.header.disk-size";
 
 /// Code of an oddity: a UUID is nil.
 pub(crate) const NO_IDENTITY: &str = "vdi.header.no-identity";

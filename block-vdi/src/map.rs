@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use block_core::engine::{
     BlockMapper, Change, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
 };
-use block_core::{Access, ErrorKind, ImageInfo, Options, Preallocation, Result, Storage, bug};
+use block_core::{
+    Access, BlockDevice, ErrorKind, ImageInfo, Options, Preallocation, Result, SECTOR_SIZE,
+    Storage, bug,
+};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -101,6 +104,12 @@ impl VdiMap {
             }
             self.sound_slots.store(shape.slots_inside(file_len), Ordering::Release);
         })
+    }
+
+    /// Where the parent ends, in bytes of the disk, if it is open.
+    pub(crate) fn parent(&self) -> Option<(&dyn BlockDevice, u64)> {
+        let device = &**self.lineage.device.as_ref()?;
+        Some((device, device.sector_count().saturating_mul(SECTOR_SIZE)))
     }
 
     /// Learns how long the file has become.

@@ -384,3 +384,56 @@ async fn merge(lab: &Lab, name: &str) {
     disk.close().await.unwrap();
     parent.close().await.unwrap();
 }
+
+/// The entries of a child's map, and what its slots hold.
+fn stored(file: &MemStorage) -> (Vec<u32>, Vec<Vec<u8>>) {
+    let bytes = file.to_bytes().unwrap();
+    let data = u32::from_le_bytes(bytes[0x158..0x15C].try_into().unwrap()) as usize;
+    (map_of(file), bytes[data..].chunks(BLOCK).map(<[u8]>::to_vec).collect())
+}
+
+/// VirtualBox reads no block of a child from a parent that does not hold it whole.
+#[tokio::test]
+async fn a_child_larger_than_its_parent_shows_nothing_from_behind_its_end() {
+    let lab = Lab::new();
+    let mut bytes = image(4 * MIB - 512, &[0, 1, 2, 3], 4);
+    let len = bytes.len();
+    bytes.truncate(len - 512);
+    lab.file("odd").write_at(0, &bytes).await.unwrap();
+    let mut last = vec![0xA3; BLOCK];
+    last[BLOCK - 512..].fill(0);
+    let create = async |name: &str, size: u64| {
+        let parent = lab.open("odd", Access::Read, "").await.unwrap();
+        let device = parent.device().clone();
+        let parent = block_core::NewParent { device, reference: "odd".into() };
+        let file = lab.file(name);
+        lab.create_on(file.clone(), size, "", Some(parent)).await.unwrap();
+        file
+    };
+    let made = create("made", 7 * MIB).await;
+    let expected = (vec![FREE, FREE, FREE, 0, ZERO, ZERO, ZERO], vec![last.clone()]);
+    assert!(stored(&made) == expected);
+    assert_eq!(allocated_of(&made), 1);
+    lab.assert_clean(made).await;
+    // The same where it grows, at once and step by step, with a block of its own before.
+    for steps in [&[7 * MIB][..], &[4 * MIB, 4 * MIB + 512, 7 * MIB]] {
+        let grown = create("grown", 4 * MIB - 512).await;
+        let disk = lab.open("grown", Access::ReadWrite, "").await.unwrap();
+        disk.write_at(MIB, &[7; BLOCK], WriteFlags::empty()).await.unwrap();
+        let mut model = content(&disk).await;
+        for size in steps {
+            disk.device().resize(*size, block_core::Preallocation::Off).await.unwrap();
+            model.resize(*size as usize, 0);
+            assert!(content(&disk).await == model, "{size}");
+        }
+        disk.close().await.unwrap();
+        let (map, slots) = stored(&grown);
+        assert_eq!(map, [FREE, 0, FREE, 1, ZERO, ZERO, ZERO], "{steps:?}");
+        assert!(slots[1] == last);
+        assert_eq!(allocated_of(&grown), 2);
+        lab.assert_clean(grown).await;
+        let again = lab.open("grown", Access::Read, "strict=on").await.unwrap();
+        assert!(content(&again).await == model);
+        lab.remove("grown");
+    }
+}

@@ -102,7 +102,7 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
     on(
         "vdi.static.unallocated",
         "a static image has blocks without a place",
-        "They read as zeros. Other tools may refuse the image; a new one by 'convert' has a place for each.",
+        "They read as zeros. VirtualBox destroys the header when it writes one of them. 'check -r all' gives each a place full of zeros.",
     ),
     on("vdi.file.trailing-bytes", "bytes follow behind the last block", SPACE),
     on("vdi.file.trailing-slots", "whole blocks follow behind the last one in use", SPACE),

@@ -238,3 +238,104 @@ fn a_machine_file_registers_parents_of_any_format_and_none_of_them_is_the_caller
     let ran = folder.ours("info --vbox m.vbox child.vdi").fails(1);
     assert!(ran.err.contains("2 files can be the parent"), "{}", ran.err);
 }
+
+#[test]
+fn compacting_keeps_what_children_know_their_parent_by() {
+    let folder = family();
+    let info = || folder.ours("info --output=json disk.vdi").ok().json();
+    let before = info();
+    folder.ours("compact -q disk.vdi").ok();
+    assert_eq!(folder.ours("info child.vdi").ok().err, "");
+    assert_eq!(info()["format-specific"], before["format-specific"]);
+    // Also where something is dropped and moved.
+    fs::write(folder.file("z.raw"), [vec![0; 1 << 20], vec![b'A'; 1 << 20]].concat()).unwrap();
+    folder.ours("convert -S 0 -f raw -O vdi z.raw holes.vdi").ok();
+    let len = bytes(&folder, "holes.vdi").len();
+    folder.ours("create -q -f vdi -b holes.vdi -F vdi over.vdi").ok();
+    folder.ours("compact -q holes.vdi").ok();
+    assert!(bytes(&folder, "holes.vdi").len() < len);
+    assert_eq!(folder.ours("info over.vdi").ok().err, "");
+}
+
+#[test]
+fn a_new_identity_is_drawn_where_one_is_asked_for() {
+    let folder = family();
+    let uuid = || bytes(&folder, "disk.vdi")[0x188..0x198].to_vec();
+    let first = uuid();
+    folder.ours("amend -q -o uuid=new disk.vdi").ok();
+    let second = uuid();
+    folder.ours("amend -q -o uuid=new,modification_uuid=new disk.vdi").ok();
+    assert!(first != second && second != uuid() && uuid() != [0; 16]);
+    folder.ours("info child.vdi").fails(1);
+    folder.ours("amend -q -o parent_uuid=new disk.vdi").fails(1);
+}
+
+#[test]
+fn the_same_conversion_with_the_same_identities_makes_the_same_bytes() {
+    let folder = family();
+    let identities = "uuid=11111111-2222-3333-4444-555555555555,modification_uuid=11111111-2222-3333-4444-666666666666";
+    for more in [&[][..], &["-B", "disk.vdi", "-F", "vdi"]] {
+        for name in ["x.vdi", "y.vdi"] {
+            let line = [
+                &["convert", "-f", "raw", "-O", "vdi", "-o", identities][..],
+                more,
+                &["c.raw", name],
+            ]
+            .concat();
+            folder.ours_with(&line).ok();
+        }
+        assert!(bytes(&folder, "x.vdi") == bytes(&folder, "y.vdi"));
+        let info = folder.ours("info -U --parent disk.vdi x.vdi").ok();
+        assert!(info.out.contains("666666666666"), "{}", info.out);
+    }
+}
+
+#[test]
+fn inspect_refuses_a_file_that_is_shorter_than_its_header_says() {
+    let folder = family();
+    assert_eq!(folder.ours("inspect disk.vdi").status, 0);
+    let whole = bytes(&folder, "disk.vdi");
+    for cut in [512, 1 << 20, 2 << 20] {
+        fs::write(folder.file("cut.vdi"), &whole[..whole.len() - cut]).unwrap();
+        let ran = folder.ours("inspect cut.vdi").fails(2);
+        assert!(ran.out.contains("stored blocks end at"), "{}", ran.out);
+    }
+    // What the last block does not need may be missing.
+    fs::write(folder.file("odd.raw"), vec![b'A'; (3 << 20) + 512]).unwrap();
+    folder.ours("convert -f raw -O vdi odd.raw odd.vdi").ok();
+    let len = bytes(&folder, "odd.vdi").len() as u64;
+    let file = fs::OpenOptions::new().write(true).open(folder.file("odd.vdi")).unwrap();
+    file.set_len(len - (1 << 20) + 512).unwrap();
+    assert_eq!(folder.ours("inspect odd.vdi").status, 0);
+    file.set_len(len - (1 << 20)).unwrap();
+    folder.ours("inspect odd.vdi").fails(2);
+}
+
+#[test]
+fn a_disk_of_nothing_is_made_with_a_warning() {
+    let folder = Folder::new();
+    fs::write(folder.file("e.raw"), "").unwrap();
+    let warned = |line: &str| {
+        let ran = folder.ours(line).ok();
+        assert!(ran.err.contains("VirtualBox refuses a disk of 0 bytes"), "{line}: {}", ran.err);
+    };
+    warned("create -q -f vdi e.vdi 0");
+    warned("convert -f raw -O vdi e.raw f.vdi");
+    warned("dd -f raw -O vdi if=e.raw of=g.vdi");
+    for name in ["e.vdi", "f.vdi", "g.vdi"] {
+        folder.ours(&format!("check -q {name}")).ok();
+        folder.ours(&format!("convert -O raw {name} out.raw")).ok();
+        assert_eq!(bytes(&folder, "out.raw"), b"");
+    }
+}
+
+#[test]
+fn a_child_of_a_raw_parent_is_made_with_a_warning_and_a_static_image_tells_why_it_is_not_compacted()
+{
+    let folder = family();
+    let ran = folder.ours("create -q -f vdi -b a.raw -F raw r.vdi").ok();
+    assert!(ran.err.contains("opens nowhere else"), "{}", ran.err);
+    folder.ours("create -q -f vdi -o static=on s.vdi 2M").ok();
+    let ran = folder.ours("compact s.vdi").fails(1);
+    assert!(ran.err.contains("every block of a fixed image has its place"), "{}", ran.err);
+}

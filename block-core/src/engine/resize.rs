@@ -48,31 +48,78 @@ impl<M: BlockMapper> Mapped<M> {
                 "Image format driver does not support resize",
             ));
         }
+        let mut slots_end = None;
         if size < old {
-            self.free_blocks_from(size.div_ceil(self.layout().block_size)).await?;
+            // With the size the format drops the entries behind it, in one step, where they hold no slot
+            // number that a block which stays could need: a cut shows the old disk or the new one.
+            let kept = size.div_ceil(self.layout().block_size);
+            slots_end = self.gather_below(kept).await?;
+            if slots_end.is_none() {
+                self.free_blocks_from(kept).await?;
+            }
         } else if size > old {
             self.hide_parent_behind_end().await?;
             self.zero_behind_end().await?;
         }
-        let mut plan = self.mapper.plan_resize(size, self.slots.end()).await?;
+        let frees_first = size < old && slots_end.is_none();
+        let slots_end = |engine: &Self| slots_end.unwrap_or(engine.slots.end());
+        let mut plan = self.mapper.plan_resize(size, slots_end(self)).await?;
         plan.hides_parent = self.gains_parent_blocks(size)?;
         self.refresh_layout()?;
         if plan.vacate_slots > 0 {
             self.vacate(plan.vacate_slots).await?;
         }
-        if size < old {
+        if frees_first {
             self.close_gaps().await?;
         }
         self.storage.flush().await?;
         let switch = Switch(self);
-        self.mapper.resize(size, plan, self.slots.end(), preallocation).await?;
+        self.mapper.resize(size, plan, slots_end(self), preallocation).await?;
         drop(switch);
+        self.scan_slots().await?;
         self.publish().await?;
-        match size < old {
+        if size < old {
             // What was cut off a block that stays is gone for every other reader of the file, too.
-            true => self.zero_behind_end().await,
-            false => Ok(()),
+            self.zero_behind_end().await?;
+            self.slots.own_tail();
+            self.close_gaps().await?;
+            self.mapper.settle(self.slots.end()).await?;
+            self.storage.flush().await?;
         }
+        Ok(())
+    }
+
+    /// Moves the first `kept` blocks to slots below `kept`, durably. Answers the end of the slots they are in,
+    /// or nothing where some of them find no such slot.
+    async fn gather_below(&self, kept: u64) -> Result<Option<u64>> {
+        let layout = self.layout();
+        for is_moving in [true, false] {
+            let (mut at, mut end) = (0, 0);
+            while at < kept {
+                let run = self.run_of(at, kept - at).await?;
+                let next = at.saturating_add(run.blocks.max(1));
+                if let Slot::Data(first) = run.first {
+                    let run_end = first.saturating_add(run.blocks);
+                    end = run_end.max(end);
+                    for block in at..if is_moving && run_end > kept { next } else { at } {
+                        if self.slots.used() == self.slots.end() {
+                            // No slot is unused: there is nowhere to go.
+                            break;
+                        }
+                        self.move_owned(&layout, block, kept..u64::MAX, 0).await?;
+                        if self.pending.len() >= 1024 {
+                            self.publish().await?;
+                        }
+                    }
+                }
+                at = next;
+            }
+            self.publish().await?;
+            if end <= kept {
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the parent has blocks behind the last one of the disk, which is to have `size` bytes: what

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use block_core::engine::copy_within;
-use block_core::{Error, ErrorKind, Result, Storage, StorageCaps};
+use block_core::{Error, ErrorKind, Result, Storage, StorageCaps, ZeroMode};
 use uuid::Uuid;
 
 use super::scan::{Fault, Scan};
 use crate::format::{ENTRY_FREE, ENTRY_ZERO};
 use crate::head::Head;
-use crate::header::{Header, LCHS_SECTOR, NO_IDENTITY};
+use crate::header::{DISK_SIZE, FLAGS, Header, KNOWN_FLAGS, LCHS_SECTOR, NO_IDENTITY};
 
 /// Blocks copied between two barriers.
 const BATCH: usize = 64;
@@ -21,6 +21,7 @@ pub(super) async fn all(storage: &Arc<dyn Storage>) -> Result<()> {
     // From here on every entry names a slot inside the file, so that no copy can land where a lost
     // block is said to be.
     fix_entries(storage, needs_copy).await?;
+    fill_static(storage).await?;
     fix_header(storage).await?;
     leaks(storage).await
 }
@@ -33,6 +34,10 @@ pub(super) async fn leaks(storage: &Arc<dyn Storage>) -> Result<()> {
         return Ok(());
     }
     let is_static = scan.header.is_static();
+    if is_static && scan.unallocated > 0 {
+        // To count blocks that have no place would call the image sound.
+        return Ok(());
+    }
     if !is_static {
         close_holes(storage, &mut scan).await?;
         scan = Scan::run(storage, |_| true).await?;
@@ -78,6 +83,59 @@ async fn fix_entries(storage: &Arc<dyn Storage>, which: fn(Fault) -> bool) -> Re
             copy_to_own_slots(storage, &mut scan, batch).await?;
         }
     }
+}
+
+/// Gives each block of a static image that is stored nowhere a place full of zeros: its own if that is
+/// unused, as the blocks of a static image lie in the order of the disk.
+async fn fill_static(storage: &Arc<dyn Storage>) -> Result<()> {
+    let mut scan = Scan::run(storage, |_| true).await?;
+    if !scan.header.is_static() || scan.unallocated == 0 || !scan.map_is_sound() {
+        return Ok(());
+    }
+    let stride = scan.header.stride();
+    let (mut at, mut entries) = (0u64, Vec::new());
+    let mut changes = Vec::new();
+    while at < scan.header.block_count() {
+        scan.table.read(at, &mut entries).await?;
+        let left = scan.header.block_count().saturating_sub(at);
+        entries.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        for (block, entry) in (at..).zip(&entries) {
+            if *entry < ENTRY_ZERO {
+                continue;
+            }
+            let slot = match scan.used.contains(block) {
+                false => block,
+                true => scan.used.first_unused(0),
+            };
+            let number = u32::try_from(slot).ok().filter(|_| slot < scan.header.blocks);
+            let number = number.ok_or_else(|| {
+                Error::new(ErrorKind::NoSpace, "no slot is left for a block of a static image")
+            })?;
+            let place = scan.slot_start(slot);
+            storage.write_zeroes(place, stride, ZeroMode::Allocate).await?;
+            scan.used.insert(slot);
+            changes.push((block, number));
+            if changes.len() >= BATCH {
+                put_in_use(storage, &mut scan, &mut changes).await?;
+            }
+        }
+        at = at.saturating_add(entries.len() as u64);
+    }
+    put_in_use(storage, &mut scan, &mut changes).await
+}
+
+/// The content and the count before the entries that name new slots.
+async fn put_in_use(
+    storage: &Arc<dyn Storage>,
+    scan: &mut Scan,
+    changes: &mut Vec<(u64, u32)>,
+) -> Result<()> {
+    storage.flush().await?;
+    let counted = Some(scan.header.allocated).filter(|counted| *counted <= scan.header.blocks);
+    let end = scan.used.end();
+    scan.file_len = storage.len().await?;
+    set_allocated(storage, scan, counted.unwrap_or(0).max(end)).await?;
+    commit(storage, scan, changes).await
 }
 
 /// Lengthens the file so that the last block is whole.
@@ -209,6 +267,12 @@ async fn fix_header(storage: &Arc<dyn Storage>) -> Result<()> {
         if header.uuid.is_nil() {
             head.set_uuid(&header, Uuid::new_v4())?;
         }
+    }
+    if has(FLAGS) {
+        head.set_flags(&header, header.flags & KNOWN_FLAGS)?;
+    }
+    if has(DISK_SIZE) {
+        head.set_size(&header, header.virtual_size, header.blocks)?;
     }
     if let Some(v1) = header.fields().v1.as_ref().filter(|_| has(LCHS_SECTOR)) {
         head.set_geometry(v1, header.geometry)?;

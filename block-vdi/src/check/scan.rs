@@ -10,7 +10,7 @@ use super::finding;
 use crate::entry::run_len;
 use crate::format::ENTRY_ZERO;
 use crate::head::Head;
-use crate::header::{ALLOCATED_MANY, Header, LCHS_SECTOR, NO_IDENTITY};
+use crate::header::{ALLOCATED_MANY, DISK_SIZE, FLAGS, Header, LCHS_SECTOR, NO_IDENTITY};
 
 /// What is wrong with an entry that names a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub(crate) enum Fault {
     TooLarge,
     /// The slot holds another block, too.
     Shared,
+}
+
+impl Fault {
+    /// How bad it is.
+    fn severity(self) -> Severity {
+        match self {
+            Self::Surplus => Severity::Leak,
+            Self::PastEnd | Self::CutShort | Self::TooLarge | Self::Shared => Severity::Corruption,
+        }
+    }
 }
 
 /// An image as it was found.
@@ -42,7 +52,8 @@ pub(crate) struct Scan {
     /// Whether the file can be cut. What lies past the last slot of a device is the device's, and no leak.
     can_be_cut: bool,
     which: fn(Fault) -> bool,
-    unallocated: u64,
+    /// Blocks of the disk that are stored nowhere.
+    pub unallocated: u64,
     moved: u64,
 }
 
@@ -110,6 +121,8 @@ impl Scan {
                 ALLOCATED_MANY => (Severity::Corruption, Some("count the blocks in use")),
                 NO_IDENTITY => (Severity::Cosmetic, Some("make a random UUID")),
                 LCHS_SECTOR => (Severity::Cosmetic, Some("set it to 512")),
+                FLAGS => (Severity::Cosmetic, Some("clear them")),
+                DISK_SIZE => (Severity::Cosmetic, Some("store the size that is shown")),
                 _ => (Severity::Cosmetic, None),
             };
             let message = oddity.message.clone();
@@ -148,7 +161,9 @@ impl Scan {
             // Inside the file, so the set is no larger than the file allows.
             None | Some(Fault::CutShort) => {
                 let is_new = !self.used.contains(u64::from(entry));
-                self.used.insert(u64::from(entry));
+                if is_new {
+                    self.used.insert(u64::from(entry));
+                }
                 is_new
             }
             Some(_) => true,
@@ -159,7 +174,8 @@ impl Scan {
             if self.faults.len() < CheckReport::MAX_FINDINGS {
                 self.faults.push((block, entry, fault));
             } else {
-                self.report.push(self.describe(block, entry, fault, None));
+                // A hostile map has millions: they are counted, and no words are made for them.
+                self.report.push_unlisted(fault.severity());
             }
         }
     }
@@ -170,12 +186,14 @@ impl Scan {
         let shared = faults.iter().filter(|(_, _, fault)| *fault == Fault::Shared);
         let mut owners: HashMap<u32, Option<u64>> =
             shared.map(|(_, entry, _)| (*entry, None)).collect();
+        let mut unknown = owners.len();
         let (mut at, mut entries) = (0u64, Vec::new());
-        while !owners.is_empty() && at < self.header.block_count() {
+        while unknown > 0 && at < self.header.block_count() {
             self.table.read(at, &mut entries).await?;
             for (block, entry) in (at..).zip(&entries) {
-                if let Some(owner) = owners.get_mut(entry) {
-                    owner.get_or_insert(block);
+                if let Some(owner @ None) = owners.get_mut(entry) {
+                    *owner = Some(block);
+                    unknown = unknown.saturating_sub(1);
                 }
             }
             at = at.saturating_add(entries.len() as u64);
@@ -196,17 +214,15 @@ impl Scan {
         owner: Option<u64>,
     ) -> block_core::Finding {
         let place = self.place(u64::from(entry));
-        let corruption = Severity::Corruption;
-        let (code, severity, message, repair) = match fault {
+        let severity = fault.severity();
+        let (code, message, repair) = match fault {
             Fault::Surplus => (
                 "vdi.map.surplus",
-                Severity::Leak,
                 format!("entry {block} lies behind the end of the disk and names slot {entry}"),
                 "free it",
             ),
             Fault::PastEnd => (
                 "vdi.map.past-end",
-                corruption,
                 format!(
                     "block {block} is stored in slot {entry} at {place:#x}, past the end of the \
                      file at {:#x}: its content is lost",
@@ -216,7 +232,6 @@ impl Scan {
             ),
             Fault::CutShort => (
                 "vdi.map.cut-short",
-                corruption,
                 format!(
                     "block {block} is stored at {place:#x}, and the file ends inside it at {:#x}",
                     self.file_len
@@ -225,7 +240,6 @@ impl Scan {
             ),
             Fault::TooLarge => (
                 "vdi.map.too-large",
-                corruption,
                 format!(
                     "block {block} is stored in slot {entry}, and there should be no slot from {} on",
                     self.header.blocks
@@ -234,7 +248,6 @@ impl Scan {
             ),
             Fault::Shared => (
                 "vdi.map.duplicate",
-                corruption,
                 match owner {
                     Some(owner) => {
                         format!("blocks {owner} and {block} are both stored at {place:#x}")
@@ -311,9 +324,13 @@ impl Scan {
     fn look_at_static(&mut self) {
         let at = self.header.map_offset;
         if self.unallocated > 0 {
-            let message = format!("{} blocks of a static image are not stored", self.unallocated);
+            let message = format!(
+                "{} blocks of a static image are not stored; VirtualBox destroys the header when it writes one",
+                self.unallocated
+            );
             let code = "vdi.static.unallocated";
-            self.report.push(finding(code, Severity::Cosmetic, message, at, None, None));
+            let repair = Some("give each a place full of zeros");
+            self.report.push(finding(code, Severity::Corruption, message, at, None, repair));
         }
         if self.moved > 0 {
             let message = format!(

@@ -1,10 +1,10 @@
 //! `compact`: a file as small as its content allows.
 
-use block_core::{DeviceCaps, size};
+use block_core::{DeviceCaps, ImageInfo, InfoValue, OptionSpec, Options, size};
 
 use crate::args::{AllowArgs, OutputFormat, SourceArgs};
 use crate::context::Context;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, reasons};
 use crate::image::{self, How};
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
@@ -32,9 +32,14 @@ impl CompactArgs {
             let disk = image::open(cx, &spec, &How::writing().allow(&self.allow)).await?;
             let info = disk.info();
             if !info.caps.contains(DeviceCaps::COMPACT) {
-                return Err(Failure::new(format!("Format '{}' cannot be compacted", info.format))
+                // Other images of the format may well be: the driver says what it is about this one.
+                let why = disk.device().compact(&|_, _| true).await.err();
+                let why = why.map_or("it cannot".to_owned(), |error| reasons(&error));
+                return Err(Failure::new(format!("Could not compact {}: {why}", self.file))
                     .hint("convert the image into a new one; zeros are left out"));
             }
+            let specs = cx.registry.driver(info.format).map_err(Failure::from)?.descriptor();
+            let content = identity_of_content(&info, specs.amend_options)?;
             let progress = self.progress.start("compact", disk.size());
             let failed =
                 |error| Failure::because(format!("Could not compact {}", self.file), &error);
@@ -44,6 +49,10 @@ impl CompactArgs {
                     true
                 };
                 let done = disk.device().compact(&report).await.map_err(failed)?;
+                if let Some(content) = &content {
+                    // A guest reads what it read before, and so children find what they recorded.
+                    disk.device().amend(content).await.map_err(failed)?;
+                }
                 disk.flush().await.map_err(failed)?;
                 disk.close().await.map_err(failed)?;
                 Ok(done)
@@ -63,5 +72,21 @@ impl CompactArgs {
             }
             Ok(0)
         })
+    }
+}
+
+/// An amendment that gives an image the identity of its content that it has now, where its format has one.
+fn identity_of_content(info: &ImageInfo, specs: &[OptionSpec]) -> Result<Option<Options>> {
+    const NAME: &str = "modification_uuid";
+    let known = info.details.iter().find(|(name, _)| name.replace('-', "_") == NAME);
+    match known {
+        Some((_, InfoValue::Uuid(uuid)))
+            if !uuid.is_nil() && specs.iter().any(|spec| spec.name == NAME) =>
+        {
+            let mut amendment = Options::new();
+            amendment.set(specs, NAME, &uuid.to_string())?;
+            Ok(Some(amendment))
+        }
+        _ => Ok(None),
     }
 }

@@ -97,6 +97,9 @@ impl CreateArgs {
                 .create(target.storage(), &request, &open)
                 .await
                 .map_err(|error| about(file, target.explain(Failure::from(error))))?;
+            for warning in open.warnings() {
+                cx.console.say(format_args!("warning: {file}: {warning}"));
+            }
             target.finish(false)?;
             Ok(0)
         })

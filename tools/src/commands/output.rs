@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use block_core::{BlockDriver, CacheMode, CreateRequest, Disk, OpenContext, OpenRequest};
+use block_core::{
+    BlockDriver, CacheMode, CreateRequest, Disk, OpenContext, OpenRequest, Options, Registry,
+    Storage,
+};
 use block_file::output::Settings;
 
 use crate::args::Cache;
@@ -19,6 +22,43 @@ pub(crate) struct Output<'c> {
     target: Target<'c>,
     /// The image, opened for writing. Whatever the storage held, it reads as zeros, or as its parent.
     pub disk: Disk,
+    content: Option<FixedContent>,
+}
+
+/// The identity of the content that was asked for: filling the image gives it others meanwhile.
+#[derive(Debug)]
+struct FixedContent {
+    registry: Arc<Registry>,
+    opening: OpenRequest,
+    amendment: Options,
+}
+
+/// What a format calls the identity of an image's content.
+const CONTENT: &str = "modification_uuid";
+
+impl FixedContent {
+    fn wanted(
+        cx: &Context,
+        driver: &Arc<dyn BlockDriver>,
+        request: &CreateRequest,
+        opening: &OpenRequest,
+    ) -> Result<Option<Self>> {
+        let specs = driver.descriptor().amend_options;
+        let wanted = request.options.uuid(CONTENT).filter(|uuid| !uuid.is_nil());
+        let Some(uuid) = wanted.filter(|_| specs.iter().any(|spec| spec.name == CONTENT)) else {
+            return Ok(None);
+        };
+        let mut amendment = Options::new();
+        amendment.set(specs, CONTENT, &uuid.to_string())?;
+        Ok(Some(Self { registry: cx.registry.clone(), opening: opening.clone(), amendment }))
+    }
+
+    /// Gives a finished image the identity.
+    async fn set(self, storage: Arc<dyn Storage>) -> block_core::Result<()> {
+        let disk = self.registry.open_on(storage, &self.opening).await?;
+        disk.device().amend(&self.amendment).await?;
+        disk.close().await
+    }
 }
 
 /// What an output will hold, and how it is made.
@@ -63,13 +103,17 @@ impl<'c> Output<'c> {
             .create(target.storage(), request, &open)
             .await
             .map_err(|error| failed(target.explain(Failure::from(error))))?;
+        for warning in open.warnings() {
+            cx.console.say(format_args!("warning: {name}: {warning}"));
+        }
         let mut opening = OpenRequest::new(name, block_core::Access::ReadWrite)
             .format(format)
             .gate(how.gate(cx).await?);
         opening.cache = making.cache;
         let disk = cx.registry.open_on(target.storage(), &opening).await;
         let disk = disk.map_err(|error| Failure::open(name, &error))?;
-        Ok(Self { name: name.to_owned(), target, disk })
+        let content = FixedContent::wanted(cx, driver, request, &opening)?;
+        Ok(Self { name: name.to_owned(), target, disk, content })
     }
 
     /// Adds to a failure of the copy what became of the target.
@@ -87,6 +131,9 @@ impl<'c> Output<'c> {
             self.disk.flush().await.map_err(failed)?;
         }
         self.disk.close().await.map_err(failed)?;
+        if let Some(content) = self.content {
+            content.set(self.target.storage()).await.map_err(failed)?;
+        }
         self.target.finish(cache.is_durable())
     }
 }

@@ -62,8 +62,18 @@ pub(super) fn examine(cx: &mut Examination<'_>) {
     let end = stored
         .checked_mul(u64::from(block).saturating_add(u64::from(extra)))
         .and_then(|n| n.checked_add(data));
-    if let Some(end) = end.filter(|end| *end < cx.input.len()) {
-        let len = cx.input.len();
+    // The last slot may lack what the last block of the disk does not need.
+    let len = cx.input.len();
+    let last = size.unwrap_or(0).checked_rem(u64::from(block)).filter(|rest| *rest > 0);
+    let spare = last.map_or(0, |rest| u64::from(block).saturating_sub(rest));
+    if let Some(end) = end.filter(|end| stored > 0 && end.saturating_sub(spare) > len) {
+        cx.find(
+            Code::OutOfBounds,
+            (0x184, 4),
+            format!("{stored} stored blocks end at {end:#x}, the file at {len:#x}"),
+        );
+    }
+    if let Some(end) = end.filter(|end| *end < len) {
         cx.find(
             Code::TrailingData,
             (end, 0),
