@@ -61,7 +61,7 @@ pub(crate) async fn open(
         warnings.push(format!("{}: {error}", parent.storage.uri()));
     }
     let word = |on: bool| String::from(if on { "on" } else { "off" });
-    let inherited: Vec<(String, String)> = ["strict", "verify_parent"]
+    let inherited: Vec<(String, String)> = ["strict", "verify_parent", "damaged"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), word(options.bool(name)?))))
         .collect();

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use block_core::engine::Mapped;
 use block_core::probe::{Probe, ProbeInput, recognisers};
 use block_core::{
-    Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Identity,
-    Measure, OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
+    Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Error,
+    ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
 };
 
 use crate::head::Head;
@@ -46,6 +46,12 @@ const DESCRIPTOR: Descriptor = Descriptor {
             default: Some("off"),
             help: "open a child without its parent: blocks it does not hold read as zeros",
         },
+        OptionSpec {
+            name: "damaged",
+            kind: OptionKind::Bool,
+            default: Some("off"),
+            help: "read what is there of blocks that the file does not hold whole; not for writing",
+        },
     ],
     create_options: create::OPTIONS,
     amend_options: amend::OPTIONS,
@@ -79,7 +85,12 @@ impl BlockDriver for VdiDriver {
         let file_len = storage.len().await?;
         let head = Head::read(&*storage, file_len).await?;
         let header = Header::parse(head.bytes(), file_len)?;
+        let damaged = options.bool("damaged").unwrap_or(false);
         if access == Access::ReadWrite {
+            if damaged {
+                let message = "damaged=on can only be used with read-only images";
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
             header.check_writable()?;
         }
         let (parent, lineage) = chain::open(&*storage, &header, options, cx).await?;
@@ -88,7 +99,10 @@ impl BlockDriver for VdiDriver {
             cx.warn(format!("{}: {warning}", storage.uri()));
         }
         let cache = cx.limits_in_force().metadata_bytes;
-        let map = VdiMap::new(storage, head, header, file_len, access, cache, lineage);
+        let mut map = VdiMap::new(storage, head, header, file_len, access, cache, lineage);
+        if damaged {
+            map.read_damaged();
+        }
         if access == Access::ReadWrite {
             map.check_surplus().await?;
         }

@@ -40,6 +40,8 @@ pub(crate) struct VdiMap {
     marked: Mutex<bool>,
     /// Slots that lie wholly inside the file, as far as is known: a lookup below needs no further check.
     sound_slots: AtomicU64,
+    /// A slot that the file does not hold whole is read as far as it goes, instead of being refused.
+    damaged: bool,
 }
 
 /// What lookups go by; replaced as a whole when the image changes its size.
@@ -73,7 +75,13 @@ impl VdiMap {
             head_in_doubt: AtomicBool::new(false),
             marked: Mutex::new(false),
             sound_slots,
+            damaged: false,
         }
+    }
+
+    /// Reads slots that the file does not hold whole as far as they go. The storage refuses what lies past its end.
+    pub(crate) fn read_damaged(&mut self) {
+        self.damaged = true;
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -140,6 +148,9 @@ impl VdiMap {
         let guest = block.saturating_mul(layout.block_size);
         let needed = layout.virtual_size.saturating_sub(guest).min(layout.block_size);
         let end = layout.place(number).and_then(|place| place.checked_add(needed));
+        if self.damaged && end.is_some() {
+            return Ok(slot);
+        }
         let file_len = self.look_at_length().await?;
         match end.is_some_and(|end| end <= file_len) {
             true => Ok(slot),
@@ -280,7 +291,9 @@ impl BlockMapper for VdiMap {
         if let Slot::Data(slot) = first {
             // Only the first entry was checked; the others as far as they are known to be inside.
             let sound = self.sound_slots.load(Ordering::Acquire).saturating_sub(slot);
-            blocks = blocks.min(sound.max(1));
+            if !self.damaged {
+                blocks = blocks.min(sound.max(1));
+            }
         }
         Ok(SlotRun { first, blocks })
     }

@@ -429,11 +429,21 @@ pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
 
 /// Has a child opened without its parent, which may be missing, where its driver can do that.
 pub(crate) async fn without_parent(cx: &Context, spec: &mut ImageSpec) -> Result<()> {
-    const ALONE: &str = "base";
+    turn_on(cx, spec, "base").await
+}
+
+/// Has an image read as far as its file goes, where its driver can do that.
+pub(crate) async fn as_far_as_it_goes(cx: &Context, spec: &mut ImageSpec) -> Result<()> {
+    turn_on(cx, spec, "damaged").await
+}
+
+/// Turns on an open option of the image's driver, if it has it.
+async fn turn_on(cx: &Context, spec: &mut ImageSpec, option: &str) -> Result<()> {
     let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
     let descriptor = driver(cx, spec, &*storage).await?.descriptor();
-    if descriptor.open_options.iter().any(|option| option.name == ALONE) {
-        spec.options.push((ALONE.to_owned(), "on".to_owned()));
+    let is_known = descriptor.open_options.iter().any(|spec| spec.name == option);
+    if is_known && !spec.options.iter().any(|(name, _)| name == option) {
+        spec.options.push((option.to_owned(), "on".to_owned()));
     }
     Ok(())
 }

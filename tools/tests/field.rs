@@ -402,3 +402,38 @@ grep -q 'is read-only' err && [ "$(stat -c %s part.raw)" = 2097152 ]
 "##,
     );
 }
+
+#[test]
+fn what_is_there_of_a_damaged_image_is_salvaged() {
+    holds(
+        &[],
+        r##"
+python3 -c "
+import random; open('r.raw','wb').write(random.Random(5).randbytes(4<<20))"
+block-img convert -f raw -O vdi r.raw r.vdi; cp r.vdi whole.vdi
+truncate -s $(( $(stat -c %s r.vdi) - 524288 )) r.vdi; cp r.vdi before.vdi
+# Without the option: refused, and the option is named.
+block-img convert r.vdi o.raw 2>err && exit 1
+grep -q -- --salvage err && [ ! -e o.raw ] || exit 1
+# With it: all that is there, and what is not is told.
+block-img convert --salvage r.vdi o.raw 2>err || exit 1
+[ "$(stat -c %s o.raw)" = 4194304 ] && cmp -n $((4*1048576-524288)) o.raw r.raw || exit 1
+cmp <(tail -c 524288 o.raw) <(head -c 524288 /dev/zero) || exit 1
+grep -q 'error while reading offset 3670016' err && grep -q '524288 bytes could not be read' err || exit 1
+[ "$(grep -c 'error while reading' err)" = 1 ] && cmp r.vdi before.vdi || exit 1
+# Two blocks past the end of the file and one in the middle whose entry leads nowhere.
+cp whole.vdi r.vdi; truncate -s $((2*1048576 + 2*1048576)) r.vdi
+printf '\377\000\000\000' | dd of=r.vdi bs=1 seek=1048576 conv=notrunc status=none
+block-img convert --salvage r.vdi o.raw 2>err || exit 1
+cmp <(head -c 2097152 o.raw | tail -c 1048576) <(head -c 2097152 r.raw | tail -c 1048576) || exit 1
+cmp <(head -c 1048576 o.raw) <(head -c 1048576 /dev/zero) && grep -q '3145728 bytes could not be read' err || exit 1
+# A damaged parent below a sound child.
+block-img create -q -f vdi -b whole.vdi -F vdi child.vdi && truncate -s -524288 whole.vdi || exit 1
+block-img convert --salvage --parent whole.vdi child.vdi o.raw 2>err || exit 1
+cmp -n $((4*1048576-524288)) o.raw r.raw && grep -q '524288 bytes could not be read' err || exit 1
+# Nothing is written into such an image.
+cp before.vdi w.vdi; block-img resize --image-opts driver=vdi,damaged=on,file.filename=w.vdi 8M 2>err && exit 1
+grep -q 'read-only' err && cmp w.vdi before.vdi
+"##,
+    );
+}

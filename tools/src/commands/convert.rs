@@ -127,10 +127,22 @@ impl ConvertArgs {
             let (source, size) = self.open_sources(cx, sources).await?;
             let progress = Arc::new(self.progress.start("convert", size));
             let work = self.copy(cx, source, target, &progress);
-            interruptible(&cx.console, &progress, work).await?;
+            let done = interruptible(&cx.console, &progress, work).await;
+            done.map_err(|failure| self.name_salvage(failure))?;
             progress.finish();
             Ok(0)
         })
+    }
+
+    /// Adds the way to what can be read, where the source is damaged.
+    fn name_salvage(&self, failure: Failure) -> Failure {
+        match failure.hint.as_deref() {
+            Some(hint) if hint.starts_with("`check` lists") && !self.salvage => {
+                let hint = format!("{hint}; --salvage copies what can be read");
+                failure.hint(hint)
+            }
+            _ => failure,
+        }
     }
 
     fn refuse_nonsense(&self) -> Result<()> {
@@ -223,7 +235,10 @@ impl ConvertArgs {
         let mut source = Source::new();
         for name in names {
             let format = self.source_format.as_deref();
-            let spec = ImageSpec::parse(name, self.naming.image_opts, format)?;
+            let mut spec = ImageSpec::parse(name, self.naming.image_opts, format)?;
+            if self.salvage {
+                image::as_far_as_it_goes(cx, &mut spec).await?;
+            }
             let disk = image::open(cx, &spec, &how).await?;
             source.push(disk, name).map_err(Failure::from)?;
         }
