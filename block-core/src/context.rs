@@ -151,8 +151,16 @@ pub struct OpenContext {
     parent_access: Access,
     ancestors: Vec<StorageId>,
     depth: u32,
-    warnings: Arc<Mutex<Vec<String>>>,
-    seen: Arc<parent::Seen>,
+    chain: Arc<Chain>,
+}
+
+/// What the images of one chain share.
+#[derive(Debug, Default)]
+struct Chain {
+    /// What is odd but not refused.
+    warnings: Mutex<Vec<String>>,
+    /// What was seen in the files that may be parents.
+    seen: parent::Seen,
 }
 
 impl OpenContext {
@@ -167,8 +175,7 @@ impl OpenContext {
             parent_access: Access::Read,
             ancestors: Vec::new(),
             depth: 0,
-            warnings: Arc::default(),
-            seen: Arc::default(),
+            chain: Arc::default(),
         }
     }
 
@@ -215,7 +222,7 @@ impl OpenContext {
     pub fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
         tracing::warn!("{warning}");
-        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings = self.chain.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         if warnings.len() < 1000 {
             warnings.push(warning);
         }
@@ -223,7 +230,7 @@ impl OpenContext {
 
     /// What was odd so far, in all images of the chain.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.chain.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The places the caller allows for what `storage`'s image names.
@@ -314,6 +321,6 @@ impl OpenContext {
 
     /// What was seen in the places that were looked at for the images above.
     pub(crate) fn seen(&self) -> &parent::Seen {
-        &self.seen
+        &self.chain.seen
     }
 }

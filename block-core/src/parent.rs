@@ -4,8 +4,8 @@
 //! with the recorded identity is the parent, and among several the one with the recorded content. Where that
 //! leaves several, nothing is guessed: the caller has to name one.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -66,7 +66,7 @@ pub struct ParentFile {
 
 /// What was seen in candidates that the caller did not name: one chain looks at the same folder once for each image.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<HashMap<String, Glance>>);
+pub(crate) struct Seen(Mutex<BTreeMap<String, Glance>>);
 
 /// What one look at a file told.
 #[derive(Debug, Clone)]
