@@ -73,7 +73,8 @@ pub(crate) async fn copy_of_parent(
     let mut at = range.start;
     while at < range.end {
         let len = range.end.saturating_sub(at).min(PIECE);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let len_in_memory = usize::try_from(len).map_err(|_| bug("a piece has no length"))?;
+        let mut bytes = vec![0; len_in_memory];
         parent.read_sectors(at / SECTOR_SIZE, &mut bytes).await?;
         storage.write_at(place.saturating_add(at.saturating_sub(range.start)), &bytes).await?;
         at = at.saturating_add(len);

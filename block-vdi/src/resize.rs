@@ -1,7 +1,7 @@
 //! Another size for the disk: a map that has room for it, and one write that switches over.
 
 use block_core::engine::{BlockMapper, ResizePlan};
-use block_core::{Error, ErrorKind, Preallocation, Result, ZeroMode};
+use block_core::{Error, ErrorKind, Preallocation, Result, ZeroMode, bug};
 
 use crate::fill::{self, Entries};
 use crate::format::{ENTRY_FREE, ENTRY_ZERO};
@@ -150,7 +150,8 @@ async fn store_parents_end(map: &VdiMap, slot: u64) -> Result<()> {
         return Ok(());
     };
     let storage = &**map.storage();
-    let Some(block) = end.checked_div(header.block_size) else { return Ok(()) };
+    let block = end.checked_div(header.block_size);
+    let block = block.ok_or_else(|| bug("an image has blocks of no bytes"))?;
     let start = block.saturating_mul(header.block_size);
     let is_free = shape.table.load(block).await? == ENTRY_FREE;
     if end > start && is_free && slot < header.blocks {
