@@ -206,14 +206,7 @@ async fn not_opened(
     {
         return way_on::not_opened(cx, spec, &report, error);
     }
-    let mut failure = shared_hint(Failure::open(&spec.shown, error), how, error);
-    if is_about_a_parent(error) {
-        failure.hint = Some(
-            "--parent FILE names it, --allow DIR a folder to look in, --vbox FILE a machine that has it"
-                .to_owned(),
-        );
-    }
-    failure
+    shared_hint(Failure::open(&spec.shown, error), how, error)
 }
 
 /// Suffixes of formats that have no driver here and that raw disks do not have.
@@ -305,23 +298,6 @@ fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure 
         ),
         _ => shared_hint(failure, how, error),
     }
-}
-
-/// Whether a parent was looked for, of the image or of one of its parents, and not found.
-fn is_about_a_parent(error: &block_core::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<block_core::Error>()
-            && error.kind() == ErrorKind::NotFound
-            && (error.code() == Some("reference-not-found")
-                || error.message().starts_with("the image needs ")
-                || error.message().contains("holds the parent"))
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// Adds what helps where another program writes the image.
