@@ -562,6 +562,7 @@ pub(crate) const NO_IDENTITY: &str = "vdi.header.no-identity";
 pub(crate) const LCHS_SECTOR: &str = "vdi.header.geometry-sector";
 
 /// Which version a file has, if it is one of ours at all.
+#[inline(always)]
 fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Version> {
     let Ok((pre, _)) = RawPreHeader::ref_from_prefix(sector) else {
         return Err(too_short(file_len, MAP_OFFSET_V0));

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{Bytes, Result, Storage, bug};
 
 /// The bytes of a write.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Payload<'a> {
     /// The caller's: the storage may only look at them.
     Lent(&'a [u8]),
@@ -15,7 +15,7 @@ pub(super) enum Payload<'a> {
 
 impl<'a> Payload<'a> {
     /// All of them.
-    pub fn bytes(self) -> &'a [u8] {
+    pub fn bytes(&self) -> &'a [u8] {
         match self {
             Self::Lent(bytes) => bytes,
             Self::Given(bytes) => bytes,
@@ -24,7 +24,7 @@ impl<'a> Payload<'a> {
 
     /// Writes those in `range`, which is not empty, at `offset` of the storage.
     pub async fn write(
-        self,
+        &self,
         storage: &dyn Storage,
         offset: u64,
         range: Range<usize>,

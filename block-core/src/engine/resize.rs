@@ -153,7 +153,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let (mut last, start) = ([0; SECTOR_SIZE as usize], end - SECTOR_SIZE);
         read_parent(self.parent.as_ref(), start, &mut last).await?;
-        self.write_transaction(start..end, 0, Payload::Lent(&last)).await?;
+        self.write_transaction(&layout, start..end, 0, &Payload::Lent(&last)).await?;
         self.publish().await
     }
 

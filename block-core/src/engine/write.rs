@@ -46,8 +46,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let range = self.write_request(sector, len / SECTOR_SIZE)?;
         self.start_writing().await?;
-        if !self.write_in_place(&range, payload).await? {
-            self.write_allocating(range, payload).await?;
+        if !self.write_in_place(&range, &payload).await? {
+            self.write_allocating(&range, &payload).await?;
         }
         match flags.contains(WriteFlags::FUA) {
             true => self.publish().await,
@@ -79,7 +79,7 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Writes into blocks that are all stored. `false`: they are not, and nothing was written.
-    async fn write_in_place(&self, range: &Range<u64>, payload: Payload<'_>) -> Result<bool> {
+    async fn write_in_place(&self, range: &Range<u64>, payload: &Payload<'_>) -> Result<bool> {
         let layout = self.layout();
         let blocks = blocks_of(range, layout.block_size);
         let _guard = self.blocks.share(blocks.clone()).await;
@@ -108,16 +108,17 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(true)
     }
 
-    async fn write_allocating(&self, range: Range<u64>, payload: Payload<'_>) -> Result<()> {
-        let layout = self.layout();
+    async fn write_allocating(&self, range: &Range<u64>, payload: &Payload<'_>) -> Result<()> {
+        let mut layout = self.layout();
         let step = layout.block_size * BLOCKS_IN_TRANSACTION;
         let mut at = range.start;
         while at < range.end {
             let end = (at - layout.block_at(at).1 + step).min(range.end);
             let blocks = blocks_of(&(at..end), layout.block_size);
             let _guard = self.blocks.own(blocks).await;
+            layout = self.layout();
             let first = length(at - range.start)?;
-            self.write_transaction(at..end, first, payload).await?;
+            self.write_transaction(&layout, at..end, first, payload).await?;
             at = end;
         }
         Ok(())
@@ -129,24 +130,24 @@ impl<M: BlockMapper> Mapped<M> {
     /// gives the slots back.
     pub(super) async fn write_transaction(
         &self,
+        layout: &Layout,
         range: Range<u64>,
         first: usize,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
     ) -> Result<()> {
-        let layout = self.layout();
-        let parts = self.parts(&layout, range, first).await?;
+        let parts = self.parts(layout, range, first).await?;
         let missing = parts.iter().filter(|part| !matches!(part.slot, Slot::Data(_))).count();
-        let reservation = self.reserve(missing, 0, &layout).await?;
+        let reservation = self.reserve(missing, 0, layout).await?;
         let mut reserved = reservation.taken().iter();
         let mut changes = Vec::with_capacity(missing);
         let mut writer = RunWriter::new(&*self.storage, payload);
         for part in parts {
             if let Slot::Data(slot) = part.slot {
-                writer.add(place_in(&layout, slot, part.range.start)?, part.buf).await?;
+                writer.add(place_in(layout, slot, part.range.start)?, &part.buf).await?;
                 continue;
             }
             let target = reserved.next().ok_or_else(|| bug("a block of a write got no slot"))?;
-            self.fill(&layout, &part, *target, &mut writer).await?;
+            self.fill(layout, &part, *target, &mut writer).await?;
             changes.push(Change { block: part.block, slot: Slot::Data(target.slot) });
         }
         if reserved.next().is_some() {
@@ -166,33 +167,49 @@ impl<M: BlockMapper> Mapped<M> {
         target: Reserved,
         writer: &mut RunWriter<'_>,
     ) -> Result<()> {
-        let block_start = part.block * layout.block_size;
-        let visible = block_start..(block_start + layout.block_size).min(layout.virtual_size);
         let covers = part.range.end - part.range.start == layout.stride;
         if !target.is_fresh && !covers {
             self.clear_slot(layout, target.slot).await?;
         }
-        let place = place_in(layout, target.slot, part.range.start)?;
-        let around = [visible.start..part.range.start, part.range.end..visible.end];
-        if part.slot == Slot::Free && self.parent_shows(&around).await? {
-            // In one piece: the storage sees one write, and the caller's bytes are in it.
-            let mut whole = PageBuffer::new(length(visible.end - visible.start)?);
-            let head = length(part.range.start - visible.start)?;
-            let tail = head + part.buf.len();
-            let parent = self.parent.as_ref();
-            let outside = || bug("a part of a block lies outside of it");
-            let before = whole.get_mut(..head).ok_or_else(outside)?;
-            read_parent(parent, visible.start, before).await?;
-            let own = whole.get_mut(head..tail).ok_or_else(outside)?;
-            own.copy_from_slice(writer.bytes(&part.buf).ok_or_else(outside)?);
-            let behind = whole.get_mut(tail..).ok_or_else(outside)?;
-            read_parent(parent, part.range.end, behind).await?;
-            return self
-                .storage
-                .write_at(place_in(layout, target.slot, visible.start)?, &whole)
-                .await;
+        // Apart from the rest, so that a write without a parent is a small future.
+        if part.slot == Slot::Free
+            && self.parent.is_some()
+            && Box::pin(self.fill_around(layout, part, target, writer)).await?
+        {
+            return Ok(());
         }
-        writer.add(place, part.buf.clone()).await
+        writer.add(place_in(layout, target.slot, part.range.start)?, &part.buf).await
+    }
+
+    /// Writes one block into its new slot with what the parent shows around the caller's part. `false`: it shows
+    /// zeros there, and nothing was written.
+    async fn fill_around(
+        &self,
+        layout: &Layout,
+        part: &Part,
+        target: Reserved,
+        writer: &RunWriter<'_>,
+    ) -> Result<bool> {
+        let block_start = part.block * layout.block_size;
+        let visible = block_start..(block_start + layout.block_size).min(layout.virtual_size);
+        let around = [visible.start..part.range.start, part.range.end..visible.end];
+        if !self.parent_shows(&around).await? {
+            return Ok(false);
+        }
+        // In one piece: the storage sees one write, and the caller's bytes are in it.
+        let mut whole = PageBuffer::new(length(visible.end - visible.start)?);
+        let head = length(part.range.start - visible.start)?;
+        let tail = head + part.buf.len();
+        let parent = self.parent.as_ref();
+        let outside = || bug("a part of a block lies outside of it");
+        let before = whole.get_mut(..head).ok_or_else(outside)?;
+        read_parent(parent, visible.start, before).await?;
+        let own = whole.get_mut(head..tail).ok_or_else(outside)?;
+        own.copy_from_slice(writer.bytes(&part.buf).ok_or_else(outside)?);
+        let behind = whole.get_mut(tail..).ok_or_else(outside)?;
+        read_parent(parent, part.range.end, behind).await?;
+        self.storage.write_at(place_in(layout, target.slot, visible.start)?, &whole).await?;
+        Ok(true)
     }
 
     /// Whether the parent holds anything but zeros in `ranges`, as far as its map tells.
@@ -301,13 +318,13 @@ pub(super) fn slot_start(layout: &Layout, slot: u64) -> Result<u64> {
 /// Writes parts of one buffer; parts that follow each other in buffer and storage are one request.
 struct RunWriter<'a> {
     storage: &'a dyn Storage,
-    payload: Payload<'a>,
+    payload: &'a Payload<'a>,
     offset: u64,
     run: Range<usize>,
 }
 
 impl<'a> RunWriter<'a> {
-    fn new(storage: &'a dyn Storage, payload: Payload<'a>) -> Self {
+    fn new(storage: &'a dyn Storage, payload: &'a Payload<'a>) -> Self {
         Self { storage, payload, offset: 0, run: 0..0 }
     }
 
@@ -315,14 +332,14 @@ impl<'a> RunWriter<'a> {
         self.payload.bytes().get(range.clone())
     }
 
-    async fn add(&mut self, offset: u64, range: Range<usize>) -> Result<()> {
+    async fn add(&mut self, offset: u64, range: &Range<usize>) -> Result<()> {
         let follows = self.run.end == range.start && self.offset + self.run.len() as u64 == offset;
         if follows && !self.run.is_empty() {
             self.run.end = range.end;
             return Ok(());
         }
         self.finish().await?;
-        (self.offset, self.run) = (offset, range);
+        (self.offset, self.run) = (offset, range.clone());
         Ok(())
     }
 

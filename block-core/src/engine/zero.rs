@@ -174,7 +174,7 @@ impl<M: BlockMapper> Mapped<M> {
             let len = (range.end - at).min(ZEROS as u64);
             let bytes = zeros.get(..super::read::length(len)?);
             let bytes = bytes.ok_or_else(|| bug("a piece of zeros is longer than its buffer"))?;
-            self.write_transaction(at..at + len, 0, Payload::Lent(bytes)).await?;
+            self.write_transaction(&self.layout(), at..at + len, 0, &Payload::Lent(bytes)).await?;
             at += len;
         }
         Ok(())

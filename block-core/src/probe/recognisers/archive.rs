@@ -91,13 +91,28 @@ fn end_record(input: &ProbeInput) -> Option<u64> {
         .find(|(_, window)| !window.is_empty())?;
     let (from, bytes) = window;
     let mut end = bytes.len();
-    while let Some(at) = bytes.get(..end)?.windows(4).rposition(|w| w == EOCD) {
+    while let Some(at) = last(bytes.get(..end)?, b'P') {
+        end = at;
+        if !bytes.get(at..)?.starts_with(EOCD) {
+            continue;
+        }
         let place = from.checked_add(u64::try_from(at).ok()?)?;
         let comment = input.u16_le(place.checked_add(20)?).map(u64::from);
         if comment.and_then(|len| place.checked_add(22)?.checked_add(len)) == Some(input.len()) {
             return Some(place);
         }
-        end = at.checked_add(3)?;
+    }
+    None
+}
+
+/// Where a byte stands last. Stretches without it are passed over by `contains`, which looks at words of memory.
+fn last(bytes: &[u8], byte: u8) -> Option<usize> {
+    let mut end = bytes.len();
+    for stretch in bytes.rchunks(256) {
+        end = end.checked_sub(stretch.len())?;
+        if stretch.contains(&byte) {
+            return end.checked_add(stretch.iter().rposition(|found| *found == byte)?);
+        }
     }
     None
 }
