@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::probe::{Probe, ProbeInput};
 use crate::{
-    BlockDevice, CheckMode, CheckReport, Identity, OpenContext, OptionSpec, Options, Result,
-    Storage,
+    BlockDevice, CheckMode, CheckReport, Error, ErrorKind, Identity, OpenContext, OptionSpec,
+    Options, Result, Storage,
 };
 
 /// What a driver is and can do, as data.
@@ -98,6 +98,15 @@ impl CreateRequest {
     }
 }
 
+/// A header that a driver has made for an image that lost its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostHeader {
+    /// What belongs at the begin of the file.
+    pub bytes: Vec<u8>,
+    /// What it says, by the names of the fields.
+    pub facts: Vec<(&'static str, String)>,
+}
+
 /// One format. Stateless; registered; many images.
 #[async_trait]
 pub trait BlockDriver: Send + Sync + fmt::Debug {
@@ -139,6 +148,22 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
         mode: CheckMode,
         cx: &OpenContext,
     ) -> Result<CheckReport>;
+
+    /// Makes the header of an image that has lost it, from what is left in the file and from what is `known`: the
+    /// size of the disk, and what the image was created with. Writes nothing.
+    ///
+    /// # Errors
+    /// `Unsupported` where the format has no way to, which is the default; `InvalidInput` when the header is there;
+    /// `Corrupt` when what is left does not agree with what is known, and `Ambiguous` when it agrees in two ways.
+    async fn lost_header(
+        &self,
+        _storage: Arc<dyn Storage>,
+        _known: &CreateRequest,
+    ) -> Result<LostHeader> {
+        let format = self.descriptor().name;
+        let message = format!("a lost header of the format {format} cannot be made anew");
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
 
     /// How large an image with these create options is for a disk of `size` bytes of which
     /// `data_blocks(block_size)` blocks hold data.

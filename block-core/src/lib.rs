@@ -53,6 +53,7 @@ mod guard;
 pub mod inspect;
 mod join;
 mod mem;
+pub mod null;
 pub mod options;
 mod parent;
 mod preallocate;
@@ -78,7 +79,7 @@ pub use device::{
     Preallocation, Progress, Run, SECTOR_SIZE, WriteFlags, ZeroFlags,
 };
 pub use disk::Disk;
-pub use driver::{Access, BlockDriver, CreateRequest, Descriptor, Measure, NewParent};
+pub use driver::{Access, BlockDriver, CreateRequest, Descriptor, LostHeader, Measure, NewParent};
 pub use error::{Error, ErrorKind, Field, Result, bug};
 pub use extent::{Allocation, Extent, ExtentFlags, ExtentList};
 pub use mem::MemStorage;

@@ -136,16 +136,16 @@ pub(crate) fn measure(
 
 /// The numbers of a new image, all bytes but `blocks`.
 #[derive(Debug)]
-struct Plan {
-    size: u64,
-    block_size: u64,
-    blocks: u64,
-    map_offset: u64,
-    data_offset: u64,
+pub(crate) struct Plan {
+    pub size: u64,
+    pub block_size: u64,
+    pub blocks: u64,
+    pub map_offset: u64,
+    pub data_offset: u64,
     image_type: ImageType,
     header_size: u32,
     /// Every block has its slot from the start.
-    filled: bool,
+    pub filled: bool,
     preallocation: Preallocation,
     /// Where a parent ends that is smaller than the disk. VirtualBox reads no block of a child from a parent
     /// that does not hold it whole: the block in which it ends is stored, and those behind are zero.
@@ -153,7 +153,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(size: u64, options: &Options, parent_size: Option<u64>) -> Result<Self> {
+    pub(crate) fn new(size: u64, options: &Options, parent_size: Option<u64>) -> Result<Self> {
         let is_child = parent_size.is_some();
         let for_qemu = options.text("layout") == Some("qemu");
         let is_static = options.bool("static").unwrap_or(false);
@@ -223,12 +223,12 @@ impl Plan {
         self.file_len_with(if self.filled { self.blocks } else { self.stored_of_parent() })
     }
 
-    fn file_len_with(&self, slots: u64) -> u64 {
+    pub(crate) fn file_len_with(&self, slots: u64) -> u64 {
         self.data_offset.saturating_add(slots.saturating_mul(self.block_size))
     }
 
     /// The first sector.
-    fn header(&self, options: &Options, parent: Option<&NewParent>) -> Result<Vec<u8>> {
+    pub(crate) fn header(&self, options: &Options, parent: Option<&NewParent>) -> Result<Vec<u8>> {
         let limit = |_| Error::new(ErrorKind::Limit, "a field of the header is too small");
         let mut raw = RawHeaderV1::new_zeroed();
         raw.pre.text.iter_mut().zip(TEXT).for_each(|(to, from)| *to = *from);

@@ -7,13 +7,14 @@ use block_core::engine::Mapped;
 use block_core::probe::{Probe, ProbeInput, recognisers};
 use block_core::{
     Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Error,
-    ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
+    ErrorKind, Identity, LostHeader, Measure, OpenContext, OptionKind, OptionSpec, Options, Result,
+    Storage,
 };
 
 use crate::head::Head;
 use crate::header::{self, Header};
 use crate::map::VdiMap;
-use crate::{NAME, amend, chain, check, create};
+use crate::{NAME, amend, chain, check, create, rebuild};
 
 /// The driver of VirtualBox Disk Images.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,9 +135,17 @@ impl BlockDriver for VdiDriver {
         &self,
         storage: Arc<dyn Storage>,
         mode: CheckMode,
-        _: &OpenContext,
+        cx: &OpenContext,
     ) -> Result<CheckReport> {
-        check::check(&storage, mode).await
+        check::check(&storage, mode, cx).await
+    }
+
+    async fn lost_header(
+        &self,
+        storage: Arc<dyn Storage>,
+        known: &CreateRequest,
+    ) -> Result<LostHeader> {
+        rebuild::lost_header(&storage, known).await
     }
 
     fn measure(

@@ -22,6 +22,11 @@ impl Head {
         Ok(Self(bytes))
     }
 
+    /// One that is not in a file yet.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     /// All of it.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

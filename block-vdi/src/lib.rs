@@ -54,6 +54,8 @@ mod head;
 mod header;
 mod info;
 mod map;
+mod parents_end;
+mod rebuild;
 mod refusal;
 mod resize;
 pub mod vbox;

@@ -1,5 +1,8 @@
 //! What the command line names an image by: understood, it means the same when it is written down again, in either form.
 
+#[path = "../../tools/src/args/blkdebug.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the parser as the tool has it")]
+mod blkdebug;
 #[path = "../../tools/src/args/general.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the parser as the tool has it")]
 mod general;

@@ -11,6 +11,7 @@ pub fn registry() -> Registry {
     block_file::register(&mut registry);
     block_raw::register(&mut registry);
     block_vdi::register(&mut registry);
+    block_core::null::register(&mut registry);
     // They stand on the protocol of host files, which is there.
     let filters = block_core::filter::register(&mut registry);
     debug_assert!(filters.is_ok(), "{filters:?}");

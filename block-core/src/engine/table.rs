@@ -501,7 +501,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_a_page_that_does_not_come_reads_it() {
         let options = Options::of(&[], fault::OPTIONS).unwrap();
-        let below = FilteredStorage::with(storage(512, 10_000), FaultHook::new(&options));
+        let below = FilteredStorage::with(storage(512, 10_000), FaultHook::new(&options).unwrap());
         let below = StatsStorage::new(below);
         let table = PagedTable::new(below.clone(), 512, 10_000, 1 << 20);
         let values = load_together(&table, 5).await;

@@ -51,7 +51,8 @@ const fn descriptor(
 
 static PLAIN_OPTIONS: [OptionSpec; 1] = [FORMAT];
 static SLOW_OPTIONS: [OptionSpec; 3] = [FORMAT, THROTTLE[0], THROTTLE[1]];
-static FAILING_OPTIONS: [OptionSpec; 5] = [FORMAT, FAULT[0], FAULT[1], FAULT[2], FAULT[3]];
+static FAILING_OPTIONS: [OptionSpec; 7] =
+    [FORMAT, FAULT[0], FAULT[1], FAULT[2], FAULT[3], FAULT[4], FAULT[5]];
 
 static STATS: Descriptor = descriptor("stats", "a filter that counts requests", &PLAIN_OPTIONS);
 static LOG: Descriptor = descriptor("log", "a filter that tells requests", &PLAIN_OPTIONS);
@@ -132,7 +133,7 @@ impl BlockDriver for FilterDriver {
         Ok(match self.kind {
             Kind::Stats => FilteredDevice::with(below, StatsHook::default()),
             Kind::Throttle => FilteredDevice::with(below, ThrottleHook::new(options)),
-            Kind::Fault => FilteredDevice::with(below, FaultHook::new(options)),
+            Kind::Fault => FilteredDevice::with(below, FaultHook::new(options)?),
             Kind::Log | Kind::Overlay => FilteredDevice::with(below, LogHook::default()),
         })
     }

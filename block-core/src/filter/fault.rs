@@ -5,13 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use super::{Hook, Request};
+use crate::options::split_list;
 use crate::{Error, ErrorKind, OptionKind, OptionSpec, Options, Result};
+
+/// Fails requests as its rules say; the first rule that strikes says how.
+#[derive(Debug)]
+pub struct FaultHook {
+    rules: Vec<Rule>,
+}
 
 /// Fails requests of some kind, after a number of them has passed.
 #[derive(Debug)]
-pub struct FaultHook {
+struct Rule {
     /// The kind, by its option's word; `any`: all.
     op: String,
+    /// A byte that the requests touch.
+    at: Option<u64>,
     after: u64,
     times: u64,
     kind: ErrorKind,
@@ -44,13 +53,54 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: Some("eio"),
         help: "how they fail",
     },
+    OptionSpec {
+        name: "at",
+        kind: OptionKind::Size { min: 0, max: u64::MAX },
+        default: None,
+        help: "only those that touch this byte",
+    },
+    RULES,
 ];
+
+/// Several rules: each is a list of the options above, and a semicolon stands between two.
+const RULES: OptionSpec = OptionSpec {
+    name: "rules",
+    kind: OptionKind::Text,
+    default: None,
+    help: "instead of one rule several, between semicolons: op=read,at=512;op=flush",
+};
 
 impl FaultHook {
     /// As `options` (parsed against [`OPTIONS`]) say.
-    pub fn new(options: &Options) -> Self {
+    ///
+    /// # Errors
+    /// `InvalidInput` when `rules` stands beside another option, or is no list of rules.
+    pub fn new(options: &Options) -> Result<Self> {
+        let Some(rules) = options.text("rules") else {
+            return Ok(Self { rules: vec![Rule::new(options)] });
+        };
+        let words = OPTIONS.split_last().map_or(&[][..], |(_, words)| words);
+        if let Some(other) = words.iter().find(|word| options.is_set(word.name)) {
+            let message = format!("'rules' and '{}' cannot be given together", other.name);
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let rule = |text: &str| {
+            let pairs: Vec<(String, String)> = split_list(text)
+                .into_iter()
+                .map(|(name, value)| (name, value.unwrap_or_default()))
+                .collect();
+            Ok(Rule::new(&Options::of(&pairs, words)?))
+        };
+        let rules = rules.split(';').filter(|text| !text.is_empty());
+        Ok(Self { rules: rules.map(rule).collect::<Result<_>>()? })
+    }
+}
+
+impl Rule {
+    fn new(options: &Options) -> Self {
         Self {
             op: options.text("op").unwrap_or("any").to_owned(),
+            at: options.number("at"),
             after: options.number("after").unwrap_or(0),
             times: options.number("times").unwrap_or(1),
             kind: match options.text("error") {
@@ -72,11 +122,15 @@ impl FaultHook {
         if self.op != "any" && self.op != op {
             return Ok(());
         }
+        let (offset, len) = request.range();
+        let elsewhere = |at: &u64| at.checked_sub(offset).is_none_or(|within| within >= len);
+        if self.at.as_ref().is_some_and(elsewhere) {
+            return Ok(());
+        }
         let before = self.seen.fetch_add(1, Ordering::Relaxed);
         if before < self.after || before - self.after >= self.times {
             return Ok(());
         }
-        let (offset, len) = request.range();
         let text = format!("injected: {} of {len} bytes fails", request.name());
         Err(Error::new(self.kind, text).at(offset))
     }
@@ -86,6 +140,6 @@ impl FaultHook {
 impl Hook for FaultHook {
     async fn before(&self, request: &Request<'_>) -> Result<()> {
         // Not at once too: a read that is tried and then sent again must not count twice.
-        self.strikes(request)
+        self.rules.iter().try_for_each(|rule| rule.strikes(request))
     }
 }

@@ -17,7 +17,7 @@
 //! | `stats` | counts requests and bytes; tells them when the storage is dropped | yes | yes |
 //! | `log` | tells each request; [`LogStorage`] keeps them, to be played again | yes | yes |
 //! | `throttle` | lets so many bytes (`bps`) and requests (`iops`) pass in a second | yes | yes |
-//! | `fault` | fails requests: which (`op`), after how many (`after`), how many (`times`), how (`error`) | yes | yes |
+//! | `fault` | fails requests: which (`op`, `at`), after how many (`after`), how many (`times`), how (`error`); or several `rules` | yes | yes |
 //! | `overlay` | keeps all changes in memory; the storage below stays as it is | yes | no: an overlay of the file serves |
 //!
 //! Power cuts are no filter: they take a record of all that was written, and time to go through what a cut
@@ -113,7 +113,7 @@ impl Kind {
             Self::Stats => StatsStorage::new(below),
             Self::Log => LogStorage::new(below),
             Self::Throttle => FilteredStorage::with(below, ThrottleHook::new(options)),
-            Self::Fault => FilteredStorage::with(below, FaultHook::new(options)),
+            Self::Fault => FilteredStorage::with(below, FaultHook::new(options)?),
             Self::Overlay => OverlayStorage::new(below).await?,
         })
     }

@@ -11,8 +11,8 @@ use crate::probe::{Probe, ProbeInput};
 use crate::{
     Access, Allocation, BlockDevice, BlockDriver, Bytes, CheckMode, CheckReport, CompactReport,
     CreateRequest, Descriptor, DeviceCaps, Disk, Error, ErrorKind, ExtentList, Identity, ImageInfo,
-    MappedRuns, Measure, OpenContext, Options, PageBuffer, Preallocation, Progress, Result, Run,
-    SECTOR_SIZE, Storage, WriteFlags, ZeroFlags,
+    LostHeader, MappedRuns, Measure, OpenContext, Options, PageBuffer, Preallocation, Progress,
+    Result, Run, SECTOR_SIZE, Storage, WriteFlags, ZeroFlags,
 };
 
 /// Where the small disk lies in the large one.
@@ -140,6 +140,15 @@ impl BlockDriver for Sparse {
             }
             None => Ok(report),
         }
+    }
+
+    async fn lost_header(
+        &self,
+        storage: Arc<dyn Storage>,
+        known: &CreateRequest,
+    ) -> Result<LostHeader> {
+        let known = CreateRequest { size: self.window.size, ..known.clone() };
+        self.driver.lost_header(storage, &known).await
     }
 
     fn measure(

@@ -1,6 +1,7 @@
 //! The values that several commands take.
 
 mod allow;
+mod blkdebug;
 mod cache;
 mod general;
 mod output;

@@ -75,6 +75,13 @@ impl ImageSpec {
             }
             return Ok(spec);
         }
+        if let Some(rest) = text.strip_prefix("blkdebug:") {
+            let without_rules = rest.strip_prefix(':').ok_or_else(|| NoImage {
+                message: format!("Could not open '{text}': blkdebug reads no configuration file"),
+                hint: Some("give the rules as options: driver=blkdebug,inject-error.0.event=…"),
+            })?;
+            return Ok(Self { shown: text.to_owned(), ..Self::plain(without_rules, format) });
+        }
         Ok(Self::plain(text, format))
     }
 
@@ -106,6 +113,10 @@ impl ImageSpec {
     }
 
     fn from_pairs(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
+        let pairs = super::blkdebug::as_fault(pairs).map_err(|error| NoImage {
+            message: format!("Could not open '{text}': blkdebug: {error}"),
+            hint: None,
+        })?;
         if pairs.iter().any(|(name, _)| name == "file.file" || name.starts_with("file.file.")) {
             return Self::inside(text, pairs);
         }
@@ -130,6 +141,8 @@ impl ImageSpec {
                 _ => spec.options.push((name, value)),
             }
         }
+        let nothing = [&driver, &protocol].into_iter().flatten().find(|name| is_nothing(name));
+        let filename = filename.or(nothing.map(|scheme| format!("{scheme}://")));
         let Some(filename) = filename else {
             return Err(NoImage {
                 message: format!(
@@ -140,7 +153,7 @@ impl ImageSpec {
         };
         // A protocol named as the driver is a raw image in it.
         match driver.as_deref() {
-            Some("file" | "host_device") => {
+            Some(name) if is_nothing(name) || matches!(name, "file" | "host_device") => {
                 spec.format = Some("raw".to_owned());
                 spec.storage_options.append(&mut spec.options);
             }
@@ -200,6 +213,11 @@ impl ImageSpec {
         spec.below = Some(Box::new(below));
         Ok(spec)
     }
+}
+
+/// Whether a protocol has no place that a file name could tell.
+fn is_nothing(protocol: &str) -> bool {
+    block_core::null::SCHEMES.contains(&protocol)
 }
 
 /// The engine of a file for a word of `aio`.
