@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::engine::{
-    BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
 };
 use block_core::probe::{Probe, ProbeInput};
 use block_core::{
@@ -169,7 +169,7 @@ impl BlockMapper for ToyMap {
         EntryPlace { field: "table entry", offset: self.table.place(block) }
     }
 
-    async fn start_writing(&self) -> Result<()> {
+    async fn start_writing(&self, _: Effect) -> Result<()> {
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::engine::{
-    BlockMapper, Change, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
 };
 use block_core::{
     Access, BlockDevice, ErrorKind, ImageInfo, Options, Preallocation, Result, SECTOR_SIZE,
@@ -302,7 +302,11 @@ impl BlockMapper for VdiMap {
         EntryPlace { field: ENTRY_FIELD, offset: self.shape().table.place(block) }
     }
 
-    async fn start_writing(&self) -> Result<()> {
+    async fn start_writing(&self, effect: Effect) -> Result<()> {
+        if effect == Effect::Places {
+            // Children know the content they were made over, and it stays.
+            return Ok(());
+        }
         let mut marked = self.marked.lock().await;
         if !*marked {
             self.rewrite_head(|head, header| head.set_modification_uuid(header, Uuid::new_v4()))
@@ -319,8 +323,11 @@ impl BlockMapper for VdiMap {
         if is_known && changes.is_empty() && allocated == self.shape().header.allocated {
             return Ok(());
         }
+        let content_changed = *self.marked.lock().await;
         self.rewrite_head(|head, header| {
-            head.set_modification_uuid(header, Uuid::new_v4())?;
+            if content_changed {
+                head.set_modification_uuid(header, Uuid::new_v4())?;
+            }
             head.set_allocated(header, allocated)
         })
         .await

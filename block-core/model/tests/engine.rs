@@ -12,7 +12,7 @@ use block_core::{
     Result, Storage, WriteFlags,
 };
 use block_core_model::engine::{
-    BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
 };
 use block_core_model::range_lock::RangeLock;
 use shuttle::future::block_on;
@@ -73,7 +73,7 @@ impl BlockMapper for Map {
         EntryPlace { field: "entry", offset: self.table.place(block) }
     }
 
-    async fn start_writing(&self) -> Result<()> {
+    async fn start_writing(&self, _: Effect) -> Result<()> {
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::copy::{PIECE, copy_within};
 use super::read::{Source, length, read_parent};
 use super::write::slot_start;
-use super::{BlockMapper, Change, Layout, Mapped, Slot};
+use super::{BlockMapper, Change, Effect, Layout, Mapped, Slot};
 use crate::{
     CompactReport, Error, ErrorKind, PageBuffer, Progress, Result, StorageCaps, bug, is_zero,
 };
@@ -23,7 +23,7 @@ impl<M: BlockMapper> Mapped<M> {
                 "every block of a fixed image has its place; convert it to a dynamic one instead",
             ));
         }
-        self.start_writing().await?;
+        self.start_changing(Effect::Places).await?;
         self.publish().await?;
         let mut report =
             CompactReport { bytes_before: self.storage.len().await?, ..Default::default() };

@@ -116,7 +116,7 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
             return Ok(());
         }
         let _guard = self.blocks.own(0..u64::MAX).await;
-        if self.touched.load(Ordering::Acquire) {
+        if self.touched.load(Ordering::Acquire) || self.slots.is_started() {
             self.publish().await?;
             self.close_few_gaps().await?;
             self.trim().await?;

@@ -30,6 +30,15 @@ impl Slot {
     }
 }
 
+/// What a session changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// What a guest reads.
+    Content,
+    /// Only where blocks lie: a guest reads what it read before.
+    Places,
+}
+
 /// An entry of the map that is to become true on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
@@ -156,9 +165,9 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
     /// on for writing, so that the error names it.
     fn entry_place(&self, block: u64) -> EntryPlace;
 
-    /// The first write of the session follows: leaves a durable mark of it, for formats that keep one.
+    /// The first change of the session follows: leaves a durable mark of it, for formats that keep one.
     /// May be called more than once, and by several callers at a time.
-    async fn start_writing(&self) -> Result<()>;
+    async fn start_writing(&self, effect: Effect) -> Result<()>;
 
     /// Writes what has to be durable before any of `changes` may be: a counter, the bookkeeping of
     /// space. `slots_end` is the number behind the highest slot in use once the changes are true.

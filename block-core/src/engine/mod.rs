@@ -47,7 +47,7 @@ mod write;
 mod zero;
 
 pub use copy::copy_within;
-pub use mapper::{BlockMapper, Change, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
+pub use mapper::{BlockMapper, Change, Effect, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
 pub use seldom::Seldom;
 pub use slot_set::SlotSet;
 pub use table::PagedTable;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::read::LONG_WAY;
 use super::{
-    BlockMapper, Change, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
     check_layout,
 };
 use crate::testkit::FaultStorage;
@@ -96,7 +96,7 @@ impl BlockMapper for TestMap {
         EntryPlace { field: "entry", offset: self.table.place(block) }
     }
 
-    async fn start_writing(&self) -> Result<()> {
+    async fn start_writing(&self, _: Effect) -> Result<()> {
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::payload::Payload;
 use super::read::{Source, length, on_parent, read_parent};
 use super::slots::{Reservation, Reserved};
-use super::{BlockMapper, Change, Layout, Mapped, Slot, blocks_of};
+use super::{BlockMapper, Change, Effect, Layout, Mapped, Slot, blocks_of};
 use crate::{
     Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE, Storage, StorageCaps, WriteFlags, ZeroMode,
     bug,
@@ -60,14 +60,19 @@ impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn start_writing(&self) -> Result<()> {
         let unsure = self.unsure.load(Ordering::Acquire);
         if unsure || !self.touched.load(Ordering::Acquire) {
-            if unsure {
-                self.refresh_layout()?;
-            }
-            self.scan_slots().await?;
-            self.mapper.start_writing().await?;
+            self.start_changing(Effect::Content).await?;
             self.touched.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// As [`start_writing`](Self::start_writing), each time, for a change with this effect.
+    pub(super) async fn start_changing(&self, effect: Effect) -> Result<()> {
+        if self.unsure.load(Ordering::Acquire) {
+            self.refresh_layout()?;
+        }
+        self.scan_slots().await?;
+        self.mapper.start_writing(effect).await
     }
 
     /// Writes pending entries out when there are too many to keep.

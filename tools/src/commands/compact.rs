@@ -1,6 +1,6 @@
 //! `compact`: a file as small as its content allows.
 
-use block_core::{DeviceCaps, ImageInfo, InfoValue, OptionSpec, Options, size};
+use block_core::{DeviceCaps, size};
 
 use crate::args::{AllowArgs, OutputFormat, SourceArgs};
 use crate::context::Context;
@@ -38,8 +38,6 @@ impl CompactArgs {
                 return Err(Failure::new(format!("Could not compact {}: {why}", self.file))
                     .hint("convert the image into a new one; zeros are left out"));
             }
-            let specs = cx.registry.driver(info.format).map_err(Failure::from)?.descriptor();
-            let content = identity_of_content(&info, specs.amend_options)?;
             let progress = self.progress.start("compact", disk.size());
             let failed =
                 |error| Failure::because(format!("Could not compact {}", self.file), &error);
@@ -49,10 +47,6 @@ impl CompactArgs {
                     true
                 };
                 let done = disk.device().compact(&report).await.map_err(failed)?;
-                if let Some(content) = &content {
-                    // A guest reads what it read before, and so children find what they recorded.
-                    disk.device().amend(content).await.map_err(failed)?;
-                }
                 disk.flush().await.map_err(failed)?;
                 disk.close().await.map_err(failed)?;
                 Ok(done)
@@ -72,21 +66,5 @@ impl CompactArgs {
             }
             Ok(0)
         })
-    }
-}
-
-/// An amendment that gives an image the identity of its content that it has now, where its format has one.
-fn identity_of_content(info: &ImageInfo, specs: &[OptionSpec]) -> Result<Option<Options>> {
-    const NAME: &str = "modification_uuid";
-    let known = info.details.iter().find(|(name, _)| name.replace('-', "_") == NAME);
-    match known {
-        Some((_, InfoValue::Uuid(uuid)))
-            if !uuid.is_nil() && specs.iter().any(|spec| spec.name == NAME) =>
-        {
-            let mut amendment = Options::new();
-            amendment.set(specs, NAME, &uuid.to_string())?;
-            Ok(Some(amendment))
-        }
-        _ => Ok(None),
     }
 }
