@@ -7,13 +7,14 @@ use block_core::testkit::{Fault, FaultStorage, OpKind, Rule};
 use block_core::{Access, CheckMode, ErrorKind, MemStorage, Preallocation};
 use support::{FREE, Lab, MIB, ZERO, content, image, poke};
 
-/// Maps of six blocks, by the slots they name, and whether the image is static. In each the blocks that stay find slots
-/// below their number.
-const MAPS: [([u32; 6], u32, bool); 4] = [
+/// Maps of six blocks, by the slots they name, and whether the image is static. In the fifth the blocks that go lie where
+/// those that stay have to be.
+const MAPS: [([u32; 6], u32, bool); 5] = [
     ([0, 1, 2, 3, 4, 5], 6, false),
     ([0, FREE, ZERO, 1, 2, FREE], 3, false),
     ([FREE, 2, FREE, 3, 0, 1], 4, false),
     ([0, 1, 2, 3, 4, 5], 6, true),
+    ([4, FREE, ZERO, 1, 2, 0], 5, false),
 ];
 
 #[tokio::test]

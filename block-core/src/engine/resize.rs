@@ -93,13 +93,14 @@ impl<M: BlockMapper> Mapped<M> {
     /// or nothing where some of them find no such slot.
     async fn gather_below(&self, kept: u64) -> Result<Option<u64>> {
         let layout = self.layout();
+        self.vacate_below(kept).await?;
         for is_moving in [true, false] {
             let (mut at, mut end) = (0, 0);
             while at < kept {
                 let run = self.run_of(at, kept - at).await?;
-                let next = at.saturating_add(run.blocks.max(1));
+                let next = at + run.blocks.max(1);
                 if let Slot::Data(first) = run.first {
-                    let run_end = first.saturating_add(run.blocks);
+                    let run_end = first + run.blocks;
                     end = run_end.max(end);
                     for block in at..if is_moving && run_end > kept { next } else { at } {
                         if self.slots.used() == self.slots.end() {
@@ -120,6 +121,41 @@ impl<M: BlockMapper> Mapped<M> {
             }
         }
         Ok(None)
+    }
+
+    /// Moves blocks behind the first `kept` out of slots below `kept`, until those that stay find room there, or no
+    /// other slot is unused.
+    async fn vacate_below(&self, kept: u64) -> Result<()> {
+        let layout = self.layout();
+        let mut lacking = 0;
+        let mut at = 0;
+        while at < kept {
+            let run = self.run_of(at, kept - at).await?;
+            let blocks = run.blocks.max(1);
+            if let Slot::Data(first) = run.first {
+                let end = first + blocks;
+                lacking += end - end.min(first.max(kept));
+            }
+            at += blocks;
+        }
+        lacking -= lacking.min(self.slots.unused(0..kept));
+        let mut movable = lacking.min(self.slots.unused(kept..layout.slot_limit));
+        let all = layout.block_count();
+        while at < all && movable > 0 {
+            let run = self.run_of(at, all - at).await?;
+            let blocks = run.blocks.max(1);
+            if matches!(run.first, Slot::Data(first) if first < kept) {
+                let moved = self.move_owned(&layout, at, 0..kept, kept).await?;
+                movable -= u64::from(moved);
+                at += 1;
+            } else {
+                at += blocks;
+            }
+            if self.pending.len() >= 1024 {
+                self.publish().await?;
+            }
+        }
+        self.publish().await
     }
 
     /// Whether the parent has blocks behind the last one of the disk, which is to have `size` bytes: what

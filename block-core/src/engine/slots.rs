@@ -1,5 +1,7 @@
 //! Which slots of the file are in use, which can be had, and what they hold when they are handed out.
 
+use std::ops::Range;
+
 use super::Layout;
 pub(super) use super::slot_set::SlotSet;
 use super::write::slot_start;
@@ -160,6 +162,14 @@ impl Slots {
         while let Some(slot) = state.free.first().filter(|slot| *slot < end) {
             state.free.remove(slot);
         }
+    }
+
+    /// How many of the slots in `range`, all of which the format can address, are unused.
+    pub(super) fn unused(&self, range: Range<u64>) -> u64 {
+        let state = self.state();
+        let known = range.start.min(state.end)..range.end.min(state.end);
+        let free = known.filter(|slot| state.free.contains(*slot)).count() as u64;
+        free + range.end - range.end.min(range.start.max(state.end))
     }
 
     /// A slot that was given up by an entry that is now pending.
