@@ -6,22 +6,72 @@ mod scan;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use block_core::{CheckMode, CheckReport, Finding, Result, Severity, Storage};
+use block_core::{
+    Access, CheckMode, CheckReport, Finding, OpenContext, Options, Result, Severity, Storage,
+};
 
 use self::scan::Scan;
+use crate::map::VdiMap;
+use crate::{chain, parents_end};
 
 /// Examines an image, and repairs it as far as `mode` allows.
 ///
 /// An image whose header cannot be trusted cannot be examined: that is an error, not a finding.
-pub(crate) async fn check(storage: &Arc<dyn Storage>, mode: CheckMode) -> Result<CheckReport> {
-    let before = Scan::run(storage, |_| true).await?.report;
+pub(crate) async fn check(
+    storage: &Arc<dyn Storage>,
+    mode: CheckMode,
+    cx: &OpenContext,
+) -> Result<CheckReport> {
+    let before = examine(storage, cx).await?;
     match mode {
         CheckMode::Report => return Ok(before),
         CheckMode::RepairLeaks => repair::leaks(storage).await?,
-        CheckMode::RepairAll => repair::all(storage).await?,
+        CheckMode::RepairAll => {
+            repair::all(storage).await?;
+            let scan = Scan::run(storage, |_| true).await?;
+            let slots_end = scan.used.end();
+            if let Some(child) = over_parent(storage, scan, Access::ReadWrite, cx).await {
+                parents_end::store(&child, slots_end).await?;
+            }
+        }
     }
-    let after = Scan::run(storage, |_| true).await?.report;
+    let after = examine(storage, cx).await?;
     Ok(compare(before, after))
+}
+
+/// What the image itself tells, and what only its parent does.
+async fn examine(storage: &Arc<dyn Storage>, cx: &OpenContext) -> Result<CheckReport> {
+    let mut scan = Scan::run(storage, |_| true).await?;
+    let mut report = std::mem::take(&mut scan.report);
+    let child = over_parent(storage, scan, Access::Read, cx).await;
+    if let Some(child) = child
+        && let Some(left) = parents_end::find(&child).await?
+    {
+        let message = format!(
+            "{} blocks are left to the parent, which ends at {:#x} and does not hold them; VirtualBox cannot read them",
+            left.count, left.parent_end
+        );
+        let repair = Some("make them zero, and store the one where the parent ends");
+        let (code, severity) = ("vdi.child.past-parent", Severity::Cosmetic);
+        report.push(finding(code, severity, message, left.entry_at, Some(left.block), repair));
+    }
+    Ok(report)
+}
+
+/// A child with a sound map over its parent. Where the parent cannot be had, nothing can be said of the two.
+async fn over_parent(
+    storage: &Arc<dyn Storage>,
+    scan: Scan,
+    access: Access,
+    cx: &OpenContext,
+) -> Option<VdiMap> {
+    if !scan.header.needs_parent() || !scan.map_is_sound() {
+        return None;
+    }
+    let opened = chain::open(&**storage, &scan.header, &Options::new(), cx).await;
+    let (_, lineage) = opened.ok()?;
+    let (head, header, file_len) = (scan.head, scan.header, scan.file_len);
+    Some(VdiMap::new(Arc::clone(storage), head, header, file_len, access, 0, lineage))
 }
 
 /// One report of two: what was found, and whether it is gone.

@@ -1,12 +1,13 @@
 //! Another size for the disk: a map that has room for it, and one write that switches over.
 
 use block_core::engine::{BlockMapper, ResizePlan};
-use block_core::{Error, ErrorKind, Preallocation, Result, ZeroMode, bug};
+use block_core::{Error, ErrorKind, Preallocation, Result};
 
 use crate::fill::{self, Entries};
 use crate::format::{ENTRY_FREE, ENTRY_ZERO};
 use crate::header::{Header, Version};
 use crate::map::VdiMap;
+use crate::parents_end;
 
 /// Where things lie after a change of size. All offsets are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,51 +136,9 @@ pub(crate) async fn resize(
     .await?;
     map.storage().flush().await?;
     match added > 0 || size > header.virtual_size {
-        true => store_parents_end(map, used).await,
+        true => parents_end::store(map, used).await,
         false => Ok(()),
     }
-}
-
-/// Stores the block in which the parent ends, if the disk goes on behind it: VirtualBox reads no block of a
-/// child from a parent that does not hold it whole. Blocks wholly behind it become zero. What a guest reads
-/// stays as it is; `slot` is the first one behind all in use.
-async fn store_parents_end(map: &VdiMap, slot: u64) -> Result<()> {
-    let shape = map.shape();
-    let header = &shape.header;
-    let Some((parent, end)) = map.parent().filter(|(_, end)| *end < header.virtual_size) else {
-        return Ok(());
-    };
-    let storage = &**map.storage();
-    let block = end.checked_div(header.block_size);
-    let block = block.ok_or_else(|| bug("an image has blocks of no bytes"))?;
-    let start = block.saturating_mul(header.block_size);
-    let is_free = shape.table.load(block).await? == ENTRY_FREE;
-    if end > start && is_free && slot < header.blocks {
-        let place = shape.layout.place(slot).ok_or_else(|| too_large(header.virtual_size))?;
-        fill::copy_of_parent(storage, parent, start..end, place).await?;
-        let held = end.saturating_sub(start);
-        let rest = header.block_size.saturating_sub(held);
-        storage.write_zeroes(place.saturating_add(held), rest, ZeroMode::Deallocate).await?;
-        storage.flush().await?;
-        map.rewrite_head(|head, header| head.set_allocated(header, slot.saturating_add(1))).await?;
-        storage.flush().await?;
-        let entry = u32::try_from(slot).map_err(|_| too_large(header.virtual_size))?;
-        shape.table.write(&[(block, entry)]).await?;
-        storage.flush().await?;
-    }
-    // Those that the disk had before its size changed, as an older writer left them.
-    let mut at = end.div_ceil(header.block_size);
-    let mut entries = Vec::new();
-    while at < header.block_count() {
-        shape.table.read(at, &mut entries).await?;
-        let left = usize::try_from(header.block_count().saturating_sub(at)).unwrap_or(usize::MAX);
-        entries.truncate(left);
-        let free = (at..).zip(&entries).filter(|(_, entry)| **entry == ENTRY_FREE);
-        let changes: Vec<_> = free.map(|(block, _)| (block, ENTRY_ZERO)).collect();
-        shape.table.write(&changes).await?;
-        at = at.saturating_add(entries.len() as u64);
-    }
-    storage.flush().await
 }
 
 /// Writes what the target's map lacks: the old entries where the map moves, and those of the `added`

@@ -3,11 +3,12 @@
 mod support;
 
 use std::error::Error as _;
+use std::sync::Arc;
 
 use block_core::testkit::rng::Rng;
 use block_core::{
-    Access, Candidate, ErrorKind, InfoValue, MemStorage, Options, Storage, WriteFlags, ZeroFlags,
-    chain,
+    Access, Candidate, CheckMode, ErrorKind, InfoValue, MemStorage, Options, Storage, WriteFlags,
+    ZeroFlags, chain,
 };
 use block_vdi::Refusal;
 use support::{FREE, Lab, MIB, ZERO, allocated_of, content, detail, image, map_of, poke};
@@ -436,4 +437,78 @@ async fn a_child_larger_than_its_parent_shows_nothing_from_behind_its_end() {
         assert!(content(&again).await == model);
         lab.remove("grown");
     }
+}
+
+/// A parent of 4 MiB without its last sector, under the name "odd", and its last block in a disk that goes on.
+async fn odd_parent(lab: &Lab) -> Vec<u8> {
+    let mut bytes = image(4 * MIB - 512, &[0, 1, 2, 3], 4);
+    let len = bytes.len();
+    bytes.truncate(len - 512);
+    lab.file("odd").write_at(0, &bytes).await.unwrap();
+    let mut last = vec![0xA3; BLOCK];
+    last[BLOCK - 512..].fill(0);
+    last
+}
+
+/// A child of "odd" as an older program made it.
+async fn child_of_odd(lab: &Lab, size: u64, map: &[u32], slots: u32) -> Arc<MemStorage> {
+    let parent = lab.file_bytes("odd").await;
+    let mut bytes = image(size, map, slots);
+    poke(&mut bytes, 0x4C, &4u32.to_le_bytes());
+    poke(&mut bytes, 0x1A8, &parent[0x188..0x1A8]);
+    poke(&mut bytes, 0x188, &[0x77; 16]);
+    let file = lab.file("child");
+    file.write_at(0, &bytes).await.unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_check_mends_blocks_that_the_parent_does_not_hold() {
+    let code = "vdi.child.past-parent";
+    for (map, mended, slots) in [
+        ([FREE, 0, FREE, FREE, FREE, FREE, ZERO], vec![FREE, 0, FREE, 1, ZERO, ZERO, ZERO], 1),
+        ([FREE, 0, FREE, 1, FREE, 2, ZERO], vec![FREE, 0, FREE, 1, ZERO, 2, ZERO], 3),
+    ] {
+        let lab = Lab::new();
+        let last = odd_parent(&lab).await;
+        let child = child_of_odd(&lab, 7 * MIB, &map, slots).await;
+        let before = content(&lab.open("child", Access::Read, "").await.unwrap()).await;
+        let report = async |mode| {
+            let report = lab.check_with_parents(child.clone(), mode).await.unwrap();
+            assert!(report.is_clean(), "{report:#?}");
+            report.findings.into_iter().find(|finding| finding.code == code)
+        };
+        let left = map.iter().skip(3).filter(|entry| **entry == FREE).count();
+        let found = report(CheckMode::Report).await.unwrap();
+        assert!(!found.fixed && found.message.starts_with(&left.to_string()), "{found:?}");
+        assert!(!report(CheckMode::RepairLeaks).await.unwrap().fixed);
+        assert_eq!(map_of(&child), map);
+        assert!(report(CheckMode::RepairAll).await.unwrap().fixed);
+        assert_eq!(report(CheckMode::Report).await, None);
+        assert_eq!(map_of(&child), mended);
+        assert_eq!(allocated_of(&child), mended.iter().filter(|e| **e < ZERO).count() as u32);
+        assert!(content(&lab.open("child", Access::Read, "").await.unwrap()).await == before);
+        if slots == 1 {
+            assert!(stored(&child).1[1] == last);
+        }
+        // Without the parent nothing can be said.
+        lab.remove("odd");
+        assert_eq!(report(CheckMode::Report).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_block_where_the_parent_ends_gets_a_slot_between_the_others() {
+    let lab = Lab::new();
+    let last = odd_parent(&lab).await;
+    // The slot behind all has no number in the map.
+    let child = child_of_odd(&lab, 4 * MIB - 512, &[FREE, 3, FREE, FREE], 4).await;
+    let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
+    let mut model = content(&disk).await;
+    disk.device().resize(4 * MIB, block_core::Preallocation::Off).await.unwrap();
+    model.resize(4 * BLOCK, 0);
+    assert!(content(&disk).await == model);
+    drop(disk);
+    assert_eq!(map_of(&child), [FREE, 3, FREE, 0]);
+    assert!(stored(&child).1[0] == last);
 }

@@ -104,6 +104,11 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "a static image has blocks without a place",
         "They read as zeros. VirtualBox destroys the header when it writes one of them. 'check -r all' gives each a place full of zeros.",
     ),
+    on(
+        "vdi.child.past-parent",
+        "the child is larger than its parent and leaves blocks to it that the parent does not hold",
+        "They read as they should here and in QEMU; VirtualBox fails to read them. 'check -r all' stores what is needed in the child.",
+    ),
     on("vdi.file.trailing-bytes", "bytes follow behind the last block", SPACE),
     on("vdi.file.trailing-slots", "whole blocks follow behind the last one in use", SPACE),
     on(

@@ -170,6 +170,19 @@ impl Lab {
         self.registry.driver("vdi")?.check(storage, mode, &self.cx()).await
     }
 
+    /// As [`check`](Self::check), with all files here among those that may be the parent.
+    pub async fn check_with_parents(
+        &self,
+        storage: Arc<dyn Storage>,
+        mode: CheckMode,
+    ) -> Result<CheckReport> {
+        let names: Vec<_> = self.files.0.lock().unwrap().keys().cloned().collect();
+        let candidate = |name| Candidate::found(format!("mem:{name}"));
+        let gate = FixedGate(names.into_iter().map(candidate).collect());
+        let cx = self.cx().gate(Arc::new(gate));
+        self.registry.driver("vdi")?.check(storage, mode, &cx).await
+    }
+
     /// Asserts that a check finds nothing but, perhaps, things others frown at.
     pub async fn assert_clean(&self, storage: Arc<dyn Storage>) {
         let report = self.check(storage, CheckMode::Report).await.unwrap();

@@ -8,16 +8,7 @@ const LARGEST_MAP: u64 = 256 << 20;
 
 pub(super) fn examine(cx: &mut Examination<'_>) {
     if cx.input.u32_le(0x44) != Some(0x0001_0001) {
-        // Version 0 has its type where later ones have the length of their header.
-        let kind = cx.input.u32_le(0x48).unwrap_or(0);
-        let old = cx.input.u16_le(0x46) == Some(0);
-        cx.find_if(
-            old && matches!(kind, 3 | 4),
-            Code::Parent,
-            (0x48, 4),
-            format!("the image is of type {kind}: a difference to a parent"),
-        );
-        return;
+        return old(cx);
     }
     let kind = cx.input.u32_le(0x4C).unwrap_or(0);
     let uuid = |cx: &Examination<'_>, at: u64| {
@@ -58,26 +49,68 @@ pub(super) fn examine(cx: &mut Examination<'_>) {
     cx.disk_size((0x170, 8), size);
     let data = u64::from(cx.input.u32_le(0x158).unwrap_or(0));
     cx.overlaps(&[("header", 0, 0x200), ("block map", map, map_len), ("data", data, u64::MAX)]);
-    let stored = u64::from(cx.input.u32_le(0x184).unwrap_or(0));
-    let end = stored
-        .checked_mul(u64::from(block).saturating_add(u64::from(extra)))
-        .and_then(|n| n.checked_add(data));
-    // The last slot may lack what the last block of the disk does not need.
-    let len = cx.input.len();
-    let last = size.unwrap_or(0).checked_rem(u64::from(block)).filter(|rest| *rest > 0);
-    let spare = last.map_or(0, |rest| u64::from(block).saturating_sub(rest));
-    if let Some(end) = end.filter(|end| stored > 0 && end.saturating_sub(spare) > len) {
-        cx.find(
-            Code::OutOfBounds,
-            (0x184, 4),
-            format!("{stored} stored blocks end at {end:#x}, the file at {len:#x}"),
-        );
+    Slots { data, size: block.saturating_add(extra), block, stored_at: 0x184, disk: size }
+        .examine(cx);
+}
+
+/// Version 0: the map begins right behind the header, and the blocks right behind the map.
+fn old(cx: &mut Examination<'_>) {
+    if cx.input.u16_le(0x46) != Some(0) {
+        return;
     }
-    if let Some(end) = end.filter(|end| *end < len) {
-        cx.find(
-            Code::TrailingData,
-            (end, 0),
-            format!("the blocks end at {end:#x}, the file at {len:#x}"),
-        );
+    // Its type is where later versions have the length of their header.
+    let kind = cx.input.u32_le(0x48).unwrap_or(0);
+    cx.find_if(
+        matches!(kind, 3 | 4),
+        Code::Parent,
+        (0x48, 4),
+        format!("the image is of type {kind}: a difference to a parent"),
+    );
+    let block = cx.input.u32_le(0x168).unwrap_or(0);
+    let blocks = u64::from(cx.input.u32_le(0x16C).unwrap_or(0));
+    let data = blocks.saturating_mul(4).saturating_add(MAP_OF_VERSION_0);
+    Slots { data, size: block, block, stored_at: 0x170, disk: cx.input.u64_le(0x160) }.examine(cx);
+}
+
+const MAP_OF_VERSION_0: u64 = 0x1A4;
+
+/// Where blocks are stored.
+struct Slots {
+    /// Where the first begins.
+    data: u64,
+    /// From one to the next, bytes.
+    size: u32,
+    /// Bytes of a block.
+    block: u32,
+    /// Where the number of those in use is.
+    stored_at: u64,
+    /// Bytes of the disk.
+    disk: Option<u64>,
+}
+
+impl Slots {
+    /// Compares where the stored blocks end with where the file does.
+    fn examine(&self, cx: &mut Examination<'_>) {
+        let stored = u64::from(cx.input.u32_le(self.stored_at).unwrap_or(0));
+        let end = stored.checked_mul(u64::from(self.size)).and_then(|n| n.checked_add(self.data));
+        // The last slot may lack what the last block of the disk does not need.
+        let len = cx.input.len();
+        let block = u64::from(self.block);
+        let last = self.disk.unwrap_or(0).checked_rem(block).filter(|rest| *rest > 0);
+        let spare = last.map_or(0, |rest| block.saturating_sub(rest));
+        if let Some(end) = end.filter(|end| stored > 0 && end.saturating_sub(spare) > len) {
+            cx.find(
+                Code::OutOfBounds,
+                (self.stored_at, 4),
+                format!("{stored} stored blocks end at {end:#x}, the file at {len:#x}"),
+            );
+        }
+        if let Some(end) = end.filter(|end| *end < len) {
+            cx.find(
+                Code::TrailingData,
+                (end, 0),
+                format!("the blocks end at {end:#x}, the file at {len:#x}"),
+            );
+        }
     }
 }
