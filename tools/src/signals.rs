@@ -17,6 +17,22 @@ pub(crate) async fn interruptible<T>(
     progress: &Progress,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    run(console, Some(progress), work).await
+}
+
+/// As [`interruptible`], for work without progress to report.
+pub(crate) async fn stoppable<T>(
+    console: &Console,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    run(console, None, work).await
+}
+
+async fn run<T>(
+    console: &Console,
+    progress: Option<&Progress>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let mut ends = listen(&[
         SignalKind::hangup(),
         SignalKind::interrupt(),
@@ -29,10 +45,16 @@ pub(crate) async fn interruptible<T>(
         tokio::select! {
             result = &mut work => return result,
             kind = first(&mut ends) => break kind,
-            _ = first(&mut reports) => progress.report_once(),
+            _ = first(&mut reports) => {
+                if let Some(progress) = progress {
+                    progress.report_once();
+                }
+            }
         }
     };
-    progress.clear();
+    if let Some(progress) = progress {
+        progress.clear();
+    }
     console.say("interrupted; what was unfinished is being removed");
     let number = u8::try_from(kind.as_raw_value()).unwrap_or(0);
     Err(Failure::silent(number.saturating_add(128)))

@@ -22,6 +22,9 @@ const OF_THE_CONTENT: [&CStr; 3] = [c"security.capability", c"security.ima", c"s
 /// Bytes of one attribute, and of all names, at most: the kernel's own limit.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
+/// What nearly all take.
+const FEW_BYTES: usize = 512;
+
 /// Gives `new` the owner, group, attributes and permissions of `old`, in this order: each may change the next.
 pub(super) fn carry(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), InPlace> {
     let wanted = retry(|| rustix::fs::fstat(old)).map_err(|_| InPlace::Owner)?;
@@ -62,22 +65,29 @@ fn carry_attributes(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), InPl
 }
 
 fn names(file: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, InPlace> {
-    let mut list = vec![0u8; MAX_ATTRIBUTE];
-    let len = match retry(|| rustix::fs::flistxattr(file, list.as_mut_slice())) {
-        Ok(len) => len,
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => 0,
+    let list = match whole(|list| rustix::fs::flistxattr(file, list)) {
+        Ok(list) => list,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Vec::new(),
         Err(_) => return Err(InPlace::Attribute("(they cannot be listed)".to_owned())),
     };
-    let list = list.get(..len).unwrap_or_default();
     let names = list.split_inclusive(|byte| *byte == 0);
     Ok(names.filter_map(|name| CStr::from_bytes_with_nul(name).ok().map(CStr::to_owned)).collect())
 }
 
 fn value(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
-    let mut value = vec![0u8; MAX_ATTRIBUTE];
-    let len = retry(|| rustix::fs::fgetxattr(file, name, value.as_mut_slice()))?;
-    value.truncate(len);
-    Ok(value)
+    whole(|value| rustix::fs::fgetxattr(file, name, value))
+}
+
+/// What `read` puts into memory, which is made larger where little does not do.
+fn whole(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; FEW_BYTES];
+    let mut len = retry(|| read(&mut bytes));
+    if len == Err(Errno::RANGE) {
+        bytes.resize(MAX_ATTRIBUTE, 0);
+        len = retry(|| read(&mut bytes));
+    }
+    bytes.truncate(len?);
+    Ok(bytes)
 }
 
 /// Takes the set-user-ID and set-group-ID bits off a file that is written in place. A caller that may not do that has

@@ -1,7 +1,14 @@
 //! `check`: whether an image is consistent, and its repair.
 
-use block_core::{CheckMode, CheckReport, OpenContext, Options, Severity};
+use std::sync::Arc;
+
+use block_core::{
+    BlockDriver, CheckMode, CheckReport, CreateRequest, ErrorKind, LostHeader, OpenContext,
+    Options, Severity, Storage,
+};
 use serde_json::{Map, Value, json};
+
+use super::options;
 
 use crate::args::{AllowArgs, Cache, ImageSpec, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
@@ -17,6 +24,10 @@ pub(crate) struct CheckArgs {
     /// Repair: 'leaks' gives unused space back, 'all' repairs all that loses no data
     #[arg(short = 'r', long, value_name = "WHAT", value_parser = ["leaks", "all"])]
     repair: Option<String>,
+    /// What is known of an image whose header is lost: size=SIZE, and the options it was created with. Shows the
+    /// header that fits the map; with '-r all' writes it
+    #[arg(long, value_name = "OPTIONS", conflicts_with = "force_share")]
+    assume: Option<String>,
     /// Cache mode
     #[arg(short = 'T', long, value_name = "CACHE", default_value = "writeback")]
     cache: Cache,
@@ -32,6 +43,9 @@ pub(crate) struct CheckArgs {
     #[arg(value_name = "FILE")]
     file: String,
 }
+
+/// The image is damaged.
+const CORRUPT: u8 = 2;
 
 /// The format has no check.
 const NO_CHECK: u8 = 63;
@@ -78,17 +92,61 @@ impl CheckArgs {
         let open = OpenContext::new(cx.registry.clone())
             .gate(request.gate)
             .files(request.sharing, request.cache);
+        if let Some(known) = &self.assume {
+            let header = self.lost_header(&**driver, &storage, known).await?;
+            self.tell(cx, &header);
+            if mode != CheckMode::RepairAll {
+                cx.console.note("nothing was written; -r all writes this header");
+                return Ok(CORRUPT);
+            }
+            write_header(&*storage, &header).await.map_err(|error| failed(spec, &error))?;
+        }
         let report = driver.check(storage, mode, &open).await;
         let report = report.map_err(|error| {
-            let mut failure = Failure::open(&spec.shown, &error);
-            failure.message = failure.message.replace("Could not open", "Check failed for");
-            failure
+            let failure = failed(spec, &error);
+            match (mode, error.kind(), &self.assume) {
+                (CheckMode::RepairAll, ErrorKind::Corrupt | ErrorKind::Unrecognised, None) => {
+                    failure.hint("if the header is lost, --assume size=SIZE makes a new one that fits the map")
+                }
+                _ => failure,
+            }
         })?;
         for warning in open.warnings() {
             cx.console.say(format_args!("warning: {warning}"));
         }
         self.show(cx, descriptor.name, &report)?;
         Ok(status(&report))
+    }
+
+    /// The header that fits what is left of the image.
+    async fn lost_header(
+        &self,
+        driver: &dyn BlockDriver,
+        storage: &Arc<dyn Storage>,
+        known: &str,
+    ) -> Result<LostHeader> {
+        let given = options::parse_create(driver, &[known.to_owned()])?;
+        let Some(size) = given.size else {
+            return Err(Failure::new(
+                "--assume needs size=SIZE: the map does not tell where the disk ends",
+            ));
+        };
+        if given.backing_file.is_some() || given.backing_format.is_some() {
+            return Err(Failure::new("--assume makes a base image")
+                .hint("'amend -o parent_uuid=UUID' makes it a child afterwards"));
+        }
+        let known = CreateRequest::new(size).options(given.driver);
+        let header = driver.lost_header(Arc::clone(storage), &known).await;
+        header.map_err(|error| Failure::because(format!("No header for '{}'", self.file), &error))
+    }
+
+    fn tell(&self, cx: &Context, header: &LostHeader) {
+        if !self.quiet {
+            cx.console.note(format_args!("the header of '{}', made anew:", self.file));
+            for (name, value) in &header.facts {
+                cx.console.note(format_args!("    {name}: {value}"));
+            }
+        }
     }
 
     fn show(&self, cx: &Context, format: &str, report: &CheckReport) -> Result<()> {
@@ -138,6 +196,18 @@ impl CheckArgs {
         }
         Value::Object(map)
     }
+}
+
+/// Puts a header where the lost one was.
+async fn write_header(storage: &dyn Storage, header: &LostHeader) -> block_core::Result<()> {
+    storage.write_at(0, &header.bytes).await?;
+    storage.flush().await
+}
+
+fn failed(spec: &ImageSpec, error: &block_core::Error) -> Failure {
+    let mut failure = Failure::open(&spec.shown, error);
+    failure.message = failure.message.replace("Could not open", "Check failed for");
+    failure
 }
 
 fn nonzero(number: u64) -> Option<u64> {
@@ -197,7 +267,7 @@ fn human(report: &CheckReport) -> String {
 fn status(report: &CheckReport) -> u8 {
     match report {
         CheckReport { check_errors: 1.., .. } => 1,
-        CheckReport { corruptions: 1.., .. } => 2,
+        CheckReport { corruptions: 1.., .. } => CORRUPT,
         CheckReport { leaks: 1.., .. } => 3,
         _ => 0,
     }

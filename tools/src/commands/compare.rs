@@ -112,7 +112,7 @@ impl CompareArgs {
     ) -> Result<Option<Mismatch>> {
         let found = Arc::new(Found { at: AtomicU64::new(u64::MAX), what: Mutex::new(None) });
         let plan = ComparePlan {
-            pairs: PairStream::new(&a, &b),
+            pairs: PairStream::new(&a, &b, self.strict),
             left: None,
             strict: self.strict,
             found: Arc::clone(&found),

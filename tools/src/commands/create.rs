@@ -7,6 +7,7 @@ use crate::args::{AllowArgs, ImageSpec, size_or_failure};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
+use crate::signals::stoppable;
 use crate::target::{Target, files_of};
 
 #[derive(clap::Args, Debug)]
@@ -93,10 +94,11 @@ impl CreateArgs {
             let target = target.await.map_err(|failure| about(file, failure))?;
             let how = How::reading(Sharing::Exclusive).allow(&self.allow);
             let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);
-            driver
-                .create(target.storage(), &request, &open)
-                .await
-                .map_err(|error| about(file, target.explain(Failure::from(error))))?;
+            let create = async {
+                let done = driver.create(target.storage(), &request, &open).await;
+                done.map_err(|error| about(file, target.explain(Failure::from(error))))
+            };
+            stoppable(&cx.console, create).await?;
             for warning in open.warnings() {
                 cx.console.say(format_args!("warning: {file}: {warning}"));
             }

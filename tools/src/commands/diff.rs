@@ -70,7 +70,7 @@ impl DiffArgs {
 
     async fn walk(&self, a: &Disk, b: &Disk, out: &mut Printer<'_>) -> Result<()> {
         let failed = |error| Failure::because("Could not read", &error).status(CANNOT_READ);
-        let mut pairs = PairStream::new(a, b);
+        let mut pairs = PairStream::new(a, b, false);
         let mut buffers = Buffers::default();
         while let Some(pair) = pairs.next().await.map_err(failed)? {
             let (data_a, data_b) = (data(pair.a), data(pair.b));

@@ -83,7 +83,7 @@ async fn digest(disk: Disk, name: &str, progress: &Arc<Progress>) -> Result<[u8;
         progress: Arc::clone(progress),
     });
     let plan = LeafPlan {
-        stream: ExtentStream::new(disk, 0..u64::MAX),
+        stream: ExtentStream::with_holes(disk, 0..u64::MAX),
         left: 0..0,
         done_to: 0,
         size,

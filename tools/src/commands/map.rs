@@ -1,7 +1,10 @@
 //! `map`: which ranges of a disk are stored, and where.
 
-use block_core::{Disk, Extent, ExtentFlags};
 use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use block_core::{Disk, Extent, ExtentFlags, SECTOR_SIZE, Storage, chain};
 
 use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs, size};
 use crate::context::Context;
@@ -47,12 +50,12 @@ impl MapArgs {
             }
             let start = self.start_offset.unwrap_or(0);
             let end = self.max_length.map_or(u64::MAX, |len| start.saturating_add(len));
-            let stream = ExtentStream::new(disk.clone(), start..end);
+            let listing = Listing::new(&disk, start..end);
             // Inside another image, a place is one of that image's disk and none of a file.
             let in_a_file = spec.below.is_none();
             match self.output {
-                OutputFormat::Human => human(cx, &disk, stream, in_a_file).await,
-                OutputFormat::Json => json(cx, stream, in_a_file).await,
+                OutputFormat::Human => human(cx, &disk, listing, in_a_file).await,
+                OutputFormat::Json => json(cx, listing, in_a_file).await,
             }
         })
     }
@@ -62,11 +65,64 @@ fn failed(error: block_core::Error) -> Failure {
     Failure::because("Could not read the map", &error)
 }
 
-async fn json(cx: &Context, mut stream: ExtentStream, in_a_file: bool) -> Result<u8> {
+/// The extents of a map, as long as they name no more than the files hold. Blocks that share a place could make a
+/// small file have a map without end.
+struct Listing {
+    stream: ExtentStream,
+    files: Vec<File>,
+}
+
+/// One image of a chain.
+struct File {
+    storage: Arc<dyn Storage>,
+    len: u64,
+    /// Bytes that extents have named so far.
+    named: u64,
+}
+
+impl Listing {
+    fn new(disk: &Disk, range: Range<u64>) -> Self {
+        let file = |image: &Disk| File { storage: image.device().storage(), len: 0, named: 0 };
+        Self {
+            stream: ExtentStream::new(disk.clone(), range),
+            files: chain::images(disk).iter().map(file).collect(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Extent>> {
+        let Some(extent) = self.stream.next().await.map_err(failed)? else { return Ok(None) };
+        let file = usize::try_from(extent.depth).ok().and_then(|depth| self.files.get_mut(depth));
+        let is_stored = extent.offset.is_some() && !extent.flags.contains(ExtentFlags::COMPRESSED);
+        if let Some(file) = file.filter(|_| is_stored) {
+            file.named = file.named.saturating_add(extent.len);
+            if file.named > file.len {
+                // Another program may have made it longer meanwhile.
+                let len = file.storage.len().await.map_err(failed)?;
+                // A raw disk is rounded up to whole sectors.
+                file.len = len.next_multiple_of(SECTOR_SIZE);
+            }
+            if file.named > file.len {
+                let message = format!(
+                    "Could not read the map: up to byte {:#x} of the disk it names {} bytes, and '{}' holds {}: blocks share places",
+                    extent.end(),
+                    file.named,
+                    file.storage.uri(),
+                    file.len
+                );
+                return Err(
+                    Failure::new(message).hint("'check' lists what is wrong with the image")
+                );
+            }
+        }
+        Ok(Some(extent))
+    }
+}
+
+async fn json(cx: &Context, mut listing: Listing, in_a_file: bool) -> Result<u8> {
     let mut line = String::with_capacity(200);
     let mut first = true;
     cx.console.own_text("[")?;
-    while let Some(extent) = stream.next().await.map_err(failed)? {
+    while let Some(extent) = listing.next().await? {
         line.clear();
         if !first {
             line.push_str(",\n");
@@ -100,10 +156,10 @@ fn write_extent(line: &mut String, extent: &Extent) {
     line.push('}');
 }
 
-async fn human(cx: &Context, disk: &Disk, mut stream: ExtentStream, in_a_file: bool) -> Result<u8> {
+async fn human(cx: &Context, disk: &Disk, mut listing: Listing, in_a_file: bool) -> Result<u8> {
     let files = chain_names(disk);
     cx.console.line(format_args!("{:<16}{:<16}{:<16}File", "Offset", "Length", "Mapped to"))?;
-    while let Some(extent) = stream.next().await.map_err(failed)? {
+    while let Some(extent) = listing.next().await? {
         if !extent.is_data() {
             continue;
         }

@@ -45,10 +45,10 @@ impl Side {
 }
 
 impl PairStream {
-    /// Over the whole of both disks.
-    pub fn new(a: &Disk, b: &Disk) -> Self {
-        let side =
-            |disk: &Disk| Side { stream: ExtentStream::new(disk.clone(), 0..u64::MAX), now: None };
+    /// Over the whole of both disks, for reading; `as_mapped`: with the answers of their maps and nothing finer.
+    pub fn new(a: &Disk, b: &Disk, as_mapped: bool) -> Self {
+        let stream = if as_mapped { ExtentStream::new } else { ExtentStream::with_holes };
+        let side = |disk: &Disk| Side { stream: stream(disk.clone(), 0..u64::MAX), now: None };
         Self { a: side(a), b: side(b), at: 0 }
     }
 

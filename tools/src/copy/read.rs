@@ -21,7 +21,7 @@ pub(crate) async fn read_data(
     see: impl Fn(u64, &[u8]) + Send + Sync + 'static,
 ) -> Result<()> {
     let plan = ReadPlan {
-        stream: ExtentStream::new(disk.clone(), range),
+        stream: ExtentStream::with_holes(disk.clone(), range),
         left: (0, 0),
         progress: Arc::clone(progress),
     };

@@ -84,9 +84,9 @@ impl Walk {
     pub async fn next(&mut self) -> Result<Option<(usize, Extent)>> {
         loop {
             let Some(part) = self.source.parts.get(self.index) else { return Ok(None) };
-            let stream = self
-                .stream
-                .get_or_insert_with(|| ExtentStream::new(part.disk.clone(), part.range.clone()));
+            let stream = self.stream.get_or_insert_with(|| {
+                ExtentStream::with_holes(part.disk.clone(), part.range.clone())
+            });
             if let Some(extent) = stream.next().await? {
                 return Ok(Some((self.index, extent)));
             }
