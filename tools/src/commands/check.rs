@@ -1,5 +1,6 @@
 //! `check`: whether an image is consistent, and its repair.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use block_core::{
@@ -43,6 +44,9 @@ pub(crate) struct CheckArgs {
     #[arg(value_name = "FILE")]
     file: String,
 }
+
+/// Findings of one kind that are told in words; the JSON has them all.
+const TOLD: usize = 20;
 
 /// The image is damaged.
 const CORRUPT: u8 = 2;
@@ -151,7 +155,13 @@ impl CheckArgs {
 
     fn show(&self, cx: &Context, format: &str, report: &CheckReport) -> Result<()> {
         if !self.quiet {
+            let mut told = BTreeMap::<&str, usize>::new();
             for finding in &report.findings {
+                let times = told.entry(finding.code).or_default();
+                *times += 1;
+                if *times > TOLD {
+                    continue;
+                }
                 let word = match (finding.fixed, finding.severity) {
                     (true, Severity::Leak) => "Repaired leak:",
                     (true, _) => "Repaired:",
@@ -160,6 +170,9 @@ impl CheckArgs {
                     (_, Severity::Cosmetic) => "note:",
                 };
                 cx.console.note(format_args!("{word} {} [{}]", finding.message, finding.code));
+            }
+            for (code, times) in told.iter().filter(|(_, times)| **times > TOLD) {
+                cx.console.note(format_args!("… and {} more [{code}]", times - TOLD));
             }
             if report.more_findings > 0 {
                 cx.console.note(format_args!("… and {} more", report.more_findings));
