@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::probe::{Probe, ProbeInput};
+use crate::inspect::Examination;
+use crate::probe::{Probe, ProbeInput, WindowRequests};
 use crate::{
     BlockDevice, CheckMode, CheckReport, Error, ErrorKind, Identity, OpenContext, OptionSpec,
     Options, Result, Storage,
@@ -101,7 +102,7 @@ impl CreateRequest {
 /// A header that a driver has made for an image that lost its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostHeader {
-    /// What belongs at the begin of the file.
+    /// What belongs at the start of the file.
     pub bytes: Vec<u8>,
     /// What it says, by the names of the fields.
     pub facts: Vec<(&'static str, String)>,
@@ -115,6 +116,21 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
 
     /// Looks for this format in the bounded windows of `input`. Pure: no I/O, cannot fail.
     fn probe(&self, input: &ProbeInput) -> Probe;
+
+    /// Asks for windows beyond the first ones, after seeing those that were read: the probe may look anywhere in the
+    /// file, within [`limits`](crate::probe::limits). Called a few times for each file, and at first with none of
+    /// them read. By default, no window is asked for.
+    fn probe_windows(&self, _input: &ProbeInput, _requests: &mut WindowRequests) {}
+
+    /// Examines the metadata of a file that this format claims, and records what can do harm: names of other files,
+    /// tables that lie outside the file or are excessive, structures that overlap. Opens nothing. What the probe's
+    /// evidence says against the file is recorded already; by default, nothing is added to it.
+    ///
+    /// # Errors
+    /// Whatever reading gives. What is wrong with the file is a finding.
+    async fn inspect(&self, _examination: &mut Examination<'_>) -> Result<()> {
+        Ok(())
+    }
 
     /// What children know the image in `storage` by; `None` where the file is not of this format, where the
     /// format has no such thing, or where this image has none. Reads the header and nothing else, opens

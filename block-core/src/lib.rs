@@ -41,6 +41,7 @@
 mod buffer;
 pub mod chain;
 mod check;
+mod codes;
 mod context;
 mod device;
 mod disk;
@@ -49,7 +50,6 @@ pub mod engine;
 mod error;
 mod extent;
 pub mod filter;
-mod guard;
 pub mod inspect;
 mod join;
 mod mem;
@@ -71,6 +71,7 @@ mod zeros;
 pub use buffer::PageBuffer;
 pub use bytes::Bytes;
 pub use check::{CheckMode, CheckReport, Finding, Severity};
+pub use codes::ErrorCode;
 pub use context::{
     Candidate, Candidates, DenyAll, FixedGate, Gate, Limits, OpenContext, Reference, ReferenceBy,
 };

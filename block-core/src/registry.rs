@@ -3,13 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::guard::GuardedStorage;
+use crate::codes;
+use crate::inspect::Examination;
 use crate::join::join_all;
 use crate::options::nearest;
-use crate::probe::{self, ProbeInput, ProbeReport, ReadPlan};
+use crate::probe::{
+    self, Candidate, Catalogue, GuardedStorage, ProbeInput, ProbeReport, ReadPlan, WindowRequests,
+};
 use crate::{
-    Access, BlockDriver, CacheMode, DenyAll, Disk, Error, ErrorKind, Gate, Limits, OpenContext,
-    Options, ProtocolDriver, Result, Sharing, Storage, StorageAccess, StorageOptions,
+    Access, BlockDriver, CacheMode, DenyAll, Disk, Error, ErrorCode, ErrorKind, Gate, Limits,
+    OpenContext, Options, ProtocolDriver, Result, Sharing, Storage, StorageAccess, StorageOptions,
 };
 
 /// The drivers of a program: a value, filled by one `register` call for each driver crate.
@@ -17,6 +20,8 @@ use crate::{
 pub struct Registry {
     drivers: Vec<Arc<dyn BlockDriver>>,
     protocols: Vec<Arc<dyn ProtocolDriver>>,
+    catalogues: Vec<&'static Catalogue>,
+    codes: Vec<&'static [ErrorCode]>,
 }
 
 /// What to open, and how.
@@ -99,6 +104,26 @@ impl Registry {
         }
     }
 
+    /// Adds formats that are recognised and inspected without a driver.
+    pub fn register_catalogue(&mut self, catalogue: &'static Catalogue) {
+        self.catalogues.push(catalogue);
+    }
+
+    /// Adds explanations of the codes that a driver's errors and findings have.
+    pub fn register_codes(&mut self, codes: &'static [ErrorCode]) {
+        self.codes.push(codes);
+    }
+
+    /// The codes of errors and check findings: those of this crate, then those that were registered.
+    pub fn codes(&self) -> impl Iterator<Item = &'static ErrorCode> {
+        codes::CORE.iter().chain(self.codes.iter().copied().flatten())
+    }
+
+    /// The catalogues that were registered.
+    pub fn catalogues(&self) -> &[&'static Catalogue] {
+        &self.catalogues
+    }
+
     /// The formats, in the order of their names.
     pub fn drivers(&self) -> Vec<&Arc<dyn BlockDriver>> {
         let mut drivers: Vec<_> = self.drivers.iter().collect();
@@ -158,10 +183,14 @@ impl Registry {
     ///
     /// # Errors
     /// Whatever reading gives; a file that ends early is not an error.
-    pub async fn probe_input(storage: &dyn Storage, name: Option<&str>) -> Result<ProbeInput> {
+    pub async fn probe_input(
+        &self,
+        storage: &dyn Storage,
+        name: Option<&str>,
+    ) -> Result<ProbeInput> {
         let mut plan = ReadPlan::new(storage.len().await?, name);
         loop {
-            let round = plan.next_round();
+            let round = plan.next_round(|input, requests| self.request_windows(input, requests));
             if round.is_empty() {
                 return Ok(plan.finish());
             }
@@ -179,18 +208,72 @@ impl Registry {
         }
     }
 
+    /// The windows that naming a file takes, of a file that is wholly in memory.
+    pub fn probe_bytes(&self, name: Option<&str>, file: &[u8]) -> ProbeInput {
+        let mut plan = ReadPlan::new(u64::try_from(file.len()).unwrap_or(u64::MAX), name);
+        loop {
+            let round = plan.next_round(|input, requests| self.request_windows(input, requests));
+            if round.is_empty() {
+                return plan.finish();
+            }
+            for request in round {
+                let start = usize::try_from(request.offset).unwrap_or(usize::MAX);
+                let bytes = file.get(start..start.saturating_add(request.len)).unwrap_or_default();
+                plan.supply(request.offset, bytes.to_vec());
+            }
+        }
+    }
+
+    /// Asks for the windows that drivers and catalogues need beyond those that were read.
+    pub(crate) fn request_windows(&self, input: &ProbeInput, requests: &mut WindowRequests) {
+        for driver in &self.drivers {
+            driver.probe_windows(input, requests);
+        }
+        for catalogue in &self.catalogues {
+            catalogue.request_windows(input, requests);
+        }
+    }
+
     /// Asks every driver, and every recogniser of the formats without driver, what `storage` is.
     ///
     /// # Errors
     /// Whatever reading gives. What the file is, or that nobody can say, is in the report.
     pub async fn probe(&self, storage: &dyn Storage) -> Result<ProbeReport> {
-        let input = Self::probe_input(storage, Some(storage.uri())).await?;
+        let input = self.probe_input(storage, Some(storage.uri())).await?;
         Ok(self.recognise(&input))
     }
 
     /// As [`probe`](Self::probe), from windows read before.
     pub fn recognise(&self, input: &ProbeInput) -> ProbeReport {
-        probe::recognise(input, self.drivers.iter().map(|driver| driver.probe(input)).collect())
+        let mut probes: Vec<_> = self.drivers.iter().map(|driver| driver.probe(input)).collect();
+        for recogniser in self.catalogues.iter().flat_map(|catalogue| catalogue.recognisers()) {
+            if !probes.iter().any(|probe| probe.id == recogniser.id) {
+                probes.push((recogniser.probe)(input));
+            }
+        }
+        let hints = self.catalogues.iter().flat_map(|catalogue| catalogue.hints(input)).collect();
+        probe::decide(input, probes, hints)
+    }
+
+    /// Examines the metadata of one format that claims a file: by its driver's inspector, or by that of a catalogue.
+    ///
+    /// # Errors
+    /// Whatever reading gives. What is wrong with the file becomes a finding.
+    pub async fn examine(
+        &self,
+        candidate: &Candidate,
+        examination: &mut Examination<'_>,
+    ) -> Result<()> {
+        examination.of_format(&candidate.id);
+        let driver = self.drivers.iter().find(|known| known.descriptor().name == candidate.id);
+        if let Some(driver) = driver {
+            return driver.inspect(examination).await;
+        }
+        let inspectors = self.catalogues.iter().flat_map(|catalogue| catalogue.inspectors);
+        for inspector in inspectors.filter(|known| known.formats.contains(&candidate.id.as_str())) {
+            (inspector.examine)(examination).await?;
+        }
+        Ok(())
     }
 
     /// Opens an image: storage, format by name or by probing, chain.
@@ -232,7 +315,7 @@ impl Registry {
         let driver = match &request.format {
             Some(format) => self.driver(format)?,
             None => {
-                let input = Self::probe_input(&*storage, Some(storage.uri())).await?;
+                let input = self.probe_input(&*storage, Some(storage.uri())).await?;
                 let report = self.recognise(&input);
                 let driver = self.driver_of(&report, storage.uri())?;
                 if request.access == Access::ReadWrite && report.is_written_by_guest() {

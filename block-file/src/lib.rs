@@ -65,6 +65,7 @@ compile_error!("block-file calls Linux; other systems have no build yet");
 
 mod aligned;
 mod blocking;
+mod codes;
 mod copy;
 mod direct;
 #[cfg(feature = "io_uring")]
@@ -99,4 +100,5 @@ pub use storage::FileStorage;
 pub fn register(registry: &mut Registry) {
     registry.register_protocol(Arc::new(FileProtocol));
     registry.register_protocol(Arc::new(HostDeviceProtocol));
+    registry.register_codes(codes::CODES);
 }

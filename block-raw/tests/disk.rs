@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use block_core::probe::{Decision, ProbeInput};
+use block_core::probe::{Catalogue, Decision, Probe, ProbeInput, Recogniser};
 use block_core::{
     Access, BlockDriver, CheckMode, CreateRequest, DeviceCaps, Disk, ErrorKind, ExtentFlags,
     MemStorage, NewParent, OpenContext, OpenRequest, Options, Place, Preallocation, Registry,
@@ -267,9 +267,19 @@ async fn a_disk_opened_for_reading_or_closed_refuses_changes() {
 fn nobody_elses_file_is_raw_and_a_foreign_claim_beats_it() {
     let report = registry().recognise(&ProbeInput::of_bytes(&[5; 4096]));
     assert_eq!((report.decision, report.selected.as_deref()), (Decision::Raw, Some("raw")));
-    let mut vdi = vec![0; 4096];
-    vdi[0x40..0x44].copy_from_slice(&0xbeda_107f_u32.to_le_bytes());
-    vdi[0x44..0x48].copy_from_slice(&0x0001_0001_u32.to_le_bytes());
-    let report = registry().recognise(&ProbeInput::of_bytes(&vdi));
-    assert_ne!(report.selected.as_deref(), Some("raw"), "looks like VDI but broken beats raw");
+    static TOY: Catalogue = Catalogue {
+        recognisers: &[&[Recogniser::new("toy", |input| {
+            Probe::of("toy", input).signature(8, b"TOYDISK\0").version((16, 4), "1", false).done()
+        })]],
+        hints: &[],
+        hint_windows: &[],
+        inspectors: &[],
+    };
+    let mut toy = vec![0; 4096];
+    toy[8..16].copy_from_slice(b"TOYDISK\0");
+    let mut registry = Registry::new();
+    block_raw::register(&mut registry);
+    registry.register_catalogue(&TOY);
+    let report = registry.recognise(&ProbeInput::of_bytes(&toy));
+    assert_eq!((report.decision, report.selected.as_deref()), (Decision::Broken, Some("toy")));
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use block_core::engine::Mapped;
-use block_core::probe::{Probe, ProbeInput, recognisers};
+use block_core::inspect::Examination;
+use block_core::probe::{Probe, ProbeInput};
 use block_core::{
     Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Error,
     ErrorKind, Identity, LostHeader, Measure, OpenContext, OptionKind, OptionSpec, Options, Result,
@@ -14,7 +15,7 @@ use block_core::{
 use crate::head::Head;
 use crate::header::{self, Header};
 use crate::map::VdiMap;
-use crate::{NAME, amend, chain, check, create, rebuild};
+use crate::{NAME, amend, chain, check, create, inspect, probe, rebuild};
 
 /// The driver of VirtualBox Disk Images.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,9 +66,12 @@ impl BlockDriver for VdiDriver {
     }
 
     fn probe(&self, input: &ProbeInput) -> Probe {
-        recognisers::all()
-            .find(|recogniser| recogniser.id == NAME)
-            .map_or_else(|| Probe::none(NAME), |recogniser| (recogniser.probe)(input))
+        probe::probe(input)
+    }
+
+    async fn inspect(&self, examination: &mut Examination<'_>) -> Result<()> {
+        inspect::examine(examination);
+        Ok(())
     }
 
     async fn identity(&self, storage: &dyn Storage) -> Result<Option<Identity>> {

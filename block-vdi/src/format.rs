@@ -160,6 +160,55 @@ offsets! {
     } = 0x1A4;
 }
 
+/// Where the signature stands, bytes.
+pub(crate) const SIGNATURE_OFFSET: u64 = at(offset_of!(RawPreHeader, signature));
+
+/// Where the version stands, bytes.
+pub(crate) const VERSION_OFFSET: u64 = at(offset_of!(RawPreHeader, version));
+
+/// Where the major version stands, bytes: the upper half of the version.
+pub(crate) const MAJOR_OFFSET: u64 = VERSION_OFFSET + 2;
+
+/// Where the fields of version 1.x lie in the file, bytes: for readers of headers that may be cut short.
+pub(crate) mod v1 {
+    use super::*;
+
+    pub(crate) const HEADER_SIZE: u64 = at(offset_of!(RawHeaderV1, header_size));
+    pub(crate) const IMAGE_TYPE: u64 = at(offset_of!(RawHeaderV1, image_type));
+    pub(crate) const MAP_OFFSET: u64 = at(offset_of!(RawHeaderV1, map_offset));
+    pub(crate) const DATA_OFFSET: u64 = at(offset_of!(RawHeaderV1, data_offset));
+    pub(crate) const DISK_SIZE: u64 = at(offset_of!(RawHeaderV1, disk_size));
+    pub(crate) const BLOCK_SIZE: u64 = at(offset_of!(RawHeaderV1, block_size));
+    pub(crate) const BLOCK_EXTRA: u64 = at(offset_of!(RawHeaderV1, block_extra));
+    pub(crate) const BLOCKS: u64 = at(offset_of!(RawHeaderV1, blocks));
+    pub(crate) const ALLOCATED: u64 = at(offset_of!(RawHeaderV1, allocated));
+    pub(crate) const PARENT_UUID: u64 = at(offset_of!(RawHeaderV1, parent_uuid));
+    pub(crate) const PARENT_MODIFICATION_UUID: u64 =
+        at(offset_of!(RawHeaderV1, parent_modification_uuid));
+    pub(crate) const SECTOR_SIZE: u64 =
+        at(offset_of!(RawHeaderV1, legacy) + offset_of!(RawGeometry, sector_size));
+}
+
+/// Where the fields of version 0.2 lie in the file, bytes.
+pub(crate) mod v0 {
+    use super::*;
+
+    pub(crate) const IMAGE_TYPE: u64 = at(offset_of!(RawHeaderV0, image_type));
+    pub(crate) const DISK_SIZE: u64 = at(offset_of!(RawHeaderV0, disk_size));
+    pub(crate) const BLOCK_SIZE: u64 = at(offset_of!(RawHeaderV0, block_size));
+    pub(crate) const BLOCKS: u64 = at(offset_of!(RawHeaderV0, blocks));
+    pub(crate) const ALLOCATED: u64 = at(offset_of!(RawHeaderV0, allocated));
+}
+
+/// The offset of a field as a place in the file.
+#[expect(
+    clippy::as_conversions,
+    reason = "no other conversion is const; the offset is below 0x1D8"
+)]
+const fn at(offset: usize) -> u64 {
+    offset as u64
+}
+
 /// Where the fields of one version lie, for messages and for patching them one by one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields {

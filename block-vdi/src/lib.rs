@@ -45,6 +45,7 @@
 mod amend;
 mod chain;
 mod check;
+mod codes;
 mod create;
 mod driver;
 mod entry;
@@ -53,8 +54,10 @@ mod format;
 mod head;
 mod header;
 mod info;
+mod inspect;
 mod map;
 mod parents_end;
+mod probe;
 mod rebuild;
 mod refusal;
 mod resize;
@@ -73,4 +76,5 @@ pub(crate) const NAME: &str = "vdi";
 /// Adds the driver to a program's registry.
 pub fn register(registry: &mut Registry) {
     registry.register(Arc::new(VdiDriver));
+    registry.register_codes(codes::CODES);
 }

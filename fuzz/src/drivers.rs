@@ -44,6 +44,7 @@ impl ProtocolDriver for Memory {
 pub(crate) fn registry(memory: &Memory) -> Arc<Registry> {
     let mut registry = Registry::new();
     registry.register_protocol(Arc::new(memory.clone()));
+    block_inspect::register(&mut registry);
     block_raw::register(&mut registry);
     block_vdi::register(&mut registry);
     Arc::new(registry)

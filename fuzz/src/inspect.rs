@@ -1,7 +1,7 @@
 //! An inspection ends in a report: the same each time, sorted, printable, and no milder than its findings.
 
 use block_core::MemStorage;
-use block_core::inspect::{Finding, InspectOptions, InspectReport, Policy, Verdict, inspect_deep};
+use block_inspect::{Finding, InspectOptions, InspectReport, Policy, Verdict, inspect_deep};
 
 use crate::drivers::{Memory, registry};
 use crate::run::run;

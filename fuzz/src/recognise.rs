@@ -1,10 +1,10 @@
 //! Naming a file: the same whatever the order and the name, and never two answers at once.
 
 use block_core::probe::{
-    Band, Decision, Kind, ProbeInput, ProbeReport, RelationKind, decide, limits, recognise,
-    recognisers,
+    Band, Decision, Kind, ProbeInput, ProbeReport, RelationKind, decide, limits,
 };
 use block_core::{MemStorage, Registry};
+use block_inspect::CATALOGUE;
 
 use crate::drivers::{Memory, registry};
 use crate::run::run;
@@ -14,12 +14,13 @@ const CLAIM: u8 = 60;
 
 /// The input is the file.
 pub(crate) fn body(file: &[u8]) {
-    let input = ProbeInput::of_bytes(file);
-    let report = recognise(&input, Vec::new());
+    let registry = registry(&Memory::default());
+    let input = registry.probe_bytes(None, file);
+    let report = registry.recognise(&input);
     agrees_with_itself(&input, &report);
-    ignores_the_order(&input, &report);
-    ignores_the_name(file, &report);
-    is_the_same_through_a_storage(file, &report);
+    ignores_the_order(&registry, &input, &report);
+    ignores_the_name(&registry, file, &report);
+    is_the_same_through_a_storage(&registry, file, &report);
 }
 
 /// One decision, and nothing in the report against it.
@@ -72,9 +73,11 @@ fn agrees_with_itself(input: &ProbeInput, report: &ProbeReport) {
 }
 
 /// The order in which formats are asked decides nothing.
-fn ignores_the_order(input: &ProbeInput, report: &ProbeReport) {
-    let mut probes: Vec<_> = recognisers::all().map(|r| (r.probe)(input)).collect();
-    let mut hints = recognisers::hints(input);
+fn ignores_the_order(registry: &Registry, input: &ProbeInput, report: &ProbeReport) {
+    let drivers = registry.drivers().into_iter().map(|driver| driver.probe(input));
+    let mut probes: Vec<_> =
+        CATALOGUE.recognisers().map(|r| (r.probe)(input)).chain(drivers).collect();
+    let mut hints = CATALOGUE.hints(input);
     probes.reverse();
     hints.reverse();
     let first = probes.len() / 3;
@@ -83,21 +86,20 @@ fn ignores_the_order(input: &ProbeInput, report: &ProbeReport) {
 }
 
 /// A name is shown and decides nothing.
-fn ignores_the_name(file: &[u8], report: &ProbeReport) {
+fn ignores_the_name(registry: &Registry, file: &[u8], report: &ProbeReport) {
     for name in ["a.vdi", "a.vmdk", "a.vhd", "a.img"] {
-        let named = recognise(&ProbeInput::of_named_bytes(Some(name), file), Vec::new());
+        let named = registry.recognise(&registry.probe_bytes(Some(name), file));
         let answer = (named.decision, &named.selected);
         assert_eq!(answer, (report.decision, &report.selected), "the name {name} decides");
     }
 }
 
-/// The drivers, asked through a storage, say what the recognisers say.
-fn is_the_same_through_a_storage(file: &[u8], report: &ProbeReport) {
+/// A file read in windows is taken for what it is taken for in memory.
+fn is_the_same_through_a_storage(registry: &Registry, file: &[u8], report: &ProbeReport) {
     let storage = MemStorage::from_bytes(file);
-    let registry = registry(&Memory::default());
     let probed = run(async {
-        let input = Registry::probe_input(&*storage, None).await.expect("a storage in memory");
+        let input = registry.probe_input(&*storage, None).await.expect("a storage in memory");
         registry.recognise(&input)
     });
-    assert_eq!(&probed, report, "the drivers disagree with the recognisers");
+    assert_eq!(&probed, report, "the windows make a difference");
 }

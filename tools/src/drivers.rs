@@ -9,6 +9,7 @@ pub(crate) const FILE_SCHEME: &str = "file";
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     block_file::register(&mut registry);
+    block_inspect::register(&mut registry);
     block_raw::register(&mut registry);
     block_vdi::register(&mut registry);
     block_core::null::register(&mut registry);

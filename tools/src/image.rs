@@ -4,12 +4,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use block_core::inspect::GuestStorage;
 use block_core::options::nearest;
 use block_core::{
     Access, CacheMode, Candidate, Disk, ErrorKind, Gate, OpenRequest, Registry, Sharing, Storage,
 };
 use block_file::path::{from_text, to_text};
+use block_inspect::GuestStorage;
 
 use crate::args::{AllowArgs, ImageSpec, ShareArgs};
 use crate::context::Context;

@@ -22,7 +22,6 @@ mod copy;
 mod drivers;
 mod error;
 mod escape;
-mod explanations;
 mod host_path;
 mod image;
 mod json;

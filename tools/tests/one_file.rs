@@ -1,7 +1,7 @@
 //! `inspect` opens one file, whatever that file names: seen by tracing every system call that takes a path.
 
 mod common;
-#[path = "../../block-core/tests/unknown/image.rs"]
+#[path = "../../block-inspect/tests/images/mod.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod image;
 

@@ -12,8 +12,7 @@ use super::{FaultHook, FilteredDevice, Kind, ThrottleHook};
 use crate::probe::{Probe, ProbeInput};
 use crate::{
     Access, BlockDevice, BlockDriver, CheckMode, CheckReport, CreateRequest, Descriptor, Error,
-    ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Registry, Result,
-    Storage,
+    ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
 };
 
 /// A filter of disks. It recognises nothing: it has to be named.
@@ -82,7 +81,7 @@ impl FilterDriver {
         let driver = match options.text("format") {
             Some(name) => registry.driver(name)?,
             None => {
-                let input = Registry::probe_input(storage, Some(storage.uri())).await?;
+                let input = registry.probe_input(storage, Some(storage.uri())).await?;
                 let report = registry.recognise(&input);
                 if report.is_raw() && access == Access::ReadWrite {
                     // A disk that was only taken for raw may not become something else by a write.

@@ -1,21 +1,29 @@
 //! An inspection in progress: bounded reads of one storage, and the findings so far.
 
 use super::code::{Code, Severity};
-use super::finding::Finding;
-use super::options::{InspectLimits, InspectOptions};
-use super::policy::Verdict;
-use super::report::InspectReport;
-use super::{general, paths};
-use crate::probe::{At, Evidence, ProbeInput, ProbeReport};
-use crate::{ErrorKind, Result, Storage};
+use super::limits::InspectLimits;
+use super::paths;
+use crate::probe::{At, Evidence, ProbeInput};
+use crate::{BoxFuture, ErrorKind, Result, Storage};
+
+/// Examines the metadata of some formats.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspector {
+    /// The names of the formats.
+    pub formats: &'static [&'static str],
+    /// Reads what can do harm and records it.
+    pub examine: for<'a, 'b> fn(&'a mut Examination<'b>) -> BoxFuture<'a, Result<()>>,
+}
 
 /// The state that examiners share. What was read is in [`Examination::input`], by absolute offset.
 #[derive(Debug)]
-pub(super) struct Examination<'a> {
+pub struct Examination<'a> {
     storage: &'a dyn Storage,
-    pub(super) input: ProbeInput,
-    pub(super) limits: InspectLimits,
-    pub(super) virtual_size: Option<u64>,
+    /// What was read of the file so far, by absolute offset.
+    pub input: ProbeInput,
+    /// How much may be read, and what is excessive.
+    pub limits: InspectLimits,
+    virtual_size: Option<u64>,
     format: String,
     found: Vec<Found>,
     reads: u32,
@@ -23,19 +31,29 @@ pub(super) struct Examination<'a> {
     limits_hit: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Found {
-    code: Code,
-    severity: Severity,
-    format: String,
-    at: Option<At>,
-    hex: String,
-    name: Option<String>,
-    message: String,
+/// What was found in a file, and where. What it means for the use of the file is not said here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The stable name of it.
+    pub code: Code,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The format whose structure it is in.
+    pub format: String,
+    /// Where it is; `None` when it is about the whole file.
+    pub at: Option<At>,
+    /// The first bytes there in hexadecimal; empty when they are not there.
+    pub hex: String,
+    /// A name that the file gives, escaped.
+    pub name: Option<String>,
+    /// What was found and what was wanted: a clause, escaped.
+    pub message: String,
 }
 
 impl<'a> Examination<'a> {
-    pub(super) fn new(storage: &'a dyn Storage, input: ProbeInput, limits: InspectLimits) -> Self {
+    /// Begins to examine `storage`, of which `input` was read.
+    pub fn new(storage: &'a dyn Storage, input: ProbeInput, limits: InspectLimits) -> Self {
         Self {
             storage,
             input,
@@ -50,13 +68,13 @@ impl<'a> Examination<'a> {
     }
 
     /// Says which format the next findings are about.
-    pub(super) fn of_format(&mut self, format: &str) {
+    pub fn of_format(&mut self, format: &str) {
         format.clone_into(&mut self.format);
     }
 
     /// Reads `len` bytes at `offset` into the input unless they are there. `false` when the file does not have them
     /// all, or a limit forbids it.
-    pub(super) async fn need(&mut self, offset: u64, len: u64) -> Result<bool> {
+    pub async fn need(&mut self, offset: u64, len: u64) -> Result<bool> {
         let Ok(size) = usize::try_from(len) else {
             return Ok(false);
         };
@@ -86,25 +104,25 @@ impl<'a> Examination<'a> {
     }
 
     /// As [`need`](Self::need), but takes what the file has of the range; how many bytes that is.
-    pub(super) async fn need_some(&mut self, offset: u64, len: u64) -> Result<u64> {
+    pub async fn need_some(&mut self, offset: u64, len: u64) -> Result<u64> {
         let len = len.min(self.input.len().saturating_sub(offset));
         Ok(if len > 0 && self.need(offset, len).await? { len } else { 0 })
     }
 
     /// Records that a limit cut the examination short.
-    pub(super) fn limit(&mut self, what: &str) {
+    pub fn limit(&mut self, what: &str) {
         if !self.limits_hit.iter().any(|known| known == what) {
             self.limits_hit.push(what.to_owned());
         }
     }
 
     /// Records a finding at a place.
-    pub(super) fn find(&mut self, code: Code, at: impl Into<At>, message: impl Into<String>) {
+    pub fn find(&mut self, code: Code, at: impl Into<At>, message: impl Into<String>) {
         self.push(code, code.severity(), Some(at.into()), None, message.into());
     }
 
     /// Records a finding at a place if `present`.
-    pub(super) fn find_if(
+    pub fn find_if(
         &mut self,
         present: bool,
         code: Code,
@@ -117,7 +135,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Records a finding with another severity than the code's own.
-    pub(super) fn find_as(
+    pub fn find_as(
         &mut self,
         code: Code,
         severity: Severity,
@@ -128,12 +146,12 @@ impl<'a> Examination<'a> {
     }
 
     /// Records a finding about the whole file.
-    pub(super) fn find_overall(&mut self, code: Code, message: impl Into<String>) {
+    pub fn find_overall(&mut self, code: Code, message: impl Into<String>) {
         self.push(code, code.severity(), None, None, message.into());
     }
 
     /// Records that the file names something: once for what it is, and once for each rule on names it breaks.
-    pub(super) fn reference(
+    pub fn reference(
         &mut self,
         code: Code,
         at: impl Into<At>,
@@ -153,7 +171,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Records a table that is larger than `cap` bytes, or than the caller's limit, or runs past the end of the file by more than `slack` bytes.
-    pub(super) fn table(
+    pub fn table(
         &mut self,
         what: &str,
         field: impl Into<At>,
@@ -181,7 +199,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Records pairs of structures that share bytes. Empty ones share none.
-    pub(super) fn overlaps(&mut self, parts: &[(&str, u64, u64)]) {
+    pub fn overlaps(&mut self, parts: &[(&str, u64, u64)]) {
         for (index, (a, a_start, a_len)) in parts.iter().enumerate() {
             for (b, b_start, b_len) in parts.iter().skip(index.saturating_add(1)) {
                 let (a_end, b_end) =
@@ -195,7 +213,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Notes the size of the disk, and finds it excessive if it is.
-    pub(super) fn disk_size(&mut self, at: impl Into<At>, size: Option<u64>) {
+    pub fn disk_size(&mut self, at: impl Into<At>, size: Option<u64>) {
         let cap = self.limits.virtual_size;
         self.virtual_size = size;
         if size.is_none_or(|size| size > cap) {
@@ -206,7 +224,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Records a piece of evidence that speaks against the file.
-    pub(super) fn evidence(&mut self, code: Code, evidence: &Evidence, message: String) {
+    pub fn evidence(&mut self, code: Code, evidence: &Evidence, message: String) {
         let at = At { offset: evidence.offset, from_end: evidence.from_end, len: evidence.len };
         self.push(code, code.severity(), Some(at), None, message);
     }
@@ -244,48 +262,23 @@ impl<'a> Examination<'a> {
         self.found.push(Found { code, severity, format, at, hex, name, message });
     }
 
-    /// The report: all findings judged and sorted.
-    pub(super) fn report(mut self, probe: ProbeReport, options: &InspectOptions) -> InspectReport {
-        for limit in &probe.limits_hit {
-            self.limit(limit);
-        }
+    /// The storage that is examined.
+    pub fn storage(&self) -> &'a dyn Storage {
+        self.storage
+    }
+
+    /// The size of the disk in bytes, as an inspector noted it.
+    pub fn virtual_size(&self) -> Option<u64> {
+        self.virtual_size
+    }
+
+    /// Ends the examination: what was found, in the order of finding, and the limits that cut it short. A cut is a
+    /// finding of its own.
+    pub fn finish(mut self) -> (Vec<Found>, Vec<String>) {
         if !self.limits_hit.is_empty() {
             let message = format!("not everything was examined: {}", self.limits_hit.join(", "));
             self.find_overall(Code::Limit, message);
         }
-        let mut findings: Vec<Finding> = self
-            .found
-            .into_iter()
-            .map(|found| Finding {
-                code: found.code,
-                severity: found.severity,
-                verdict: options.policy.judge(found.code, found.severity),
-                format: found.format,
-                offset: found.at.map(|at| at.offset),
-                from_end: found.at.is_some_and(|at| at.from_end),
-                len: found.at.map_or(0, |at| at.len),
-                found: found.hex,
-                name: found.name,
-                message: found.message,
-            })
-            .collect();
-        findings.sort_by(|a, b| {
-            (b.verdict, b.severity, a.code, a.from_end, a.offset)
-                .cmp(&(a.verdict, a.severity, b.code, b.from_end, b.offset))
-        });
-        InspectReport {
-            uri: self.storage.uri().to_owned(),
-            file_len: self.input.len(),
-            format: probe.selected.clone(),
-            variant: probe.selected().and_then(|selected| selected.variant.clone()),
-            virtual_size: self.virtual_size.or_else(|| general::raw_size(&probe)),
-            verdict: findings.iter().map(|found| found.verdict).max().unwrap_or(Verdict::Accept),
-            policy: options.policy.clone(),
-            findings,
-            limits_hit: self.limits_hit,
-            probe,
-            partitions: Vec::new(),
-            guest: None,
-        }
+        (self.found, self.limits_hit)
     }
 }

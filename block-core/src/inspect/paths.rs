@@ -6,7 +6,7 @@ use super::code::Code;
 const LONGEST: usize = 1023;
 
 /// The rules `name` breaks, each with the reason as a clause.
-pub(super) fn broken_rules(name: &[u8]) -> Vec<(Code, &'static str)> {
+pub fn broken_rules(name: &[u8]) -> Vec<(Code, &'static str)> {
     let mut broken = Vec::new();
     if name.is_empty() {
         broken.push((Code::Structure, "the name is empty"));

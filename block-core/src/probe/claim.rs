@@ -42,6 +42,26 @@ pub struct Probe {
     pub ceiling: u8,
     /// Byte offset from which the file is the format's payload: what looks like a file system there belongs to the guest.
     pub payload_from: Option<u64>,
+    /// Where the format's own structures lie.
+    pub placement: Placement,
+    /// Whether file systems and partition tables may stand beside or inside the format without contradicting it.
+    pub carries_hints: bool,
+    /// The formats that this one carries in the same file, under other names for the same content.
+    pub carries: &'static [&'static str],
+}
+
+/// Where a format's own structures lie in the file. It decides what two formats that claim one file are to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Nowhere in particular: no other format may claim the file beside this one.
+    #[default]
+    Anywhere,
+    /// At the start of the file, before the data. Behind it a trailer of another format makes a nested container.
+    Header,
+    /// At the end of the file, after a disk that begins at its first byte. Such a disk carries hints.
+    Trailer,
+    /// Inside the disk: a format with a trailer may carry this one as its content.
+    Content,
 }
 
 impl Probe {
@@ -56,6 +76,9 @@ impl Probe {
             driver: None,
             ceiling: 100,
             payload_from: None,
+            placement: Placement::Anywhere,
+            carries_hints: false,
+            carries: &[],
         }
     }
 
@@ -157,6 +180,27 @@ impl ProbeBuilder<'_> {
     pub fn signature_at_end(self, from_end: u64, bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.magic(At::end(from_end, len), bytes, false)
+    }
+
+    /// Says where the format's own structures lie; [`Placement::Anywhere`] otherwise.
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.probe.placement = placement;
+        self
+    }
+
+    /// Says that file systems and partition tables may stand beside or inside the format.
+    #[must_use]
+    pub fn carries_hints(mut self) -> Self {
+        self.probe.carries_hints = true;
+        self
+    }
+
+    /// Names the formats that this one carries in the same file.
+    #[must_use]
+    pub fn carries(mut self, formats: &'static [&'static str]) -> Self {
+        self.probe.carries = formats;
+        self
     }
 
     fn magic(mut self, at: At, bytes: &[u8], word: bool) -> Self {

@@ -1,25 +1,13 @@
 //! From all answers to one decision.
 
-use super::claim::{Kind, Probe};
+use super::claim::{Kind, Placement, Probe};
 use super::hint::Hint;
 use super::input::ProbeInput;
-use super::recognisers;
 use super::report::{Candidate, Decision, ProbeReport, Relation, RelationKind, WindowRead};
 use super::score::{CLAIM, Score, raw_score, score};
 
 /// A hint of this weight or more contradicts a container that does not own its place.
 const STRONG_HINT: u8 = 60;
-
-/// Probes with the built-in recognisers; an answer in `drivers` replaces the built-in one of the same name.
-pub fn recognise(input: &ProbeInput, drivers: Vec<Probe>) -> ProbeReport {
-    let mut probes = drivers;
-    for recogniser in recognisers::all() {
-        if !probes.iter().any(|probe| probe.id == recogniser.id) {
-            probes.push((recogniser.probe)(input));
-        }
-    }
-    decide(input, probes, recognisers::hints(input))
-}
 
 /// Weighs all answers. The order of `probes` and `hints` does not matter.
 pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> ProbeReport {
@@ -28,7 +16,7 @@ pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> Probe
     hints.sort_by(|a, b| (b.weight, &a.id, a.offset).cmp(&(a.weight, &b.id, b.offset)));
     let scored = refine(score_all(probes), &mut relations);
 
-    let claims: Vec<&Scored> = scored.iter().filter(|scored| scored.score.value >= CLAIM).collect();
+    let claims: Vec<&Scored> = scored.iter().filter(|scored| scored.score.is_claim()).collect();
     let outer = relate(input, &claims, &hints, &mut relations);
     relations.sort_by(|a, b| (a.kind, &a.outer, &a.inner).cmp(&(b.kind, &b.outer, &b.inner)));
     relations.dedup();
@@ -36,6 +24,7 @@ pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> Probe
     let mut candidates: Vec<Candidate> = scored.iter().map(Scored::candidate).collect();
     let raw = raw_score(&hints);
     candidates.push(Candidate {
+        placement: Placement::Anywhere,
         id: "raw".to_owned(),
         kind: Kind::Raw,
         variant: None,
@@ -49,7 +38,7 @@ pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> Probe
         _ if input.is_empty() => (Decision::Empty, Some("raw".to_owned())),
         Outer::None => (Decision::Raw, Some("raw".to_owned())),
         Outer::Conflict => (Decision::Ambiguous, None),
-        Outer::One(one) if one.score.value < 75 => {
+        Outer::One(one) if !one.score.is_sound() => {
             (Decision::Broken, Some(one.probe.id.to_string()))
         }
         Outer::One(one) => (Decision::Selected, Some(one.probe.id.to_string())),
@@ -97,6 +86,7 @@ impl Scored {
             score: self.score,
             evidence: self.probe.evidence.clone(),
             drivers,
+            placement: self.probe.placement,
         }
     }
 }
@@ -106,7 +96,7 @@ fn distinct(hints: Vec<Hint>, relations: &mut Vec<Relation>) -> Vec<Hint> {
     let outer = |inner: &Hint| {
         hints
             .iter()
-            .find(|outer| outer.weight >= STRONG_HINT && recognisers::same_bytes(outer, inner))
+            .find(|outer| outer.weight >= STRONG_HINT && outer.covers.contains(&inner.id.as_ref()))
     };
     for inner in &hints {
         if let Some(outer) = outer(inner) {
@@ -149,7 +139,7 @@ fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored>
         if child.score.value < CLAIM.min(*parent_value) {
             continue;
         }
-        let lifted = if *parent_value >= 75 {
+        let lifted = if Score::of(*parent_value).is_sound() {
             parent_value.saturating_add(2).min(100)
         } else {
             *parent_value
@@ -188,7 +178,7 @@ fn relate<'a>(
     let mut inner: Vec<&str> = Vec::new();
     for (index, a) in claims.iter().enumerate() {
         for b in claims.iter().skip(index.saturating_add(1)) {
-            let (kind, outer, within) = recognisers::relation(&a.probe, &b.probe);
+            let (kind, outer, within) = relation(&a.probe, &b.probe);
             conflict |= matches!(kind, RelationKind::Ambiguous | RelationKind::NestedContainer);
             if kind == RelationKind::Carrier {
                 inner.push(within);
@@ -200,7 +190,8 @@ fn relate<'a>(
         claims.iter().filter(|claim| !inner.contains(&claim.probe.id.as_ref())).collect();
     for claim in &outer {
         for hint in hints {
-            let owned = recognisers::carries_hints(&claim.probe)
+            let owned = claim.probe.carries_hints
+                || claim.probe.placement == Placement::Trailer
                 || claim.probe.payload_from.is_some_and(|from| hint.offset >= from)
                 || hint.offset >= input.len();
             let kind = if owned {
@@ -224,4 +215,22 @@ fn relate<'a>(
         [one] => Outer::One(one),
         _ => Outer::Conflict,
     }
+}
+
+/// The relation of two claims, with the outer and the inner one. The order of the arguments does not matter.
+fn relation<'a>(a: &'a Probe, b: &'a Probe) -> (RelationKind, &'a str, &'a str) {
+    directed(a, b).or_else(|| directed(b, a)).unwrap_or_else(|| {
+        let (first, second) = if a.id <= b.id { (a, b) } else { (b, a) };
+        (RelationKind::Ambiguous, first.id.as_ref(), second.id.as_ref())
+    })
+}
+
+fn directed<'a>(outer: &'a Probe, inner: &'a Probe) -> Option<(RelationKind, &'a str, &'a str)> {
+    let kind = match (outer.placement, inner.placement) {
+        (Placement::Trailer, Placement::Content) => RelationKind::Carrier,
+        (Placement::Trailer, Placement::Header) => RelationKind::NestedContainer,
+        _ if outer.carries.contains(&inner.id.as_ref()) => RelationKind::Carrier,
+        _ => return None,
+    };
+    Some((kind, outer.id.as_ref(), inner.id.as_ref()))
 }

@@ -16,6 +16,9 @@ pub struct Hint {
     pub offset: u64,
     /// What was looked at.
     pub evidence: Vec<Evidence>,
+    /// The hints that are but another name for the same bytes.
+    #[serde(skip)]
+    pub covers: &'static [&'static str],
 }
 
 /// The weight of a hint whose own checks fail, at most.
@@ -23,7 +26,7 @@ const FAILED: u8 = 25;
 
 /// Gathers the evidence of a [`Hint`].
 #[derive(Debug)]
-pub(super) struct HintBuilder<'a> {
+pub struct HintBuilder<'a> {
     input: &'a ProbeInput,
     hint: Hint,
     failed: bool,
@@ -31,12 +34,7 @@ pub(super) struct HintBuilder<'a> {
 
 impl<'a> HintBuilder<'a> {
     /// Starts a hint if the file has `magic` at `offset`.
-    pub(super) fn of(
-        id: &'static str,
-        input: &'a ProbeInput,
-        offset: u64,
-        magic: &[u8],
-    ) -> Option<Self> {
+    pub fn of(id: &'static str, input: &'a ProbeInput, offset: u64, magic: &[u8]) -> Option<Self> {
         if !input.has(offset, magic) {
             return None;
         }
@@ -46,12 +44,12 @@ impl<'a> HintBuilder<'a> {
         let expected = super::evidence::to_hex(magic);
         let evidence =
             vec![Evidence::new("magic", At::start(offset, len), magic, expected, effect)];
-        let hint = Hint { id: id.into(), weight: 0, offset, evidence };
+        let hint = Hint { id: id.into(), weight: 0, offset, evidence, covers: &[] };
         Some(Self { input, hint, failed: false })
     }
 
     /// Records a field that must hold.
-    pub(super) fn check(
+    pub fn check(
         mut self,
         code: &'static str,
         at: impl Into<At>,
@@ -68,8 +66,15 @@ impl<'a> HintBuilder<'a> {
         self
     }
 
+    /// Names the hints that are but another name for the same bytes.
+    #[must_use]
+    pub fn covers(mut self, hints: &'static [&'static str]) -> Self {
+        self.hint.covers = hints;
+        self
+    }
+
     /// The hint: as heavy as `weight`, or hardly if a check failed.
-    pub(super) fn done(mut self, weight: u8) -> Hint {
+    pub fn done(mut self, weight: u8) -> Hint {
         self.hint.weight = if self.failed { weight.min(FAILED) } else { weight };
         self.hint
     }

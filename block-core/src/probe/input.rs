@@ -1,7 +1,5 @@
 //! The windows of a file that a probe may look at.
 
-use super::plan::ReadPlan;
-
 /// The length of a file, some windows of its bytes, and perhaps its name.
 ///
 /// A byte that was not read, or lies past the end of the file, is *absent*: no accessor ever makes up a zero for it.
@@ -25,25 +23,12 @@ impl ProbeInput {
         Self { len, ..Self::default() }
     }
 
-    /// The input a [`ReadPlan`] would gather from a file that is wholly in memory.
+    /// The input of a file that was read whole. [`Registry::probe_bytes`](crate::Registry::probe_bytes) makes the one
+    /// that reading the file in windows would make.
     pub fn of_bytes(file: &[u8]) -> Self {
-        Self::of_named_bytes(None, file)
-    }
-
-    /// [`ProbeInput::of_bytes`] for a file with a name.
-    pub fn of_named_bytes(name: Option<&str>, file: &[u8]) -> Self {
-        let mut plan = ReadPlan::new(u64::try_from(file.len()).unwrap_or(u64::MAX), name);
-        loop {
-            let round = plan.next_round();
-            if round.is_empty() {
-                return plan.finish();
-            }
-            for request in round {
-                let start = usize::try_from(request.offset).unwrap_or(usize::MAX);
-                let bytes = file.get(start..start.saturating_add(request.len)).unwrap_or_default();
-                plan.supply(request.offset, bytes.to_vec());
-            }
-        }
+        let mut input = Self::empty(u64::try_from(file.len()).unwrap_or(u64::MAX));
+        input.add_window(0, file.to_vec());
+        input
     }
 
     /// Gives the input a file name (the last component is what counts).

@@ -8,12 +8,13 @@
 //! use block_core::probe::{self, Decision, ProbeInput};
 //!
 //! let file = vec![0u8; 4096];
-//! let report = probe::recognise(&ProbeInput::of_bytes(&file), Vec::new());
+//! let report = probe::decide(&ProbeInput::of_bytes(&file), Vec::new(), Vec::new());
 //! assert_eq!(report.decision, Decision::Raw);
 //! assert_eq!(report.selected.as_deref(), Some("raw"));
 //! ```
 //!
-//! The bytes come through a [`ReadPlan`], which says what to read next and keeps the total under [`limits`].
+//! Which probers are asked is for the [`Registry`](crate::Registry) to say: those of its drivers, and those of each
+//! [`Catalogue`] of formats that are known without a driver. The bytes come through a [`ReadPlan`], which says what to read next and keeps the total under [`limits`].
 #![cfg_attr(
     not(test),
     deny(
@@ -26,26 +27,27 @@
     )
 )]
 
-pub(crate) mod checksum;
+mod catalogue;
 mod claim;
 mod decide;
 mod evidence;
+pub mod fields;
+mod guard;
 mod hint;
 mod input;
 pub mod limits;
 mod plan;
-pub mod recognisers;
 mod report;
 mod score;
-pub(crate) mod sha256;
 
-pub use claim::{Kind, Probe, ProbeBuilder};
-pub use decide::{decide, recognise};
+pub use catalogue::{Catalogue, LookForHints, Recogniser, RequestWindows};
+pub use claim::{Kind, Placement, Probe, ProbeBuilder};
+pub use decide::decide;
 pub(crate) use evidence::to_hex;
 pub use evidence::{At, Copy, Effect, Evidence, Integrity};
-pub use hint::Hint;
+pub(crate) use guard::GuardedStorage;
+pub use hint::{Hint, HintBuilder};
 pub use input::ProbeInput;
-pub use plan::{ReadPlan, Request, Wants};
-pub use recognisers::Recogniser;
+pub use plan::{ReadPlan, Request, WindowRequests};
 pub use report::{Candidate, Decision, ProbeReport, Relation, RelationKind, WindowRead};
 pub use score::{Band, Score, raw_score, score};

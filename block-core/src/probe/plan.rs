@@ -1,7 +1,7 @@
 //! What to read of a file before it can be named.
 
 use super::input::ProbeInput;
-use super::{limits, recognisers};
+use super::limits;
 
 /// Bytes to read: `len` bytes at `offset`, wholly inside the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,8 @@ impl Request {
 /// # fn read(offset: u64, len: usize) -> Vec<u8> { vec![0; len] }
 /// let mut plan = ReadPlan::new(1 << 30, Some("disk.img"));
 /// loop {
-///     let round = plan.next_round();
+///     // The first round reads the start and the end of the file; none of these probers asks for more.
+///     let round = plan.next_round(|_, _| {});
 ///     if round.is_empty() {
 ///         break;
 ///     }
@@ -43,7 +44,7 @@ impl Request {
 #[derive(Debug)]
 pub struct ReadPlan {
     input: ProbeInput,
-    wants: Wants,
+    wants: WindowRequests,
     rounds: usize,
     reads: usize,
     head_bytes: u64,
@@ -52,11 +53,11 @@ pub struct ReadPlan {
 
 /// The windows that probers ask for in one round.
 #[derive(Debug, Default)]
-pub struct Wants {
+pub struct WindowRequests {
     ranges: Vec<(u64, u64)>,
 }
 
-impl Wants {
+impl WindowRequests {
     /// Asks for `len` bytes at `offset`, as far as the file has them.
     pub fn read(&mut self, offset: u64, len: u64) {
         self.ranges.push((offset, len));
@@ -77,7 +78,7 @@ impl ReadPlan {
         if let Some(name) = name {
             input = input.with_name(name);
         }
-        let mut wants = Wants::default();
+        let mut wants = WindowRequests::default();
         if len <= limits::HEAD.saturating_add(limits::TAIL) {
             wants.read(0, len);
         } else {
@@ -87,19 +88,20 @@ impl ReadPlan {
         Self { input, wants, rounds: 0, reads: 0, head_bytes: 0, tail_bytes: 0 }
     }
 
-    /// Asks for a window beyond those the built-in recognisers want; call it before [`ReadPlan::next_round`].
+    /// Asks for a window in the first round; call it before [`ReadPlan::next_round`].
     pub fn want(&mut self, offset: u64, len: u64) {
         self.wants.read(offset, len);
     }
 
-    /// The next reads to do; empty when the plan has all it wants or may have.
-    pub fn next_round(&mut self) -> Vec<Request> {
+    /// Returns the next reads to do; none when the plan has all it wants or may have. From the second round on, `ask`
+    /// adds the windows that probers need after seeing those that were read.
+    pub fn next_round(
+        &mut self,
+        mut ask: impl FnMut(&ProbeInput, &mut WindowRequests),
+    ) -> Vec<Request> {
         while self.rounds < limits::ROUNDS {
             if self.rounds > 0 {
-                for recogniser in recognisers::all() {
-                    (recogniser.wants)(&self.input, &mut self.wants);
-                }
-                recognisers::hint_wants(&self.input, &mut self.wants);
+                ask(&self.input, &mut self.wants);
             }
             self.rounds = self.rounds.saturating_add(1);
             let round = self.admit();
@@ -196,8 +198,11 @@ mod tests {
 
     #[test]
     fn a_small_file_is_one_read_and_an_empty_one_none() {
-        assert_eq!(ReadPlan::new(700, None).next_round(), [Request { offset: 0, len: 700 }]);
-        assert!(ReadPlan::new(0, None).next_round().is_empty());
+        assert_eq!(
+            ReadPlan::new(700, None).next_round(|_, _| {}),
+            [Request { offset: 0, len: 700 }]
+        );
+        assert!(ReadPlan::new(0, None).next_round(|_, _| {}).is_empty());
     }
 
     #[test]
@@ -233,7 +238,7 @@ mod tests {
             plan.want(i << 21, 16);
         }
         plan.want(7, 1 << 39);
-        let round = plan.next_round();
+        let round = plan.next_round(|_, _| {});
         assert!(round.len() <= limits::READS);
         let bytes: usize = round.iter().map(|request| request.len).sum();
         assert!(bytes as u64 <= limits::HEAD_BYTES + limits::TAIL_BYTES);

@@ -1,6 +1,6 @@
 //! What all answers together say about a file.
 
-use super::claim::Kind;
+use super::claim::{Kind, Placement};
 use super::evidence::{Effect, Evidence};
 use super::hint::Hint;
 use super::score::Score;
@@ -39,6 +39,9 @@ pub struct Candidate {
     pub evidence: Vec<Evidence>,
     /// Names of drivers that open it, the closest first.
     pub drivers: Vec<String>,
+    /// Where the format's own structures lie.
+    #[serde(skip)]
+    pub placement: Placement,
 }
 
 /// Two hits on one file and what they are to each other.
@@ -124,7 +127,8 @@ impl ProbeReport {
     /// Whether the guest's disk begins where the file begins, so that the guest decides what the next probe finds there:
     /// a raw disk, or one with nothing but a trailer behind it, such as a fixed VHD.
     pub fn is_written_by_guest(&self) -> bool {
-        self.is_raw() || self.selected.as_deref().is_some_and(super::recognisers::is_trailer)
+        self.is_raw()
+            || self.selected().is_some_and(|selected| selected.placement == Placement::Trailer)
     }
 
     /// One line that explains the outcome:

@@ -42,10 +42,23 @@ pub enum Band {
     Confirmed,
 }
 
-/// A candidate at or above this value is a claim that must be answered: it beats raw and makes others ambiguous.
-pub const CLAIM: u8 = 60;
+/// A candidate at or above this value is a claim.
+pub(super) const CLAIM: u8 = 60;
+
+/// A claim below this value is of something damaged, or of an unknown version.
+const SOUND: u8 = 75;
 
 impl Score {
+    /// Whether this is a claim that must be answered: it beats raw, and two of them are ambiguous.
+    pub fn is_claim(self) -> bool {
+        self.value >= CLAIM
+    }
+
+    /// Whether this is a claim whose checks pass.
+    pub fn is_sound(self) -> bool {
+        self.value >= SOUND
+    }
+
     pub(super) fn of(value: u8) -> Self {
         let band = match value {
             0 => Band::None,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::rig::Subject;
-use crate::probe::{Probe, ProbeInput};
+use crate::inspect::Examination;
+use crate::probe::{Probe, ProbeInput, WindowRequests};
 use crate::{
     Access, Allocation, BlockDevice, BlockDriver, Bytes, CheckMode, CheckReport, CompactReport,
     CreateRequest, Descriptor, DeviceCaps, Disk, Error, ErrorKind, ExtentList, Identity, ImageInfo,
@@ -87,6 +88,14 @@ impl BlockDriver for Sparse {
 
     fn probe(&self, input: &ProbeInput) -> Probe {
         self.driver.probe(input)
+    }
+
+    fn probe_windows(&self, input: &ProbeInput, requests: &mut WindowRequests) {
+        self.driver.probe_windows(input, requests);
+    }
+
+    async fn inspect(&self, examination: &mut Examination<'_>) -> Result<()> {
+        self.driver.inspect(examination).await
     }
 
     async fn identity(&self, storage: &dyn Storage) -> Result<Option<Identity>> {

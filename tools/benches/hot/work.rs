@@ -28,6 +28,7 @@ fn now<F: Future>(future: F) -> F::Output {
 
 fn registry() -> Arc<Registry> {
     let mut registry = Registry::new();
+    block_inspect::register(&mut registry);
     block_raw::register(&mut registry);
     block_vdi::register(&mut registry);
     Arc::new(registry)

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use block_core::probe::ProbeInput;
 use block_core::{CreateRequest, Disk, NewParent, Sharing};
 
 use super::options::{self, CreateOptions};
@@ -388,7 +387,7 @@ impl ConvertArgs {
 
 /// Refuses standard input that begins as an image or an archive does: its bytes are no disk.
 fn refuse_another_format(cx: &Context, head: &[u8]) -> Result<()> {
-    let report = cx.registry.recognise(&ProbeInput::of_bytes(head));
+    let report = cx.registry.recognise(&cx.registry.probe_bytes(None, head));
     if report.is_raw() {
         return Ok(());
     }

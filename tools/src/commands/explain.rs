@@ -1,11 +1,11 @@
 //! `explain`: what a code means and what to do about it.
 
-use block_core::inspect::Code;
+use block_core::ErrorCode;
 use block_core::options::nearest;
+use block_inspect::Code;
 
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::explanations::{EXPLANATIONS, Explanation};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -17,7 +17,7 @@ pub(crate) struct ExplainArgs {
 impl ExplainArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let Some(code) = self.code.as_deref() else {
-            for known in EXPLANATIONS {
+            for known in cx.registry.codes() {
                 cx.console.line(format_args!("{:34} {}", known.code, known.meaning))?;
             }
             for code in Code::ALL {
@@ -25,8 +25,8 @@ impl ExplainArgs {
             }
             return Ok(0);
         };
-        if let Some(Explanation { code, meaning, remedy }) =
-            EXPLANATIONS.iter().find(|known| known.code.eq_ignore_ascii_case(code))
+        if let Some(ErrorCode { code, meaning, remedy }) =
+            cx.registry.codes().find(|known| known.code.eq_ignore_ascii_case(code))
         {
             cx.console.line(format_args!("{code}: {meaning}."))?;
             cx.console.line("")?;
@@ -48,7 +48,7 @@ impl ExplainArgs {
             ))?;
             return Ok(0);
         }
-        let known = EXPLANATIONS.iter().map(|known| known.code);
+        let known = cx.registry.codes().map(|known| known.code);
         let known = known.chain(Code::ALL.iter().map(|code| code.as_str()));
         let failure = Failure::new(format!("no code is called '{code}'"));
         Err(match nearest(code, known) {

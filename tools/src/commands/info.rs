@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use block_core::inspect::{GuestStorage, Partition, partitions};
 use block_core::{Disk, ImageInfo, InfoValue, Storage, size};
+use block_inspect::{GuestStorage, Partition, partitions};
 use serde_json::{Map, Value, json};
 
 use super::inspect::partition_line;

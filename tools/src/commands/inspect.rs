@@ -1,9 +1,9 @@
 //! `inspect`: whether a file is safe to use. Nothing that it names is opened.
 
-use block_core::inspect::{
+use block_core::size;
+use block_inspect::{
     Code, InspectOptions, InspectReport, Partition, Policy, Verdict, inspect, inspect_deep,
 };
-use block_core::size;
 
 use crate::args::{ImageSpec, OutputFormat, ShareArgs};
 use crate::context::Context;
