@@ -333,12 +333,12 @@ async fn main() -> Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    block_core::testkit::conformance!(super::Toy::default());
+    block_testkit::conformance!(super::Toy::default());
 
     /// What the author of a driver with that mistake reads.
     #[test]
     fn entries_before_their_data_are_found_and_the_report_says_what_to_do_about_it() {
-        use block_core::testkit::{Effort, Subject, ops::parse, promises::power_cuts};
+        use block_testkit::{Effort, Subject, ops::parse, promises::power_cuts};
 
         let hasty = Subject::of(super::Toy { entries_first: true });
         let report = power_cuts(&hasty, &Effort::default()).unwrap_err().to_string();

@@ -33,7 +33,7 @@
 //!
 //! Where to go from here: [`BlockDriver`] is a format, [`engine`] serves it and states the write
 //! contract, [`ProtocolDriver`] and [`Storage`] are where bytes come from, [`probe`] names unknown
-//! files and [`inspect`] says whether they are safe, `testkit` (a feature) holds a driver to its promises.
+//! files and [`inspect`] examines them. The crate `block-testkit` holds a driver to its promises.
 //!
 //! This crate names no driver, no file system and no runtime.
 #![forbid(unsafe_code)]
@@ -64,8 +64,6 @@ mod registry;
 pub mod size;
 mod storage;
 mod sync;
-#[cfg(any(test, feature = "testkit"))]
-pub mod testkit;
 mod zeros;
 
 pub use buffer::PageBuffer;

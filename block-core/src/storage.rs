@@ -192,9 +192,10 @@ where
 ///
 /// The asynchronous ones are in the shape that `async_trait` gives them, and hand on the future below
 /// without another box around it.
+#[macro_export]
 macro_rules! forward_storage {
     ($field:ident: $($method:ident)*) => {
-        $($crate::storage::forward_storage!(@ $method $field);)*
+        $($crate::forward_storage!(@ $method $field);)*
     };
     (@ uri $field:ident) => {
         fn uri(&self) -> &str {
@@ -227,23 +228,23 @@ macro_rules! forward_storage {
         }
     };
     (@ len $field:ident) => {
-        $crate::storage::forward_storage!(@async $field, len() -> u64);
+        $crate::forward_storage!(@async $field, len() -> u64);
     };
     (@ allocated_bytes $field:ident) => {
-        $crate::storage::forward_storage!(@async $field, allocated_bytes() -> Option<u64>);
+        $crate::forward_storage!(@async $field, allocated_bytes() -> Option<u64>);
     };
     (@ flush $field:ident) => {
-        $crate::storage::forward_storage!(@async $field, flush() -> ());
+        $crate::forward_storage!(@async $field, flush() -> ());
     };
     (@ set_len $field:ident) => {
-        $crate::storage::forward_storage!(@async $field, set_len(len: u64) -> ());
+        $crate::forward_storage!(@async $field, set_len(len: u64) -> ());
     };
     (@ read_bytes $field:ident) => {
-        $crate::storage::forward_storage!(
+        $crate::forward_storage!(
             @async $field, read_bytes(offset: u64, len: usize) -> $crate::Bytes);
     };
     (@ allocate $field:ident) => {
-        $crate::storage::forward_storage!(@async $field, allocate(offset: u64, len: u64) -> ());
+        $crate::forward_storage!(@async $field, allocate(offset: u64, len: u64) -> ());
     };
     (@ read_at $field:ident) => {
         fn read_at<'a, 'b, 'c>(
@@ -286,5 +287,3 @@ macro_rules! forward_storage {
         }
     };
 }
-
-pub(crate) use forward_storage;

@@ -1,3 +1,3 @@
 //! Raw disks keep the promises of every driver.
 
-block_core::testkit::conformance!(block_raw::RawDriver);
+block_testkit::conformance!(block_raw::RawDriver);

@@ -1,9 +1,9 @@
 //! What was found once is looked for again: the shortened requests of reports, with every fault or drop.
 
-use block_core::testkit::Subject;
-use block_core::testkit::ops::parse;
-use block_core::testkit::promises::{drop_everywhere, fault_everywhere};
 use block_raw::RawDriver;
+use block_testkit::Subject;
+use block_testkit::ops::parse;
+use block_testkit::promises::{drop_everywhere, fault_everywhere};
 
 /// Seed 0x2da800be21f9d2b0: a new length landed and reported failure, and the disk went by the old one.
 #[test]

@@ -5,11 +5,11 @@ mod support;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use block_core::testkit::rng::Rng;
 use block_core::{
     Access, Candidate, CheckMode, ErrorKind, InfoValue, MemStorage, Options, Storage, WriteFlags,
     ZeroFlags, chain,
 };
+use block_testkit::rng::Rng;
 use block_vdi::Refusal;
 use support::{FREE, Lab, MIB, ZERO, allocated_of, content, detail, image, map_of, poke};
 

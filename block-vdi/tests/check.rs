@@ -350,7 +350,7 @@ async fn a_shared_slot_is_reported_with_both_blocks_and_their_place() {
 
 #[tokio::test]
 async fn a_repair_that_stops_anywhere_loses_nothing() {
-    use block_core::testkit::{Fault, FaultStorage, OpKind, Rule};
+    use block_testkit::{Fault, FaultStorage, OpKind, Rule};
     for case in cases() {
         let mut stops = 0;
         for stop in 0.. {

@@ -1,7 +1,7 @@
 //! VDI images keep the promises of every driver: base, static, child, and a chain of three.
 
-use block_core::testkit::promises::written_parents;
-use block_core::testkit::{Effort, Image, Subject, conformance};
+use block_testkit::promises::written_parents;
+use block_testkit::{Effort, Image, Subject, conformance};
 use block_vdi::VdiDriver;
 
 fn base() -> Subject {

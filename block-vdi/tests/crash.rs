@@ -5,10 +5,10 @@ mod support;
 use std::future::Future;
 use std::sync::Arc;
 
-use block_core::testkit::exec::block_on;
-use block_core::testkit::image::{Image, ImageStorage};
-use block_core::testkit::{CrashStorage, Level, World};
 use block_core::{Access, CheckMode, Disk, Preallocation, Result, WriteFlags, ZeroFlags};
+use block_testkit::exec::block_on;
+use block_testkit::image::{Image, ImageStorage};
+use block_testkit::{CrashStorage, Level, World};
 use support::{Lab, content, image};
 
 /// Bytes of a block in the images here.

@@ -40,7 +40,7 @@ fn samples() -> Lab {
 
 fn named(name: &str, bytes: &[u8]) -> std::sync::Arc<MemStorage> {
     use block_core::Storage as _;
-    use block_core::testkit::exec::block_on;
+    use block_testkit::exec::block_on;
     let storage = MemStorage::named(name);
     block_on(storage.write_at(0, bytes)).unwrap();
     storage

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use block_core::testkit::rng::Rng;
 use block_core::{Access, CheckMode, MemStorage, Storage, WriteFlags, ZeroFlags};
+use block_testkit::rng::Rng;
 use support::{FREE, Lab, MIB, ZERO, base4, content, image, poke};
 
 /// Whether the tools are there.

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use block_core::testkit::exec::block_on;
-use block_core::testkit::rig::read_all;
-use block_core::testkit::{
-    Fault, FaultStorage, Half, Image, ImageStorage, OpKind, Rig, Rule, Subject,
-};
 use block_core::{Access, CheckMode, Disk, Error, ErrorKind, Storage, WriteFlags, ZeroFlags};
+use block_testkit::exec::block_on;
+use block_testkit::rig::read_all;
+use block_testkit::{Fault, FaultStorage, Half, Image, ImageStorage, OpKind, Rig, Rule, Subject};
 use block_vdi::VdiDriver;
 
 const MIB: u64 = 1 << 20;

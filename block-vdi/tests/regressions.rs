@@ -1,8 +1,8 @@
 //! What was found once is looked for again: the shortened requests of reports, with every fault.
 
-use block_core::testkit::Subject;
-use block_core::testkit::ops::parse;
-use block_core::testkit::promises::fault_everywhere;
+use block_testkit::Subject;
+use block_testkit::ops::parse;
+use block_testkit::promises::fault_everywhere;
 use block_vdi::VdiDriver;
 
 /// Seed 0x6366bda89b58ddb5: the last flush of a resize failed, and the engine and the map went by two sizes.

@@ -3,8 +3,8 @@
 
 mod support;
 
-use block_core::testkit::{Fault, FaultStorage, OpKind, Rule};
 use block_core::{Access, CheckMode, ErrorKind, MemStorage, Preallocation};
+use block_testkit::{Fault, FaultStorage, OpKind, Rule};
 use support::{FREE, Lab, MIB, ZERO, content, image, poke};
 
 /// Maps of six blocks, by the slots they name, and whether the image is static. In the fifth the blocks that go lie where

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arbitrary::Unstructured;
-use block_core::testkit::rng::Rng;
 use block_core::{Access, MemStorage, OpenRequest};
+use block_testkit::rng::Rng;
 
 use crate::drivers::{Memory, registry};
 use crate::poke::{poke, sound_image};

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
-use block_core::testkit::model::Model;
-use block_core::testkit::ops::Op;
-use block_core::testkit::stamp::{Id, SECTOR, ZERO, stamped};
 use block_core::{
     Access, BlockDevice, BlockDriver, Candidate, CheckMode, CreateRequest, DeviceCaps, ErrorKind,
     FixedGate, MemStorage, NewParent, OpenContext, Options, SECTOR_SIZE, WriteFlags,
 };
+use block_testkit::model::Model;
+use block_testkit::ops::Op;
+use block_testkit::stamp::{Id, SECTOR, ZERO, stamped};
 use block_vdi::VdiDriver;
 
 use crate::drivers::{Memory, registry};
@@ -165,7 +165,7 @@ impl Bench {
             (Op::Flush, _) => self.is_sound(false).await,
             _ => {}
         }
-        if matches!(op.change(), block_core::testkit::ops::Change::MaybeZero(_)) {
+        if matches!(op.change(), block_testkit::ops::Change::MaybeZero(_)) {
             self.look_at_everything("after a discard").await;
         }
         assert_eq!(self.device.sector_count(), self.model.sectors(), "{}", self.story());

@@ -20,9 +20,9 @@ use std::env;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use block_core::testkit::promises::{Effort, every_drop, every_fault, failed_flushes, power_cuts};
-use block_core::testkit::{Campaign, Image, Subject, Window};
 use block_raw::RawDriver;
+use block_testkit::promises::{Effort, every_drop, every_fault, failed_flushes, power_cuts};
+use block_testkit::{Campaign, Image, Subject, Window};
 use block_vdi::VdiDriver;
 
 /// Raw disks, VDI images, chains of them, and images of many blocks of which some are looked at.

@@ -8,15 +8,15 @@ mod common;
 use std::fs;
 use std::sync::Arc;
 
-use block_core::testkit::exec::block_on;
-use block_core::testkit::model::{Entry, Ledger};
-use block_core::testkit::ops::{Ground, Op};
-use block_core::testkit::rng::{Rng, mix};
-use block_core::testkit::{Image, Level, World};
 use block_core::{
     Access, BlockDriver, CheckMode, CreateRequest, OpenContext, Options, Registry, Severity,
     Storage,
 };
+use block_testkit::exec::block_on;
+use block_testkit::model::{Entry, Ledger};
+use block_testkit::ops::{Ground, Op};
+use block_testkit::rng::{Rng, mix};
+use block_testkit::{Image, Level, World};
 use block_vdi::VdiDriver;
 use common::{Folder, oracles};
 
@@ -97,7 +97,7 @@ fn examine(image: &Image, ledger: &Ledger, moment: u64, place: &str) -> bool {
 
     // It reads what our contract allows.
     let mut model = ledger.at(moment);
-    let read = |model: &mut block_core::testkit::model::Model, when: &str| {
+    let read = |model: &mut block_testkit::model::Model, when: &str| {
         folder.theirs("convert -O raw cut.vdi seen.raw").ok();
         let mut bytes = fs::read(folder.file("seen.raw")).unwrap();
         bytes.resize(SECTORS as usize * 512, 0);
@@ -111,7 +111,7 @@ fn examine(image: &Image, ledger: &Ledger, moment: u64, place: &str) -> bool {
     for block in 0..5u64 {
         let id = 1000 + block as u32;
         let (sector, count) = (block * 2048 + 300, 1);
-        let bytes = block_core::testkit::stamp::stamped(id, sector, count);
+        let bytes = block_testkit::stamp::stamped(id, sector, count);
         let name = format!("sector{block}");
         fs::write(folder.file(&name), bytes).unwrap();
         requests.push(format!("write -s {name} {} 512", sector * 512));

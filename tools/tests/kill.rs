@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use block_core::testkit::rng::Rng;
-use block_core::testkit::stamp::{Content, SECTOR, identify, stamped};
 use block_core::{
     Access, CheckMode, CreateRequest, Disk, OpenContext, OpenRequest, Registry, StorageAccess,
     StorageOptions, WriteFlags,
 };
+use block_testkit::rng::Rng;
+use block_testkit::stamp::{Content, SECTOR, identify, stamped};
 
 /// Sectors of the disk: 12 blocks of 1 MiB, the last one partial.
 const SECTORS: u64 = (11 << 11) + 100;

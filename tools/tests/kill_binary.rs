@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use block_core::testkit::rng::Rng;
+use block_testkit::rng::Rng;
 use common::{Folder, noise};
 
 const MIB: usize = 1 << 20;

@@ -3,9 +3,9 @@
 
 use std::alloc::System;
 
-use block_core::testkit::Subject;
-use block_core::testkit::promises::{Effort, memory_bound};
 use block_raw::RawDriver;
+use block_testkit::Subject;
+use block_testkit::promises::{Effort, memory_bound};
 use block_vdi::VdiDriver;
 use cap::Cap;
 

@@ -3,18 +3,18 @@
 use std::future::pending;
 use std::sync::{Arc, OnceLock};
 
-use block_core::testkit::exec::block_on;
-use block_core::testkit::promises::{
-    Effort, every_drop, every_fault, extents, failed_flushes, power_cuts, random_requests,
-    storage_requests, threads,
-};
-use block_core::testkit::{Backing, Image, Subject, Tally, Verdict};
 use block_core::{
     CacheMode, ErrorKind, Options, ProtocolDriver, Result, Sharing, Storage, StorageAccess,
     StorageOptions,
 };
 use block_file::FileProtocol;
 use block_raw::RawDriver;
+use block_testkit::exec::block_on;
+use block_testkit::promises::{
+    Effort, every_drop, every_fault, extents, failed_flushes, power_cuts, random_requests,
+    storage_requests, threads,
+};
+use block_testkit::{Backing, Image, Subject, Tally, Verdict};
 use block_vdi::VdiDriver;
 
 /// How requests get to the kernel.

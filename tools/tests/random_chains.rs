@@ -7,9 +7,9 @@ mod lab;
 
 use std::env;
 
-use block_core::testkit::exec::block_on;
-use block_core::testkit::rng::Rng;
 use block_core::{Access, CheckMode, Disk, Preallocation, WriteFlags, ZeroFlags, chain};
+use block_testkit::exec::block_on;
+use block_testkit::rng::Rng;
 use lab::{Lab, content};
 
 /// Images in a chain at most.

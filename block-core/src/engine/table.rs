@@ -465,10 +465,13 @@ fn group_len(changes: &[(u64, u32)]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+
     use super::*;
-    use crate::filter::{FaultHook, FilteredStorage, StatsStorage, fault};
+    use crate::filter::{FaultHook, FilteredStorage, Hook, Request, StatsStorage, fault};
     use crate::join::join_all;
-    use crate::testkit::fault::{Fault, FaultStorage, OpKind, Rule};
     use crate::{BoxFuture, MemStorage, Options};
 
     /// A table at `offset` whose entry `i` is `7 * i`, inside filler bytes.
@@ -585,7 +588,7 @@ mod tests {
     #[tokio::test]
     async fn memory_shows_an_entry_only_once_the_storage_has_it() {
         let below = storage(512, 20_000);
-        let faults = FaultStorage::new(below.clone());
+        let faults = FilteredStorage::with(below.clone(), Stumbles::default());
         let table = PagedTable::new(faults.clone(), 512, 20_000, 1 << 20);
         table.load(10).await.unwrap();
         table.scan(9_000).await.unwrap();
@@ -597,24 +600,54 @@ mod tests {
         };
         let changes = [(10, 1), (9_001, 2)];
         // The first entry lands, the second one fails: that nobody is told of either is no harm.
-        faults.add(Rule::once(&[OpKind::Write], Fault::Fail(ErrorKind::Io)).after(1));
+        faults.fails.store(2, Ordering::Relaxed);
         assert_eq!(table.write(&changes).await.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(
             (shown(10), shown(9_001).1, held(9_001)),
             ((Some(70), Some(70)), Some(63_007), 63_007)
         );
-        // While it is on its way, and when it is given up there.
-        faults.give_way(1);
+        // While they are on their way, and when the future is dropped after the first has landed.
+        faults.waits.store(true, Ordering::Relaxed);
+        below.write_at(512 + 40, &70u32.to_le_bytes()).await.unwrap();
         {
             let mut write = std::pin::pin!(table.write(&changes));
-            while held(10) != 1 || held(9_001) != 2 {
+            while held(10) != 1 {
                 assert_eq!((shown(10), shown(9_001).1), ((Some(70), Some(70)), Some(63_007)));
-                assert!(poll_once(&mut write).is_none(), "it waits once more behind each request");
+                assert!(poll_once(&mut write).is_none(), "each request waits before it begins");
             }
         }
         assert_eq!((shown(10), shown(9_001).1), ((Some(70), Some(70)), Some(63_007)));
+        faults.waits.store(false, Ordering::Relaxed);
         table.write(&changes).await.unwrap();
         assert_eq!((shown(10), shown(9_001).1), ((Some(1), Some(1)), Some(2)));
+    }
+
+    /// Fails one write, and lets others wait once before they begin.
+    #[derive(Debug, Default)]
+    struct Stumbles {
+        /// The write that fails, counted down to 1.
+        fails: AtomicU64,
+        waits: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Hook for Stumbles {
+        async fn before(&self, request: &Request<'_>) -> Result<()> {
+            if !matches!(request, Request::Write { .. }) {
+                return Ok(());
+            }
+            if self.waits.load(Ordering::Relaxed) {
+                let mut waited = false;
+                std::future::poll_fn(|_| {
+                    let ready = std::mem::replace(&mut waited, true);
+                    if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                })
+                .await;
+            }
+            let left = self.fails.load(Ordering::Relaxed);
+            self.fails.store(left.saturating_sub(1), Ordering::Relaxed);
+            if left == 1 { Err(Error::new(ErrorKind::Io, "it stumbles")) } else { Ok(()) }
+        }
     }
 
     /// Polls a future once.

@@ -1,6 +1,7 @@
 //! The engine against a model: a map of 32-bit entries in memory, nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
@@ -9,8 +10,7 @@ use super::{
     BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
     check_layout,
 };
-use crate::testkit::FaultStorage;
-use crate::testkit::exec::block_on;
+use crate::filter::{FilteredStorage, Hook, Request};
 use crate::{
     Access, BlockDevice, DeviceCaps, Disk, Error, ErrorKind, ImageInfo, MemStorage, Options,
     Preallocation, Result, Storage, WriteFlags, ZeroFlags,
@@ -351,26 +351,45 @@ async fn a_map_that_must_not_be_written_over_is_named_by_entry() {
     }
 }
 
+/// While it is set, no request is done without waiting.
+#[derive(Debug, Default)]
+struct Waits(AtomicBool);
+
+#[async_trait]
+impl Hook for Waits {
+    async fn before(&self, _: &Request<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
+        (!self.0.load(Ordering::Relaxed)).then_some(Ok(()))
+    }
+}
+
 #[tokio::test]
 async fn after_a_read_that_had_to_wait_the_next_ones_are_not_tried_at_once_for_a_while() {
     let memory = MemStorage::new();
     TestMap::create(&memory).await;
-    let storage = FaultStorage::new(memory);
+    let storage = FilteredStorage::with(memory, Waits::default());
     let device = TestMap::open(&storage, 0, None);
     device.write_sectors(0, &[7; BLOCK as usize], WriteFlags::empty()).await.unwrap();
 
     let mut buf = [0; BLOCK as usize];
     let mut try_read = || device.try_read_sectors(0, &mut buf).map(Result::unwrap).is_some();
     assert!(try_read());
-    storage.give_way(1);
+    storage.0.store(true, Ordering::Relaxed);
     assert!(!try_read());
-    storage.give_way(0);
+    storage.0.store(false, Ordering::Relaxed);
     let refused = (0..100).take_while(|_| !try_read()).count();
     assert_eq!(refused, LONG_WAY);
     assert!(try_read() && try_read());
 }
 
 /// Asserts that this meets an impossible state: a build with debug assertions stops, any other has an error.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 fn meets_a_bug<T>(what: impl FnOnce() -> Result<T>, case: &str) {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)) {
         Err(stopped) => {

@@ -110,27 +110,3 @@ impl Hook for LogHook {
         self.kept().is_none()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::MemStorage;
-    use crate::testkit::exec::block_on;
-
-    #[test]
-    fn what_was_kept_does_the_same_to_another_storage() {
-        let (first, second) = (MemStorage::new(), MemStorage::new());
-        let log = LogStorage::keeping(Arc::clone(&first) as Arc<dyn Storage>);
-        block_on(async {
-            log.write_at(100, &[7; 5000]).await.unwrap();
-            log.write_zeroes(200, 4100, ZeroMode::Deallocate).await.unwrap();
-            log.set_len(4400).await.unwrap();
-            log.flush().await.unwrap();
-            for record in log.records() {
-                record.play(&*second).await.unwrap();
-            }
-        });
-        assert_eq!(log.records().len(), 4);
-        assert_eq!(first.to_bytes(), second.to_bytes());
-    }
-}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Hook, Request};
-use crate::storage::forward_storage;
+use crate::forward_storage;
 use crate::{Bytes, Result, Storage, ZeroMode};
 
 /// Hands every request to a [`Hook`] first, then to the storage below.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::RwLock;
 
 use super::{ProbeInput, ReadPlan};
-use crate::storage::forward_storage;
+use crate::forward_storage;
 use crate::{Bytes, Error, ErrorKind, Registry, Result, Storage, ZeroMode};
 
 /// A storage whose format was found out by looking, not declared.

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use block_core::testkit::image::{Image, ImageStorage};
 use block_core::{
     Access, Candidate, CheckMode, CheckReport, CreateRequest, Disk, Error, ErrorKind, FixedGate,
     NewParent, OpenContext, OpenRequest, OptionSpec, Options, ProtocolDriver, Registry, Result,
     Storage, StorageAccess, StorageOptions,
 };
+use block_testkit::image::{Image, ImageStorage};
 
 /// The protocol `lab:`: storages by name.
 #[derive(Debug, Clone, Default)]

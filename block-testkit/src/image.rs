@@ -1,0 +1,398 @@
+//! The bytes of a file in shared pages: a snapshot costs no copy.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::rng::mix;
+use block_core::{
+    Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
+    ZeroMode,
+};
+
+const PAGE: usize = 4096;
+const PAGE64: u64 = PAGE as u64;
+
+/// A page, and the number that its bytes give.
+struct Page {
+    bytes: [u8; PAGE],
+    /// 0: not known yet.
+    digest: AtomicU64,
+}
+
+impl Page {
+    fn zeros() -> Self {
+        Self { bytes: [0; PAGE], digest: AtomicU64::new(0) }
+    }
+
+    /// Its bytes, to be changed.
+    fn change(page: &mut Arc<Self>) -> &mut [u8; PAGE] {
+        let page = Arc::make_mut(page);
+        *page.digest.get_mut() = 0;
+        &mut page.bytes
+    }
+
+    fn digest(&self) -> u64 {
+        let known = self.digest.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let digest = digest_of(&self.bytes);
+        self.digest.store(digest, Ordering::Relaxed);
+        digest
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes, digest: AtomicU64::new(self.digest.load(Ordering::Relaxed)) }
+    }
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Page {}
+
+/// A number for the bytes of a page, not 0.
+fn digest_of(bytes: &[u8; PAGE]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    let digest =
+        words.iter().map(|word| u64::from_le_bytes(*word)).fold(0, |sum, word| mix(sum ^ word));
+    digest.max(1)
+}
+
+/// The bytes of a file. Cheap to clone: clones share what neither has changed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    len: u64,
+    pages: BTreeMap<u64, Arc<Page>>,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Image({} bytes, {} pages)", self.len, self.pages.len())
+    }
+}
+
+/// Cuts `range` at page boundaries: (page, first byte in it, end in it).
+fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, usize, usize)> {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        if at >= range.end {
+            return None;
+        }
+        let page = at / PAGE64;
+        let start = (at % PAGE64) as usize;
+        let end = PAGE.min(start + (range.end - at) as usize);
+        at += (end - start) as u64;
+        Some((page, start, end))
+    })
+}
+
+impl Image {
+    /// A file of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut image = Self::default();
+        image.write(0, bytes);
+        image
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A number for the length and the bytes, but for those in `ignored`: files that differ have different
+    /// numbers, as far as 64 bits can tell. Pages that files share are added up once.
+    pub fn digest(&self, ignored: &[Range<u64>]) -> u64 {
+        let mut zeros = None;
+        self.pages.iter().fold(mix(self.len), |sum, (number, page)| {
+            let start = number * PAGE64;
+            let mut digest = page.digest();
+            if ignored.iter().any(|range| range.start < start + PAGE64 && start < range.end) {
+                let mut bytes = page.bytes;
+                for range in ignored {
+                    let place = |at: u64| (at.clamp(start, start + PAGE64) - start) as usize;
+                    bytes[place(range.start)..place(range.end)].fill(0);
+                }
+                digest = digest_of(&bytes);
+            }
+            // A page of zeros is a hole to whoever reads it.
+            let hole = *zeros.get_or_insert_with(|| digest_of(&[0; PAGE]));
+            if digest == hole { sum } else { sum ^ mix(digest ^ mix(*number)) }
+        })
+    }
+
+    /// Fills `buf` from `offset`; past the end there are zeros.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) {
+        let mut done = 0;
+        for (page, start, end) in pieces(offset..offset.saturating_add(buf.len() as u64)) {
+            let target = &mut buf[done..done + (end - start)];
+            match self.pages.get(&page) {
+                Some(page) => target.copy_from_slice(&page.bytes[start..end]),
+                None => target.fill(0),
+            }
+            done += end - start;
+        }
+    }
+
+    /// Puts `bytes` at `offset`, making the file longer if need be.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.len = self.len.max(end);
+        let mut done = 0;
+        for (page, start, stop) in pieces(offset..end) {
+            let source = &bytes[done..done + (stop - start)];
+            let page = self.pages.entry(page).or_insert_with(|| Arc::new(Page::zeros()));
+            Page::change(page)[start..stop].copy_from_slice(source);
+            done += stop - start;
+        }
+    }
+
+    /// Makes a range read as zeros, making the file longer if need be.
+    pub fn zero(&mut self, range: Range<u64>) {
+        if !range.is_empty() {
+            self.len = self.len.max(range.end);
+            self.clear(range);
+        }
+    }
+
+    /// Cuts or extends the file; what an extension exposes reads as zeros.
+    pub fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            self.clear(len..self.len);
+        }
+        self.len = len;
+    }
+
+    /// All bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        self.read(0, &mut bytes);
+        bytes
+    }
+
+    /// The first byte in which two files differ.
+    pub fn first_difference(&self, other: &Self) -> Option<u64> {
+        let empty = Arc::new(Page::zeros());
+        for page in self.pages.keys().chain(other.pages.keys()) {
+            let ours = self.pages.get(page).unwrap_or(&empty);
+            let theirs = other.pages.get(page).unwrap_or(&empty);
+            if Arc::ptr_eq(ours, theirs) {
+                continue;
+            }
+            if let Some(at) = ours.bytes.iter().zip(&theirs.bytes).position(|(a, b)| a != b) {
+                return Some(page * PAGE64 + at as u64);
+            }
+        }
+        (self.len != other.len).then(|| self.len.min(other.len))
+    }
+
+    /// Bytes in pages that hold something.
+    pub fn stored_bytes(&self) -> u64 {
+        self.pages.len() as u64 * PAGE64
+    }
+
+    fn clear(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let touched: Vec<u64> = self
+            .pages
+            .range(range.start / PAGE64..range.end.div_ceil(PAGE64))
+            .map(|(page, _)| *page)
+            .collect();
+        for page in touched {
+            let start = range.start.max(page * PAGE64) - page * PAGE64;
+            let end = range.end.min((page + 1) * PAGE64) - page * PAGE64;
+            if (start, end) == (0, PAGE64) {
+                self.pages.remove(&page);
+            } else if let Some(page) = self.pages.get_mut(&page) {
+                Page::change(page)[start as usize..end as usize].fill(0);
+            }
+        }
+    }
+
+    /// The extents of `range` by page.
+    pub fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) {
+        let end = range.end.min(self.len);
+        let mut at = range.start;
+        while at < end {
+            let data = self.pages.contains_key(&(at / PAGE64));
+            let stop = ((at / PAGE64 + 1) * PAGE64).min(end);
+            match out.last_mut() {
+                Some(last) if last.data == data && last.start + last.len == at => {
+                    last.len += stop - at;
+                }
+                _ => out.push(StorageExtent { start: at, len: stop - at, data }),
+            }
+            at = stop;
+        }
+    }
+}
+
+/// An [`Image`] as a storage. Nothing ever fails, nothing ever waits.
+#[derive(Debug)]
+pub struct ImageStorage {
+    uri: String,
+    image: Mutex<Image>,
+}
+
+impl ImageStorage {
+    /// A storage that begins as `image`.
+    pub fn new(uri: impl Into<String>, image: Image) -> Arc<Self> {
+        Arc::new(Self { uri: uri.into(), image: Mutex::new(image) })
+    }
+
+    /// Its bytes as they are.
+    pub fn snapshot(&self) -> Image {
+        self.image().clone()
+    }
+
+    /// Does something to its bytes.
+    pub fn change<T>(&self, what: impl FnOnce(&mut Image) -> T) -> T {
+        what(&mut self.image())
+    }
+
+    fn image(&self) -> MutexGuard<'_, Image> {
+        self.image.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let image = self.image();
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > image.len()) {
+            let text = format!("{} bytes go past the end at {:#x}", buf.len(), image.len());
+            return Err(Error::new(ErrorKind::OutOfRange, text).at(offset).in_image(&self.uri));
+        }
+        image.read(offset, buf);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Storage for ImageStorage {
+    fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    fn caps(&self) -> StorageCaps {
+        StorageCaps::WRITE | StorageCaps::RESIZE | StorageCaps::DEALLOCATE | StorageCaps::SPARSE
+    }
+
+    fn limits(&self) -> StorageLimits {
+        StorageLimits::default()
+    }
+
+    async fn len(&self) -> Result<u64> {
+        Ok(self.image().len())
+    }
+
+    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.read(offset, buf)
+    }
+
+    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
+        Some(self.read(offset, buf))
+    }
+
+    async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.image().write(offset, buf);
+        Ok(())
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64, _: ZeroMode) -> Result<()> {
+        self.image().zero(offset..offset.saturating_add(len));
+        Ok(())
+    }
+
+    async fn allocate(&self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn set_len(&self, len: u64) -> Result<()> {
+        self.image().set_len(len);
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
+        self.image().extents(range, out);
+        Ok(())
+    }
+
+    async fn allocated_bytes(&self) -> Result<Option<u64>> {
+        Ok(Some(self.image().stored_bytes()))
+    }
+
+    async fn copy_from(&self, _: u64, _: &dyn Storage, _: u64, _: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn id(&self) -> Option<StorageId> {
+        Some(StorageId(u64::MAX - 1, std::ptr::from_ref(self).addr() as u64))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_does_not_see_later_changes_and_a_cut_tail_reads_as_zeros_again() {
+        let mut image = Image::of(&[7; 10_000]);
+        let before = image.clone();
+        image.write(5000, &[1; 10]);
+        assert_eq!(before.first_difference(&image), Some(5000));
+        image.set_len(4100);
+        image.set_len(9000);
+        let mut buf = [9; 200];
+        image.read(4050, &mut buf);
+        assert_eq!((&buf[..50], &buf[50..]), (&[7; 50][..], &[0; 150][..]));
+        assert_eq!(before.to_bytes(), [7; 10_000]);
+    }
+
+    #[test]
+    fn files_have_one_digest_if_they_have_the_same_bytes_however_they_came_to_be() {
+        let mut one = Image::of(&[7; 9000]);
+        let mut other = Image::of(&[3; 9000]);
+        assert_ne!(one.digest(&[]), other.digest(&[]));
+        other.write(0, &[7; 9000]);
+        assert_eq!(one.digest(&[]), other.digest(&[]));
+        other.write(5000, &[1; 10]);
+        assert_ne!(one.digest(&[]), other.digest(&[]));
+        let ignored = std::slice::from_ref(&(4990..5010));
+        assert_eq!(one.digest(ignored), other.digest(ignored));
+        one.set_len(1 << 20);
+        other.set_len(1 << 20);
+        one.zero(0..9000);
+        other.write(0, &[0; 9000]);
+        assert_eq!(one.digest(&[]), other.digest(&[]));
+        other.set_len(1 << 21);
+        assert_ne!(one.digest(&[]), other.digest(&[]));
+    }
+}

@@ -1,0 +1,196 @@
+//! Promise: a failed request costs nothing but itself, and a retry that succeeds is durable.
+
+use super::crashes::{Exploration, explore};
+use super::stage::{Setback, Stage};
+use super::{Effort, broken};
+use crate::crash::Level;
+use crate::exec::block_on;
+use crate::fault::{Fault, Half, OpKind, Rule};
+use crate::ops::{Op, shrink};
+use crate::report::{Tally, Verdict};
+use crate::rig::{Golden, Subject};
+use crate::rng::Rng;
+use block_core::ErrorKind;
+
+/// What the caller does when a request fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Sends it again at once, as a guest does whose disk was full for a moment.
+    Retry,
+    /// Goes on with the next request.
+    GoOn,
+}
+
+/// Fails every storage request of random histories, one at a time and in every way, and goes on.
+///
+/// A request that is hit fails; the other blocks hold what they held; the block that was hit holds old or
+/// new sectors; a retry that succeeds is there after reopening; the check finds leaks at most.
+pub fn every_fault(subject: &Subject, effort: &Effort) -> Verdict {
+    let golden = subject.golden();
+    let mut tally = Tally::default();
+    let mut rng = Rng::new(effort.seed ^ 0xFA17);
+    for _ in 0..effort.histories.div_ceil(4) {
+        let seed = rng.roll();
+        let ops = block_on(script(subject, &golden, seed, effort.requests.min(12)))
+            .map_err(|what| broken("every fault", subject, seed, &[], what, None))?;
+        for rule in rules() {
+            for skip in 0.. {
+                let rule = rule.clone().after(skip);
+                let manner = if skip % 2 == 0 { Manner::Retry } else { Manner::GoOn };
+                let cuts = if skip % 16 == 0 { 2 } else { 0 };
+                match play(subject, &golden, &ops, &rule, manner, cuts) {
+                    Ok(seen) if seen.faults == 0 => break,
+                    Ok(seen) => tally.add(&seen),
+                    Err(_) => {
+                        let again = |ops: &[Op]| find(subject, &golden, ops, &rule, manner, cuts);
+                        let ops = shrink(&ops, |ops| again(ops).is_some());
+                        let (rule, what) = again(&ops).unwrap_or((rule, String::new()));
+                        let when = format!("{rule:?}, then {manner:?}");
+                        return Err(broken("every fault", subject, seed, &ops, what, Some(when)));
+                    }
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
+fn rules() -> Vec<Rule> {
+    let io = ErrorKind::Io;
+    let full = ErrorKind::NoSpace;
+    vec![
+        Rule::once(OpKind::CHANGES, Fault::Fail(io)),
+        Rule::once(OpKind::TAKES_ROOM, Fault::Fail(full)),
+        Rule::once(OpKind::CHANGES, Fault::Landed(io)),
+        Rule::once(OpKind::TAKES_ROOM, Fault::Torn(Half::First, full)),
+        Rule::once(OpKind::TAKES_ROOM, Fault::Torn(Half::Second, io)),
+        Rule::once(&[OpKind::Read], Fault::Fail(io)),
+        Rule::once(OpKind::CHANGES, Fault::Fail(io)).times(3),
+        Rule::once(OpKind::TAKES_ROOM, Fault::Fail(full)).forever(),
+    ]
+}
+
+async fn script(
+    subject: &Subject,
+    golden: &Golden,
+    seed: u64,
+    requests: usize,
+) -> Result<Vec<Op>, String> {
+    let stage = Stage::open(subject, golden).await?;
+    Ok(stage.ground(golden, true).ops(&mut Rng::new(seed), requests))
+}
+
+/// In a shorter list the same fault strikes elsewhere: looks at every place for one that breaks.
+fn find(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+    rule: &Rule,
+    manner: Manner,
+    cuts: usize,
+) -> Option<(Rule, String)> {
+    for skip in 0..500 {
+        let rule = rule.clone().after(skip);
+        match play(subject, golden, ops, &rule, manner, cuts) {
+            Ok(seen) if seen.faults == 0 => return None,
+            Ok(_) => {}
+            Err(what) => return Some((rule, what)),
+        }
+    }
+    None
+}
+
+/// Plays a list of requests with every fault at every storage request, and both with and without sending
+/// again what failed.
+///
+/// # Errors
+/// What is wrong, and with which fault.
+pub fn fault_everywhere(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+) -> Result<Tally, (String, String)> {
+    let mut tally = Tally::default();
+    for rule in rules() {
+        for manner in [Manner::Retry, Manner::GoOn] {
+            for skip in 0.. {
+                let rule = rule.clone().after(skip);
+                let seen = play(subject, golden, ops, &rule, manner, 2)
+                    .map_err(|what| (what, format!("{rule:?}, then {manner:?}")))?;
+                tally.add(&seen);
+                if seen.faults == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
+fn play(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+    rule: &Rule,
+    manner: Manner,
+    cuts: usize,
+) -> Result<Tally, String> {
+    let mut stage = super::caught(|| block_on(history(subject, golden, ops, rule, manner)))?;
+    stage.device = None;
+    if cuts == 0 || stage.tally.faults == 0 {
+        return Ok(stage.tally);
+    }
+    // What was in doubt when the power went must be sound as well.
+    let how = Exploration {
+        seed: rule.skip,
+        level: Level::DEFAULT,
+        states: cuts,
+        depth: 1,
+        parents: false,
+    };
+    explore(&stage, subject, golden, how).map_err(|(what, when)| format!("{what} ({when})"))
+}
+
+async fn history(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+    rule: &Rule,
+    manner: Manner,
+) -> Result<Stage, String> {
+    let mut stage = Stage::open(subject, golden).await?;
+    stage.faults.add(rule.clone());
+    let once = rule.times == 1;
+    for op in ops {
+        if !op.fits(stage.model.sectors()) {
+            continue;
+        }
+        let before = stage.faults.injected();
+        let error = match stage.step(op).await {
+            Ok(()) => continue,
+            Err(Setback::Wrong(what)) => return Err(format!("{op}: {what}")),
+            Err(Setback::Refused(error)) => error,
+        };
+        if stage.faults.injected() == before {
+            return Err(format!("{op} fails although nothing struck it: {error:?}"));
+        }
+        // The next reads may meet the same rule; then there is nothing to compare.
+        match stage.read_back().await {
+            Err(Setback::Wrong(what)) => return Err(format!("after {op} failed: {what}")),
+            Err(Setback::Refused(error)) if once => {
+                return Err(format!("after {op} failed, reading fails: {error:?}"));
+            }
+            _ => {}
+        }
+        if manner == Manner::Retry && once {
+            stage.step(op).await.map_err(|setback| setback.text(format!("retry of {op}")))?;
+        }
+    }
+    stage.tally.faults = stage.faults.injected();
+    stage.faults.clear();
+    stage.read_back().await.map_err(|setback| setback.text("reading after the faults"))?;
+    let flush = stage.step(&Op::Flush).await;
+    flush.map_err(|setback| setback.text("the flush after the faults"))?;
+    stage.audit().await.map_err(|what| format!("after faults, a flush and reopening: {what}"))?;
+    Ok(stage)
+}

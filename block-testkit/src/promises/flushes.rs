@@ -1,0 +1,122 @@
+//! Promise: a flush that failed lost what it was to save, and no later one pretends otherwise.
+
+use super::crashes::{Exploration, explore};
+use super::stage::{Setback, Stage};
+use super::{Effort, broken};
+use crate::crash::Level;
+use crate::exec::block_on;
+use crate::fault::{Fault, OpKind, Rule};
+use crate::ops::{Change, Op, shrink};
+use crate::report::{Tally, Verdict};
+use crate::rig::{Golden, Subject};
+use crate::rng::Rng;
+use block_core::ErrorKind;
+
+/// Lets each flush of random histories fail the way a kernel does: the unsaved data counts as clean from
+/// then on, some of it is never written, and reads still show all of it.
+///
+/// The storage says so at that flush and at every later one. The request that is hit must fail; nothing may
+/// be called durable until the image is opened again; what an earlier flush saved is there after a power cut,
+/// and the image is sound.
+pub fn failed_flushes(subject: &Subject, effort: &Effort) -> Verdict {
+    let golden = subject.golden();
+    let mut tally = Tally::default();
+    let mut rng = Rng::new(effort.seed ^ 0xF5C6);
+    for _ in 0..effort.histories {
+        let seed = rng.roll();
+        let ops = block_on(script(subject, &golden, seed, effort.requests.min(12)))
+            .map_err(|what| broken("failed flushes", subject, seed, &[], what, None))?;
+        for skip in 0.. {
+            match play(subject, &golden, &ops, skip) {
+                Ok(None) => break,
+                Ok(Some(seen)) => tally.add(&seen),
+                Err(_) => {
+                    let find = |ops: &[Op]| {
+                        (0..60).find_map(|n| play(subject, &golden, ops, n).err().map(|e| (n, e)))
+                    };
+                    let ops = shrink(&ops, |ops| find(ops).is_some());
+                    let (skip, what) = find(&ops).unwrap_or((skip, String::new()));
+                    let when =
+                        format!("flush {skip} of the storage fails, and loses what it was to save");
+                    return Err(broken("failed flushes", subject, seed, &ops, what, Some(when)));
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
+async fn script(
+    subject: &Subject,
+    golden: &Golden,
+    seed: u64,
+    requests: usize,
+) -> Result<Vec<Op>, String> {
+    let stage = Stage::open(subject, golden).await?;
+    let mut rng = Rng::new(seed);
+    let mut ops = stage.ground(golden, true).ops(&mut rng, requests);
+    for op in &mut ops {
+        if rng.one_in(4) {
+            *op = Op::Flush;
+        }
+    }
+    ops.push(Op::Flush);
+    Ok(ops)
+}
+
+/// `None`: there are not that many flushes.
+fn play(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+    skip: u64,
+) -> Result<Option<Tally>, String> {
+    let mut stage = super::caught(|| block_on(history(subject, golden, ops, skip)))?;
+    stage.device = None;
+    if stage.tally.faults == 0 {
+        return Ok(None);
+    }
+    let how =
+        Exploration { seed: skip, level: Level::DEFAULT, states: 3, depth: 1, parents: false };
+    explore(&stage, subject, golden, how)
+        .map(Some)
+        .map_err(|(what, when)| format!("{what} ({when})"))
+}
+
+async fn history(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+    skip: u64,
+) -> Result<Stage, String> {
+    let mut stage = Stage::open(subject, golden).await?;
+    stage.faults.add(Rule::once(&[OpKind::Flush], Fault::Forgotten(ErrorKind::Io)).after(skip));
+    // Whether a change was acknowledged since the last good flush: there is nothing to lose otherwise.
+    let mut unsaved = false;
+    for op in ops {
+        if !op.fits(stage.model.sectors()) {
+            continue;
+        }
+        let before = stage.faults.injected() > 0;
+        let changes = op.change() != Change::Nothing;
+        match stage.step(op).await {
+            Ok(()) if before && (unsaved || changes) && op.makes_durable() => {
+                return Err(format!("{op} succeeds after a flush has lost what it was to save"));
+            }
+            Ok(()) if !before && stage.faults.injected() > 0 => {
+                return Err(format!("{op} succeeds although a flush in it failed"));
+            }
+            Ok(()) => unsaved = (unsaved || changes) && !op.flushes(),
+            Err(Setback::Wrong(what)) => return Err(format!("{op}: {what}")),
+            Err(Setback::Refused(error)) if stage.faults.injected() == 0 => {
+                return Err(format!("{op} fails although nothing struck it: {error:?}"));
+            }
+            Err(Setback::Refused(_)) => match stage.read_back().await {
+                Ok(()) => {}
+                Err(setback) => return Err(setback.text(format!("reading after {op} failed"))),
+            },
+        }
+    }
+    stage.tally.faults = stage.faults.injected();
+    Ok(stage)
+}

@@ -1,0 +1,128 @@
+//! Promise: while a parent is written, and while it is left behind, the child reads as before, whenever the
+//! power is cut.
+
+use super::crashes::{Exploration, explore};
+use super::stage::Stage;
+use super::{Effort, broken};
+use crate::crash::Level;
+use crate::exec::block_on;
+use crate::ops::{Op, shrink};
+use crate::report::{Tally, Verdict};
+use crate::rig::{Golden, Rig, Subject, read_all};
+use crate::rng::Rng;
+use block_core::chain;
+use block_core::{Access, DeviceCaps, Disk};
+
+/// What is done to a chain whose child was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// The child's content goes into its parent, and the child keeps it.
+    Commit,
+    /// Afterwards the child forgets it.
+    CommitAndEmpty,
+    /// The child gets what it has from its parents, and then names none.
+    Rebase,
+}
+
+/// Writes to a child, commits it into its parent or makes it independent of it, and cuts the power of all
+/// images at once at every moment.
+///
+/// In every state all images pass the format's check, and the child shows what a power cut may leave of its
+/// own requests, whatever has become of the parent. After the last flush the parent holds what was committed.
+/// A subject without parents has nothing to lose here.
+pub fn written_parents(subject: &Subject, effort: &Effort) -> Verdict {
+    let mut tally = Tally::default();
+    if !subject.has_parents() {
+        return Ok(tally);
+    }
+    let golden = subject.golden();
+    let mut rng = Rng::new(effort.seed ^ 0xFA7E);
+    for history in 0..effort.histories {
+        let seed = rng.roll();
+        let work = [Work::Commit, Work::CommitAndEmpty, Work::Rebase][history as usize % 3];
+        let fails = |what| broken("written parents", subject, seed, &[], what, None);
+        let ops =
+            block_on(script(subject, &golden, seed, 2 + history as usize % 4)).map_err(fails)?;
+        let play = |ops: &[Op]| cut_work(subject, &golden, ops, work, seed, effort.states);
+        match play(&ops) {
+            Ok(seen) => tally.add(&seen),
+            Err(_) => {
+                let ops = shrink(&ops, |ops| play(ops).is_err());
+                let (what, when) = play(&ops).err().unwrap_or_default();
+                let when = format!("{work:?}, {when}");
+                return Err(broken("written parents", subject, seed, &ops, what, Some(when)));
+            }
+        }
+    }
+    Ok(tally)
+}
+
+async fn script(
+    subject: &Subject,
+    golden: &Golden,
+    seed: u64,
+    requests: usize,
+) -> Result<Vec<Op>, String> {
+    let stage = Stage::open(subject, golden).await?;
+    Ok(stage.ground(golden, false).ops(&mut Rng::new(seed), requests))
+}
+
+fn cut_work(
+    subject: &Subject,
+    golden: &Golden,
+    ops: &[Op],
+    work: Work,
+    seed: u64,
+    states: usize,
+) -> Result<Tally, (String, String)> {
+    let played = super::caught(|| block_on(play(subject, golden, ops, work)));
+    let mut stage = played.map_err(|what| (what, "before any power cut".to_owned()))?;
+    stage.device = None;
+    let how = Exploration { seed, level: Level::DEFAULT, states, depth: 0, parents: true };
+    explore(&stage, subject, golden, how)
+}
+
+async fn play(subject: &Subject, golden: &Golden, ops: &[Op], work: Work) -> Result<Stage, String> {
+    let mut stage = Stage::open_with(subject, golden, Access::ReadWrite).await?;
+    for op in ops {
+        stage.step(op).await.map_err(|setback| setback.text(op))?;
+    }
+    let child = Disk::new(stage.disk());
+    let shown = read_all(&*stage.disk()).await.map_err(|error| format!("reading: {error:?}"))?;
+    let fails = |doing: &'static str| move |error| format!("{doing}: {error:?}");
+    match work {
+        Work::Rebase => {
+            chain::rebase(&child, None, &|_, _| true).await.map_err(fails("rebasing"))?;
+            let facts = subject.driver().descriptor().amend_options;
+            if chain::records_parent(facts) {
+                chain::adopt(&child, facts, None).await.map_err(fails("adopting"))?;
+            }
+        }
+        Work::Commit | Work::CommitAndEmpty => {
+            chain::commit(&child, &|_, _| true).await.map_err(fails("committing"))?;
+            committed(subject, &stage, &shown).await?;
+            if work == Work::CommitAndEmpty && child.info().caps.contains(DeviceCaps::MAKE_EMPTY) {
+                child.device().make_empty().await.map_err(fails("emptying"))?;
+            }
+        }
+    }
+    stage.step(&Op::Flush).await.map_err(|setback| setback.text("the last flush"))?;
+    stage.read_back().await.map_err(|setback| setback.text("reading at the end"))?;
+    Ok(stage)
+}
+
+/// Whether the parent durably holds all that the child shows.
+async fn committed(subject: &Subject, stage: &Stage, shown: &[u8]) -> Result<(), String> {
+    let now = stage.world.tick();
+    for state in stage.world.replay().cut(now, Level::LastFlush, 1, 0) {
+        let images = state.disks.iter().map(|(_, image)| image.clone()).collect();
+        let rig = Rig::of_images(subject, images);
+        let parent = rig.open_below(Access::Read).await;
+        let parent = parent.map_err(|error| format!("opening the parent: {error:?}"))?;
+        let bytes = read_all(&*parent).await.map_err(|e| format!("reading the parent: {e:?}"))?;
+        if bytes.len() < shown.len() || bytes[..shown.len()] != *shown {
+            return Err("a commit is done, and not all of it is durable in the parent".to_owned());
+        }
+    }
+    Ok(())
+}
