@@ -159,7 +159,7 @@ pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> 
         Err(error) => return Err(not_opened(cx, spec, how, &*storage, &error).await),
     };
     if disk.info().format == RAW {
-        if spec.format.is_none() {
+        if spec.format.is_none() && is_detected_raw(cx, spec, &*storage).await {
             tell_of_another_name(cx, spec);
         }
         if how.access == Access::Read
@@ -212,17 +212,30 @@ async fn not_opened(
 /// Suffixes of formats that have no driver here and that raw disks do not have.
 const SUFFIXES: [&str; 6] = ["qcow2", "qcow", "qed", "vmdk", "vhd", "vhdx"];
 
+/// Whether the file is a raw disk by detection, and not another format whose driver serves a raw disk.
+async fn is_detected_raw(cx: &Context, spec: &ImageSpec, storage: &dyn Storage) -> bool {
+    format_by_name(cx, spec).is_some()
+        && cx.registry.probe(storage).await.is_ok_and(|report| report.is_raw())
+}
+
+/// The format, other than raw, whose images are named as this file is.
+fn format_by_name<'a>(cx: &'a Context, spec: &ImageSpec) -> Option<&'a str> {
+    let path = file_path(&spec.uri);
+    let (stem, suffix) = (path.file_stem()?, path.extension()?);
+    // The data of a split VMDK are raw by design.
+    if to_text(stem).ends_with("-flat") {
+        return None;
+    }
+    let drivers = cx.registry.drivers().into_iter().map(|driver| driver.descriptor());
+    let formats = drivers.filter(|descriptor| descriptor.name != RAW);
+    let mut known = formats.flat_map(|descriptor| descriptor.extensions).chain(&SUFFIXES).copied();
+    known.find(|known| suffix.eq_ignore_ascii_case(known))
+}
+
 /// Tells of a file that was taken for raw, although its name is that of an image of another format: after a crash
 /// or a failed download, nothing of the format is left in it.
 pub(crate) fn tell_of_another_name(cx: &Context, spec: &ImageSpec) {
-    let path = file_path(&spec.uri);
-    let (Some(stem), Some(suffix)) = (path.file_stem(), path.extension()) else { return };
-    let drivers = cx.registry.drivers();
-    let formats = drivers.iter().filter(|driver| driver.descriptor().name != "raw");
-    let mut known = formats.flat_map(|driver| driver.descriptor().extensions).chain(&SUFFIXES);
-    // The data of a split VMDK are raw by design.
-    let flat = to_text(stem).ends_with("-flat");
-    if let Some(format) = known.find(|known| suffix.eq_ignore_ascii_case(known)).filter(|_| !flat) {
+    if let Some(format) = format_by_name(cx, spec) {
         cx.console.note(format_args!(
             "note: '{}' is named as {format} and holds nothing of that format; it is taken for raw",
             spec.shown
