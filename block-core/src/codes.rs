@@ -1,5 +1,7 @@
 //! The codes of errors and of check findings: what each means, and what to do.
 
+use crate::Advice;
+
 /// A stable name for one kind of error or finding, explained for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
@@ -7,14 +9,23 @@ pub struct ErrorCode {
     pub code: &'static str,
     /// What it means: a clause without a full stop.
     pub meaning: &'static str,
-    /// What to do about it: whole sentences.
+    /// What to do about it, as far as no program's options are needed: whole sentences.
     pub remedy: &'static str,
+    /// What helps, for a program to word in its own options.
+    pub advice: &'static [Advice],
 }
 
 impl ErrorCode {
     /// Explains `code`.
     pub const fn new(code: &'static str, meaning: &'static str, remedy: &'static str) -> Self {
-        Self { code, meaning, remedy }
+        Self { code, meaning, remedy, advice: &[] }
+    }
+
+    /// With what helps.
+    #[must_use]
+    pub const fn advice(mut self, advice: &'static [Advice]) -> Self {
+        self.advice = advice;
+        self
     }
 }
 
@@ -23,38 +34,45 @@ pub(crate) const CORE: &[ErrorCode] = &[
     ErrorCode::new(
         "driver-unknown",
         "no driver is registered under the name that was given",
-        "'formats' lists the names. Without -f the format is found out from the file itself.",
-    ),
+        "Where none is named, the format is detected from the file itself.",
+    )
+    .advice(&[Advice::ListFormats]),
     ErrorCode::new(
         "image-needs-repair",
         "the image can be read, and writing to it could damage data",
-        "Run 'check' to see what is wrong and 'check -r all' to repair it, then write.",
-    ),
+        "See what is wrong, and repair it before writing.",
+    )
+    .advice(&[Advice::Check, Advice::Repair]),
     ErrorCode::new(
         "raw-guard",
         "the format was guessed to be raw, and the write would make the file look like another format",
-        "A guest that writes an image header to its disk could otherwise choose what the next program opens. Where the disk is raw, say so with '-f raw'.",
-    ),
+        "A guest that writes an image header to its disk could otherwise choose what the next program opens.",
+    )
+    .advice(&[Advice::NameFormat("raw")]),
     ErrorCode::new(
         "parent-not-found",
         "none of the files that may be opened is the parent that the image needs",
-        "A VDI knows its parent by UUID. '--parent FILE' names it, '--allow DIR' a folder to look in, '--vbox FILE' a machine file that registers it.",
-    ),
+        "A child knows its parent by an identity, and not by its name.",
+    )
+    .advice(&[Advice::FindReference]),
     ErrorCode::new(
         "reference-not-found",
         "no file that may be opened has the name that the image needs",
-        "'--parent FILE' names it, '--allow DIR' a folder to look in, '--vbox FILE' a machine file that registers it.",
-    ),
+        "Files that an image names are opened only where the caller allows it.",
+    )
+    .advice(&[Advice::FindReference]),
     ErrorCode::new(
         "parent-ambiguous",
         "several files can be the parent of the image, and nothing tells which one is meant",
-        "Copies of an image have its UUID. The one whose modification UUID is the one that the child recorded is taken; here none is known to have it, or several have. Name the right one with '--parent FILE', or put the others into another folder.",
-    ),
+        "Copies of an image have its UUID. The one whose modification UUID is the one that the child recorded is taken; here none is known to have it, or several have. Put the others into another folder, or name the right one.",
+    )
+    .advice(&[Advice::NameParent]),
     ErrorCode::new(
         "parent-stale",
         "the parent is not known to hold what the child recorded, and it would be written into",
-        "The parent was written to after the child was made, an interrupted commit wrote into it, or the file is a copy of it. Find out which; then name it with '--parent FILE'.",
-    ),
+        "The parent was written to after the child was made, an interrupted commit wrote into it, or the file is a copy of it. Find out which; then name it.",
+    )
+    .advice(&[Advice::NameParent]),
     ErrorCode::new(
         "parent-mismatch",
         "the file that was named as the parent is another image",

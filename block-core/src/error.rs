@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::Advice;
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -102,7 +104,7 @@ struct Inner {
     offset: Option<u64>,
     field: Option<Field>,
     code: Option<&'static str>,
-    hint: Option<Cow<'static, str>>,
+    hint: Option<Advice>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -189,7 +191,7 @@ impl Error {
 
     /// Says what the user can do about it.
     #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<Advice>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -225,8 +227,8 @@ impl Error {
     }
 
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<&str> {
-        self.0.hint.as_deref()
+    pub fn hint(&self) -> Option<&Advice> {
+        self.0.hint.as_ref()
     }
 }
 

@@ -38,6 +38,7 @@
 //! This crate names no driver, no file system and no runtime.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod buffer;
 pub mod chain;
 mod check;
@@ -66,6 +67,7 @@ mod storage;
 mod sync;
 mod zeros;
 
+pub use advice::Advice;
 pub use buffer::PageBuffer;
 pub use bytes::Bytes;
 pub use check::{CheckMode, CheckReport, Finding, Severity};

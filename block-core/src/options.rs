@@ -309,7 +309,7 @@ mod tests {
     fn a_mistyped_name_is_answered_with_the_nearest_one() {
         let error = Options::parse("statik=on", SPECS).unwrap_err();
         assert_eq!(error.message(), "Invalid parameter 'statik'");
-        assert_eq!(error.hint(), Some("did you mean 'static'?"));
+        assert_eq!(error.hint().unwrap().to_string(), "did you mean 'static'?");
         assert_eq!(Options::parse("zzz=on", SPECS).unwrap_err().hint(), None);
     }
 

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::{
-    Candidate, Error, ErrorKind, OpenContext, ReferenceBy, Result, Sharing, Storage, StorageAccess,
-    StorageId, StorageOptions,
+    Advice, Candidate, Error, ErrorKind, OpenContext, ReferenceBy, Result, Sharing, Storage,
+    StorageAccess, StorageId, StorageOptions,
 };
 
 /// How many files an error lists at most.
@@ -234,7 +234,7 @@ impl Search {
                         chosen.uri, record.uuid
                     ),
                 )
-                .with_code("parent-stale"));
+                .with_code("parent-stale").with_hint(Advice::NameParent));
             }
         }
         Ok(Some(chosen))
@@ -267,7 +267,9 @@ impl Search {
         for missed in &self.missed {
             let _ = write!(text, "; {missed}");
         }
-        Error::new(ErrorKind::NotFound, text).with_code("parent-not-found")
+        Error::new(ErrorKind::NotFound, text)
+            .with_code("parent-not-found")
+            .with_hint(Advice::FindReference)
     }
 }
 
@@ -298,6 +300,7 @@ fn ambiguous(several: &[&Match], record: &ParentRecord, several_are_exact: bool)
         ),
     )
     .with_code("parent-ambiguous")
+    .with_hint(Advice::NameParent)
 }
 
 fn stale(found: &Match, record: &ParentRecord) -> Error {
@@ -311,7 +314,7 @@ fn stale(found: &Match, record: &ParentRecord) -> Error {
             word(record.modification),
         ),
     )
-    .with_code("parent-stale")
+    .with_code("parent-stale").with_hint(Advice::NameParent)
 }
 
 /// Looks at a file, and forgets it again.

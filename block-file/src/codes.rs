@@ -1,10 +1,11 @@
 //! The codes of errors that host files give.
 
-use block_core::ErrorCode;
+use block_core::{Advice, ErrorCode};
 
 /// All of them.
 pub(crate) const CODES: &[ErrorCode] = &[ErrorCode::new(
     "image-locked",
     "another program has the image open in a way that excludes this use",
-    "Stop that program, a virtual machine as a rule. Reading while it writes is possible with -U where the result may be stale; writing is not.",
-)];
+    "Stop that program, a virtual machine as a rule. Reading while it writes is possible where the result may be stale; writing is not.",
+)
+.advice(&[Advice::ReadShared])];

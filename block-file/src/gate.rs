@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use block_core::{Candidate, Candidates, Error, ErrorKind, Gate, Reference, ReferenceBy, Result};
+use block_core::{
+    Advice, Candidate, Candidates, Error, ErrorKind, Gate, Reference, ReferenceBy, Result,
+};
 use rustix::io::Errno;
 
 use crate::blocking::blocking;
@@ -113,7 +115,9 @@ impl DirectoryGate {
                 "the image names '{}', and no allowed place holds such a file",
                 name.escape_debug()
             );
-            return Err(Error::new(ErrorKind::NotFound, text).with_code("reference-not-found"));
+            return Err(Error::new(ErrorKind::NotFound, text)
+                .with_code("reference-not-found")
+                .with_hint(Advice::FindReference));
         }
         Ok(found.into())
     }

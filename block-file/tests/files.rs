@@ -280,12 +280,12 @@ async fn what_has_no_offsets_is_refused_at_once() {
 async fn a_missing_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let error = create_error(&dir.path().join("none/a")).await;
-    assert!(error.hint().unwrap().contains("none' does not exist"), "{error:?}");
+    assert!(error.hint().unwrap().to_string().contains("none' does not exist"), "{error:?}");
     let error = FileProtocol
         .open("nbd:somewhere", &StorageOptions::new(StorageAccess::Read))
         .await
         .unwrap_err();
-    assert!(error.hint().unwrap().starts_with("'nbd' is no protocol"), "{error:?}");
+    assert!(error.hint().unwrap().to_string().starts_with("'nbd' is no protocol"), "{error:?}");
 }
 
 async fn create_error(path: &std::path::Path) -> block_core::Error {

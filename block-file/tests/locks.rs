@@ -77,7 +77,7 @@ async fn ours(path: &Path, access: StorageAccess) -> Result<Arc<dyn Storage>, St
         assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
         assert_eq!(error.code(), Some("image-locked"));
         let hint = format!("Is another process using the image [{}]?", path.display());
-        assert_eq!(error.hint(), Some(hint.as_str()));
+        assert_eq!(error.hint().map(ToString::to_string), Some(hint));
         error.message().to_owned()
     })
 }

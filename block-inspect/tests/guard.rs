@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use block_core::probe::{Probe, ProbeInput};
 use block_core::{
-    Access, BlockDevice, BlockDriver, Bytes, CheckMode, CheckReport, CreateRequest, Descriptor,
-    Error, ErrorKind, Identity, Measure, MemStorage, OpenContext, OpenRequest, Options, Registry,
-    Result, Storage, ZeroMode,
+    Access, Advice, BlockDevice, BlockDriver, Bytes, CheckMode, CheckReport, CreateRequest,
+    Descriptor, Error, ErrorKind, Identity, Measure, MemStorage, OpenContext, OpenRequest, Options,
+    Registry, Result, Storage, ZeroMode,
 };
 
 const MIB: usize = 1 << 20;
@@ -172,7 +172,7 @@ async fn magic_is_refused_wherever_probing_looks() {
         ] {
             assert_eq!(error.kind(), ErrorKind::Denied, "{offset:#x}");
             assert_eq!(error.code(), Some("raw-guard"));
-            assert!(error.hint().unwrap().contains("-f raw"));
+            assert!(error.hint() == Some(&Advice::NameFormat("raw")));
         }
     }
     assert_eq!(storage.to_bytes().unwrap(), before);

@@ -1,7 +1,7 @@
 //! New images: what they will look like, and writing them so that half a file is never an image.
 
 use block_core::{
-    CreateRequest, Error, ErrorKind, InfoValue, Measure, NewParent, OptionKind, OptionSpec,
+    Advice, CreateRequest, Error, ErrorKind, InfoValue, Measure, NewParent, OptionKind, OptionSpec,
     Options, Preallocation, Result, SECTOR_SIZE, Storage, StorageCaps, ZeroMode,
 };
 use uuid::Uuid;
@@ -179,7 +179,7 @@ impl Plan {
         let too_large = || {
             let message = format!("a disk of {size} bytes is larger than the format can express");
             let error = Error::new(ErrorKind::InvalidInput, message);
-            error.with_hint("larger blocks (-o block_size=) reach further")
+            error.with_hint(Advice::CreateOption("block_size"))
         };
         let size = size.checked_next_multiple_of(SECTOR_SIZE).ok_or_else(too_large)?;
         let blocks = size.div_ceil(block_size);
@@ -301,7 +301,7 @@ fn parent_identity(parent: &NewParent) -> Result<(Uuid, Uuid)> {
             ErrorKind::Unsupported,
             "the parent has no identity (nil UUID) that a child could name",
         )
-        .with_hint("give it one with `amend -o uuid=`")),
+        .with_hint(Advice::Amend("uuid"))),
         (crate::NAME, Some(uuid)) => Ok((uuid, find(info::MODIFICATION_UUID).unwrap_or_default())),
         _ => Ok((Uuid::new_v4(), Uuid::new_v4())),
     }

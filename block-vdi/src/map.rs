@@ -8,7 +8,7 @@ use block_core::engine::{
     BlockMapper, Change, Effect, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
 };
 use block_core::{
-    Access, BlockDevice, ErrorKind, ImageInfo, Options, Preallocation, Result, SECTOR_SIZE,
+    Access, Advice, BlockDevice, ErrorKind, ImageInfo, Options, Preallocation, Result, SECTOR_SIZE,
     Storage, bug,
 };
 use tokio::sync::Mutex;
@@ -135,7 +135,7 @@ impl VdiMap {
         let wrong = |refusal: Refusal, wanted: String| {
             let at = shape.table.place(block);
             let error = refusal.error(ErrorKind::Corrupt, ENTRY_FIELD, at, number, wanted);
-            Err(error.with_hint("`check` lists what is wrong with the image"))
+            Err(error.with_hint(Advice::Check))
         };
         if number >= layout.slot_limit {
             let wanted = format!("less than {} for block {block}", layout.slot_limit);

@@ -164,7 +164,7 @@ async fn a_full_image_without_room_for_the_map_says_what_to_do() {
     let disk = lab.open("f", Access::ReadWrite, "").await.unwrap();
     let error = disk.device().resize(256 * MIB, Preallocation::Off).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.hint().unwrap().contains("convert"));
+    assert!(error.hint().unwrap().to_string().contains("convert"));
     assert_eq!((disk.size(), file.len().await.unwrap()), (128 * MIB, before));
     put(&disk, 5 * MIB, 1).await;
     disk.close().await.unwrap();

@@ -91,7 +91,7 @@ fn options(text: &str, specs: &[OptionSpec]) {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text:?}");
             let known = |name: &str| specs.iter().any(|spec| spec.name == name);
             if let Some(hint) = error.hint() {
-                let named = hint.split('\'').nth(1).is_some_and(known);
+                let named = hint.to_string().split('\'').nth(1).is_some_and(known);
                 assert!(named, "the hint {hint:?} names no option");
             }
         }

@@ -10,6 +10,7 @@ use rustix::process::geteuid;
 
 use crate::args::NoImage;
 use crate::host_path::{display_name, file_path};
+use crate::wording;
 
 /// A command's end without success.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl From<&Error> for Failure {
         Self {
             status: 1,
             message,
-            hint: error.hint().or_else(|| what_to_do(error)).map(str::to_owned),
+            hint: error.hint().map(wording::hint).or_else(|| what_to_do(error).map(str::to_owned)),
             also: None,
             code: error.code(),
             causes: causes(error),
@@ -158,17 +159,6 @@ pub(crate) const NO_ROOM: &str =
 
 /// What helps where the system refused.
 fn what_to_do(error: &Error) -> Option<&'static str> {
-    match error.code() {
-        Some("parent-not-found" | "reference-not-found") => {
-            return Some(
-                "name it with --parent FILE, a folder to look in with --allow DIR, or a machine that has it with --vbox FILE",
-            );
-        }
-        Some("parent-ambiguous" | "parent-stale") => {
-            return Some("name the right one with --parent FILE");
-        }
-        _ => {}
-    }
     if error.kind() == ErrorKind::PermissionDenied {
         return Some(who_may(error));
     }

@@ -33,6 +33,7 @@ mod signals;
 mod target;
 mod throttle;
 mod way_on;
+mod wording;
 
 pub use cli::{command, run};
 pub use drivers::registry;

@@ -70,6 +70,40 @@ fn every_code_of_errors_and_checks_is_explained() {
     }
 }
 
+/// Whether a text of a library names options or commands of this program.
+fn speaks_the_command_line(text: &str) -> bool {
+    let words =
+        ["'check", "`check", "'amend", "`amend", "'compact", "block-img", "check -r", "amend -o"];
+    let options = text.split([' ', '(', '\'', '`']).any(|word| {
+        let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).unwrap_or_default();
+        name.starts_with(|first: char| first.is_ascii_alphabetic())
+    });
+    options || words.iter().any(|word| text.contains(word))
+}
+
+#[test]
+fn libraries_advise_without_naming_options_of_this_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for room in ["block-core", "block-file", "block-inspect", "block-raw", "block-vdi"] {
+        sources(&root.join(room).join("src"), &mut files);
+    }
+    let mut seen = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for part in text.split("with_hint(").skip(1) {
+            // The first text of the call, if it has one.
+            let call = part.split(';').next().unwrap_or_default();
+            let hint = call.split('"').nth(1).unwrap_or_default();
+            assert!(!speaks_the_command_line(hint), "{}: {hint}", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen} hints");
+    assert!(speaks_the_command_line("say so with '-f raw'"), "the test would not see one");
+}
+
 #[test]
 fn every_explained_code_is_used_and_explained_once() {
     let used = codes_in_sources();
@@ -79,6 +113,7 @@ fn every_explained_code_is_used_and_explained_once() {
         assert!(known.insert(code.code), "{} is explained twice", code.code);
         assert!(used.contains(code.code), "{} is explained and not used", code.code);
         assert!(!code.meaning.ends_with('.') && code.remedy.ends_with('.'), "{code:?}");
+        assert!(!speaks_the_command_line(code.remedy), "{code:?}");
     }
     assert!(known.len() > 20);
 }

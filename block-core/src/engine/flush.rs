@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::slots::SlotSet;
 use super::{BlockMapper, Mapped, Slot};
-use crate::{Error, ErrorKind, Result, StorageCaps};
+use crate::{Advice, Error, ErrorKind, Result, StorageCaps};
 
 impl<M: BlockMapper> Mapped<M> {
     /// Makes everything acknowledged so far durable.
@@ -106,6 +106,6 @@ impl<M: BlockMapper> Mapped<M> {
             .at(place.offset)
             .in_image(self.storage.uri())
             .with_code("image-needs-repair")
-            .with_hint("the image can be read; repair it with `check -r all` before writing")
+            .with_hint(Advice::Repair)
     }
 }

@@ -159,6 +159,14 @@ mod tests {
             let option = code.as_str().to_ascii_lowercase().replace('_', "-");
             assert_eq!(option.parse::<Code>().unwrap(), *code);
         }
-        assert!("EXT_BAKING".parse::<Code>().unwrap_err().hint().unwrap().contains("EXT_BACKING"));
+        assert!(
+            "EXT_BAKING"
+                .parse::<Code>()
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .to_string()
+                .contains("EXT_BACKING")
+        );
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::RwLock;
 
 use super::{ProbeInput, ReadPlan};
 use crate::forward_storage;
-use crate::{Bytes, Error, ErrorKind, Registry, Result, Storage, ZeroMode};
+use crate::{Advice, Bytes, Error, ErrorKind, Registry, Result, Storage, ZeroMode};
 
 /// A storage whose format was found out by looking, not declared.
 ///
@@ -143,10 +143,7 @@ impl GuardedStorage {
             .at(change.range().start)
             .in_image(self.inner.uri())
             .with_code("raw-guard")
-            .with_hint(format!(
-                "give `-f {}` to say that the disk may hold anything",
-                self.driver
-            )));
+            .with_hint(Advice::NameFormat(self.driver)));
         }
         // The old ranges stay: if the change fails half-way, either state may be the true one.
         for range in ranges(&input) {

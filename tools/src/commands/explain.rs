@@ -6,6 +6,7 @@ use block_inspect::Code;
 
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::wording;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -25,12 +26,15 @@ impl ExplainArgs {
             }
             return Ok(0);
         };
-        if let Some(ErrorCode { code, meaning, remedy }) =
+        if let Some(ErrorCode { code, meaning, remedy, advice }) =
             cx.registry.codes().find(|known| known.code.eq_ignore_ascii_case(code))
         {
             cx.console.line(format_args!("{code}: {meaning}."))?;
             cx.console.line("")?;
-            cx.console.line(remedy)?;
+            let sentences = advice.iter().map(wording::sentence);
+            let remedy: Vec<String> =
+                std::iter::once((*remedy).to_owned()).chain(sentences).collect();
+            cx.console.line(remedy.join(" "))?;
             return Ok(0);
         }
         if let Ok(known) = code.parse::<Code>() {

@@ -8,6 +8,7 @@ use block_core::{BlockDriver, OptionKind, OptionSpec, OptionValue, Options, Regi
 use crate::args::size_or_failure;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::wording;
 
 /// The options of an image to be created.
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ pub(crate) fn output_driver<'r>(
         let names: Vec<&str> = able.map(|descriptor| descriptor.name).collect();
         let written = format!("formats that can be written: {}", names.join(", "));
         failure.hint(match error.hint() {
-            Some(hint) => format!("{hint} ({written})"),
+            Some(hint) => format!("{} ({written})", wording::hint(hint)),
             None => written,
         })
     })?;
