@@ -67,7 +67,7 @@
 //!
 //! # The kit itself is tested
 //!
-//! `block-core/mutations/run.sh` makes these mistakes one after the other and demands that the named test
+//! `block-testkit/mutations/run.sh` makes these mistakes one after the other and demands that the named test
 //! fails. "model" is `block-core-model`: the engine under a scheduler that chooses every interleaving.
 //!
 //! | | mistake | caught by |

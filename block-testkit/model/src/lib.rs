@@ -8,9 +8,9 @@
     reason = "it is a copy for tests; the documentation is in block-core"
 )]
 
-#[path = "../../src/engine/mod.rs"]
+#[path = "../../../block-core/src/engine/mod.rs"]
 pub mod engine;
-#[path = "../../src/range_lock.rs"]
+#[path = "../../../block-core/src/range_lock.rs"]
 pub mod range_lock;
 
 /// In place of `block-core/src/sync.rs`.

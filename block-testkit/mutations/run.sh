@@ -4,7 +4,7 @@
 # Usage: run.sh [number…]   CARGO=… chooses another cargo. The tree must have no uncommitted changes.
 set -u
 cd "$(git rev-parse --show-toplevel)" || exit 2
-here=block-core/mutations
+here=block-testkit/mutations
 cargo=${CARGO:-cargo}
 log=$(mktemp)
 applied=
