@@ -3,13 +3,14 @@
 
 use std::cell::Cell;
 
+use super::Effort;
+use super::search::{History, Search};
 use super::stage::Stage;
-use super::{Effort, broken};
 use crate::crash::{CrashState, Level};
 use crate::exec::block_on;
 use crate::image::Image;
 use crate::model::Model;
-use crate::ops::{Op, shrink};
+use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, read_all, read_all_into};
 use crate::rng::{Rng, mix};
@@ -22,43 +23,33 @@ use block_core::{Access, CheckMode};
 /// what was last flushed or something newer, and take a write to every block without changing any other.
 pub fn power_cuts(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
-    let mut tally = Tally::default();
-    let mut rng = Rng::new(effort.seed ^ 0xC0A5);
-    for history in 0..effort.histories * 5 {
-        let seed = rng.roll();
-        let level = match history % 8 {
+    let search = Search {
+        promise: "power cuts",
+        subject,
+        golden: &golden,
+        seed: effort.seed ^ 0xC0A5,
+        histories: effort.histories * 5,
+    };
+    let cut = |ops: &[Op], history: &History| {
+        let level = match history.number % 8 {
             3 => Level::Atoms(4096),
             // A raw disk that grows shows what came into the file: it has no map to keep it from that.
             7 if golden.block_sectors.is_some() => Level::Garbage(512),
             7 => Level::Atoms(4096),
             _ => Level::DEFAULT,
         };
-        // Most mistakes need three requests; some need many.
-        let requests = if history % 3 == 2 { effort.requests } else { 3 + history as usize % 3 };
-        let ops = block_on(script(subject, &golden, seed, requests))
-            .map_err(|what| broken("power cuts", subject, seed, &[], what, None))?;
-        match cut_everywhere(subject, &golden, &ops, seed, level, effort.states) {
-            Ok(seen) => tally.add(&seen),
-            Err(_) => {
-                let again =
-                    |ops: &[Op]| cut_everywhere(subject, &golden, ops, seed, level, effort.states);
-                let ops = shrink(&ops, |ops| again(ops).is_err());
-                let (what, when) = again(&ops).err().unwrap_or_default();
-                return Err(broken("power cuts", subject, seed, &ops, what, Some(when)));
-            }
-        }
-    }
-    Ok(tally)
-}
-
-async fn script(
-    subject: &Subject,
-    golden: &Golden,
-    seed: u64,
-    requests: usize,
-) -> Result<Vec<Op>, String> {
-    let stage = Stage::open(subject, golden).await?;
-    Ok(stage.ground(golden, true).ops(&mut Rng::new(seed), requests))
+        cut_everywhere(subject, &golden, ops, history.seed, level, effort.states)
+    };
+    search.run(
+        |history| {
+            // Most mistakes need three requests; some need many.
+            let few = 3 + history.number as usize % 3;
+            let requests = if history.number % 3 == 2 { effort.requests } else { few };
+            search.requests(&mut Rng::new(history.seed), requests, true)
+        },
+        cut,
+        |ops, history, _| cut(ops, history).err().map(|(what, when)| (what, Some(when))),
+    )
 }
 
 /// Plays a list of requests and cuts the power at every moment of it.

@@ -1,12 +1,13 @@
 //! Promise: a failed request costs nothing but itself, and a retry that succeeds is durable.
 
+use super::Effort;
 use super::crashes::{Exploration, explore};
+use super::search::Search;
 use super::stage::{Setback, Stage};
-use super::{Effort, broken};
 use crate::crash::Level;
 use crate::exec::block_on;
 use crate::fault::{Fault, Half, OpKind, Rule};
-use crate::ops::{Op, shrink};
+use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Subject};
 use crate::rng::Rng;
@@ -27,32 +28,36 @@ enum Manner {
 /// new sectors; a retry that succeeds is there after reopening; the check finds leaks at most.
 pub fn every_fault(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
-    let mut tally = Tally::default();
-    let mut rng = Rng::new(effort.seed ^ 0xFA17);
-    for _ in 0..effort.histories.div_ceil(4) {
-        let seed = rng.roll();
-        let ops = block_on(script(subject, &golden, seed, effort.requests.min(12)))
-            .map_err(|what| broken("every fault", subject, seed, &[], what, None))?;
-        for rule in rules() {
-            for skip in 0.. {
-                let rule = rule.clone().after(skip);
-                let manner = if skip % 2 == 0 { Manner::Retry } else { Manner::GoOn };
-                let cuts = if skip % 16 == 0 { 2 } else { 0 };
-                match play(subject, &golden, &ops, &rule, manner, cuts) {
-                    Ok(seen) if seen.faults == 0 => break,
-                    Ok(seen) => tally.add(&seen),
-                    Err(_) => {
-                        let again = |ops: &[Op]| find(subject, &golden, ops, &rule, manner, cuts);
-                        let ops = shrink(&ops, |ops| again(ops).is_some());
-                        let (rule, what) = again(&ops).unwrap_or((rule, String::new()));
-                        let when = format!("{rule:?}, then {manner:?}");
-                        return Err(broken("every fault", subject, seed, &ops, what, Some(when)));
+    let search = Search {
+        promise: "every fault",
+        subject,
+        golden: &golden,
+        seed: effort.seed ^ 0xFA17,
+        histories: effort.histories.div_ceil(4),
+    };
+    search.run(
+        |history| search.requests(&mut Rng::new(history.seed), effort.requests.min(12), true),
+        |ops, _| {
+            let mut tally = Tally::default();
+            for rule in rules() {
+                for skip in 0.. {
+                    let rule = rule.clone().after(skip);
+                    let manner = if skip % 2 == 0 { Manner::Retry } else { Manner::GoOn };
+                    let cuts = if skip % 16 == 0 { 2 } else { 0 };
+                    match play(subject, &golden, ops, &rule, manner, cuts) {
+                        Ok(seen) if seen.faults == 0 => break,
+                        Ok(seen) => tally.add(&seen),
+                        Err(_) => return Err((rule, manner, cuts)),
                     }
                 }
             }
-        }
-    }
-    Ok(tally)
+            Ok(tally)
+        },
+        |ops, _, (rule, manner, cuts)| {
+            let (rule, what) = find(subject, &golden, ops, rule, *manner, *cuts)?;
+            Some((what, Some(format!("{rule:?}, then {manner:?}"))))
+        },
+    )
 }
 
 fn rules() -> Vec<Rule> {
@@ -68,16 +73,6 @@ fn rules() -> Vec<Rule> {
         Rule::once(OpKind::CHANGES, Fault::Fail(io)).times(3),
         Rule::once(OpKind::TAKES_ROOM, Fault::Fail(full)).forever(),
     ]
-}
-
-async fn script(
-    subject: &Subject,
-    golden: &Golden,
-    seed: u64,
-    requests: usize,
-) -> Result<Vec<Op>, String> {
-    let stage = Stage::open(subject, golden).await?;
-    Ok(stage.ground(golden, true).ops(&mut Rng::new(seed), requests))
 }
 
 /// In a shorter list the same fault strikes elsewhere: looks at every place for one that breaks.

@@ -1,12 +1,13 @@
 //! Promise: a flush that failed lost what it was to save, and no later one pretends otherwise.
 
+use super::Effort;
 use super::crashes::{Exploration, explore};
+use super::search::Search;
 use super::stage::{Setback, Stage};
-use super::{Effort, broken};
 use crate::crash::Level;
 use crate::exec::block_on;
 use crate::fault::{Fault, OpKind, Rule};
-use crate::ops::{Change, Op, shrink};
+use crate::ops::{Change, Op};
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Subject};
 use crate::rng::Rng;
@@ -20,48 +21,42 @@ use block_core::ErrorKind;
 /// and the image is sound.
 pub fn failed_flushes(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
-    let mut tally = Tally::default();
-    let mut rng = Rng::new(effort.seed ^ 0xF5C6);
-    for _ in 0..effort.histories {
-        let seed = rng.roll();
-        let ops = block_on(script(subject, &golden, seed, effort.requests.min(12)))
-            .map_err(|what| broken("failed flushes", subject, seed, &[], what, None))?;
-        for skip in 0.. {
-            match play(subject, &golden, &ops, skip) {
-                Ok(None) => break,
-                Ok(Some(seen)) => tally.add(&seen),
-                Err(_) => {
-                    let find = |ops: &[Op]| {
-                        (0..60).find_map(|n| play(subject, &golden, ops, n).err().map(|e| (n, e)))
-                    };
-                    let ops = shrink(&ops, |ops| find(ops).is_some());
-                    let (skip, what) = find(&ops).unwrap_or((skip, String::new()));
-                    let when =
-                        format!("flush {skip} of the storage fails, and loses what it was to save");
-                    return Err(broken("failed flushes", subject, seed, &ops, what, Some(when)));
+    let search = Search {
+        promise: "failed flushes",
+        subject,
+        golden: &golden,
+        seed: effort.seed ^ 0xF5C6,
+        histories: effort.histories,
+    };
+    search.run(
+        |history| {
+            let mut rng = Rng::new(history.seed);
+            let mut ops = search.requests(&mut rng, effort.requests.min(12), true)?;
+            for op in &mut ops {
+                if rng.one_in(4) {
+                    *op = Op::Flush;
                 }
             }
-        }
-    }
-    Ok(tally)
-}
-
-async fn script(
-    subject: &Subject,
-    golden: &Golden,
-    seed: u64,
-    requests: usize,
-) -> Result<Vec<Op>, String> {
-    let stage = Stage::open(subject, golden).await?;
-    let mut rng = Rng::new(seed);
-    let mut ops = stage.ground(golden, true).ops(&mut rng, requests);
-    for op in &mut ops {
-        if rng.one_in(4) {
-            *op = Op::Flush;
-        }
-    }
-    ops.push(Op::Flush);
-    Ok(ops)
+            ops.push(Op::Flush);
+            Ok(ops)
+        },
+        |ops, _| {
+            let mut tally = Tally::default();
+            for skip in 0.. {
+                match play(subject, &golden, ops, skip)? {
+                    Some(seen) => tally.add(&seen),
+                    None => break,
+                }
+            }
+            Ok(tally)
+        },
+        |ops, _, _: &String| {
+            let (skip, what) =
+                (0..60).find_map(|n| play(subject, &golden, ops, n).err().map(|what| (n, what)))?;
+            let when = format!("flush {skip} of the storage fails, and loses what it was to save");
+            Some((what, Some(when)))
+        },
+    )
 }
 
 /// `None`: there are not that many flushes.

@@ -1,5 +1,6 @@
 //! The promises, one function each.
 
+mod search;
 mod stage;
 
 mod caps;

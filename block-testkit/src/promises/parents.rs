@@ -1,12 +1,13 @@
 //! Promise: while a parent is written, and while it is left behind, the child reads as before, whenever the
 //! power is cut.
 
+use super::Effort;
 use super::crashes::{Exploration, explore};
+use super::search::{History, Search};
 use super::stage::Stage;
-use super::{Effort, broken};
 use crate::crash::Level;
 use crate::exec::block_on;
-use crate::ops::{Op, shrink};
+use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, read_all};
 use crate::rng::Rng;
@@ -31,40 +32,34 @@ enum Work {
 /// own requests, whatever has become of the parent. After the last flush the parent holds what was committed.
 /// A subject without parents has nothing to lose here.
 pub fn written_parents(subject: &Subject, effort: &Effort) -> Verdict {
-    let mut tally = Tally::default();
     if !subject.has_parents() {
-        return Ok(tally);
+        return Ok(Tally::default());
     }
     let golden = subject.golden();
-    let mut rng = Rng::new(effort.seed ^ 0xFA7E);
-    for history in 0..effort.histories {
-        let seed = rng.roll();
-        let work = [Work::Commit, Work::CommitAndEmpty, Work::Rebase][history as usize % 3];
-        let fails = |what| broken("written parents", subject, seed, &[], what, None);
-        let ops =
-            block_on(script(subject, &golden, seed, 2 + history as usize % 4)).map_err(fails)?;
-        let play = |ops: &[Op]| cut_work(subject, &golden, ops, work, seed, effort.states);
-        match play(&ops) {
-            Ok(seen) => tally.add(&seen),
-            Err(_) => {
-                let ops = shrink(&ops, |ops| play(ops).is_err());
-                let (what, when) = play(&ops).err().unwrap_or_default();
-                let when = format!("{work:?}, {when}");
-                return Err(broken("written parents", subject, seed, &ops, what, Some(when)));
-            }
-        }
-    }
-    Ok(tally)
-}
-
-async fn script(
-    subject: &Subject,
-    golden: &Golden,
-    seed: u64,
-    requests: usize,
-) -> Result<Vec<Op>, String> {
-    let stage = Stage::open(subject, golden).await?;
-    Ok(stage.ground(golden, false).ops(&mut Rng::new(seed), requests))
+    let search = Search {
+        promise: "written parents",
+        subject,
+        golden: &golden,
+        seed: effort.seed ^ 0xFA7E,
+        histories: effort.histories,
+    };
+    let work = |history: &History| {
+        [Work::Commit, Work::CommitAndEmpty, Work::Rebase][history.number as usize % 3]
+    };
+    let cut = |ops: &[Op], history: &History| {
+        cut_work(subject, &golden, ops, work(history), history.seed, effort.states)
+    };
+    search.run(
+        |history| {
+            let requests = 2 + history.number as usize % 4;
+            search.requests(&mut Rng::new(history.seed), requests, false)
+        },
+        cut,
+        |ops, history, _| {
+            let (what, when) = cut(ops, history).err()?;
+            Some((what, Some(format!("{:?}, {when}", work(history)))))
+        },
+    )
 }
 
 fn cut_work(

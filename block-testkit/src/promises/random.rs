@@ -1,9 +1,10 @@
 //! Promise: a disk holds what was written to it, whatever is done to it in whatever order.
 
+use super::Effort;
+use super::search::Search;
 use super::stage::Stage;
-use super::{Effort, broken};
 use crate::exec::block_on;
-use crate::ops::{Op, shrink};
+use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Subject};
 use crate::rng::Rng;
@@ -12,39 +13,27 @@ use crate::rng::Rng;
 /// process, compaction, resizing, emptying.
 pub fn random_requests(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
-    let mut tally = Tally::default();
-    let mut rng = Rng::new(effort.seed);
-    for _ in 0..effort.histories {
-        let seed = rng.roll();
-        let ops = block_on(script(subject, &golden, seed, effort.requests))
-            .map_err(|what| broken("random requests", subject, seed, &[], what, None))?;
-        match play(subject, &golden, &ops) {
-            Ok(seen) => tally.add(&seen),
-            Err(_) => {
-                let ops = shrink(&ops, |ops| play(subject, &golden, ops).is_err());
-                let what = play(subject, &golden, &ops).err().unwrap_or_default();
-                return Err(broken("random requests", subject, seed, &ops, what, None));
+    let search = Search {
+        promise: "random requests",
+        subject,
+        golden: &golden,
+        seed: effort.seed,
+        histories: effort.histories,
+    };
+    search.run(
+        |history| {
+            let mut rng = Rng::new(history.seed);
+            let mut ops = search.requests(&mut rng, effort.requests, true)?;
+            for op in &mut ops {
+                if rng.one_in(20) {
+                    *op = Op::Kill;
+                }
             }
-        }
-    }
-    Ok(tally)
-}
-
-async fn script(
-    subject: &Subject,
-    golden: &Golden,
-    seed: u64,
-    requests: usize,
-) -> Result<Vec<Op>, String> {
-    let stage = Stage::open(subject, golden).await?;
-    let mut rng = Rng::new(seed);
-    let mut ops = stage.ground(golden, true).ops(&mut rng, requests);
-    for op in &mut ops {
-        if rng.one_in(20) {
-            *op = Op::Kill;
-        }
-    }
-    Ok(ops)
+            Ok(ops)
+        },
+        |ops, _| play(subject, &golden, ops),
+        |ops, _, _| play(subject, &golden, ops).err().map(|what| (what, None)),
+    )
 }
 
 fn play(subject: &Subject, golden: &Golden, ops: &[Op]) -> Result<Tally, String> {
