@@ -131,6 +131,23 @@ fn every_finding_of_inspect_is_explained_in_either_spelling() {
 }
 
 #[test]
+fn programs_get_every_explanation_as_json() {
+    let folder = Folder::new();
+    let all = folder.ours("explain --output=json").ok().out;
+    let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), block_img::registry().codes().count() + Code::ALL.len());
+    for known in all {
+        let code = known["code"].as_str().unwrap();
+        assert!(known["meaning"].as_str().unwrap().len() > 5, "{code}");
+        assert!(known["remedy"].as_str().unwrap().ends_with('.'), "{code}");
+    }
+    let one = folder.ours("explain --output=json vdi.map.duplicate").ok().out;
+    let one: serde_json::Value = serde_json::from_str(&one).unwrap();
+    assert!(all.contains(&one), "{one}");
+}
+
+#[test]
 fn a_code_in_a_message_can_be_asked_for() {
     let folder = Folder::new();
     fs::write(folder.file("x.raw"), [0; 512]).unwrap();

@@ -1,6 +1,6 @@
 //! `check`: whether an image is consistent, and its repair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use block_core::{
@@ -179,13 +179,13 @@ impl CheckArgs {
             }
         }
         match self.output {
-            OutputFormat::Json => Ok(cx.console.json(&self.json(format, report))?),
+            OutputFormat::Json => Ok(cx.console.json(&self.json(cx, format, report))?),
             OutputFormat::Human if self.quiet => Ok(()),
             OutputFormat::Human => Ok(cx.console.own_text(human(report))?),
         }
     }
 
-    fn json(&self, format: &str, report: &CheckReport) -> Value {
+    fn json(&self, cx: &Context, format: &str, report: &CheckReport) -> Value {
         let mut map = Map::new();
         map.insert("filename".into(), json!(self.file));
         map.insert("format".into(), json!(format));
@@ -206,6 +206,10 @@ impl CheckArgs {
         known("more-findings", nonzero(report.more_findings));
         if !report.findings.is_empty() {
             map.insert("findings".into(), json!(report.findings));
+            let found: BTreeSet<&str> = report.findings.iter().map(|found| found.code).collect();
+            let known = cx.registry.codes().filter(|known| found.contains(known.code));
+            let meanings = known.map(|known| (known.code.to_owned(), json!(known.meaning)));
+            map.insert("codes".into(), Value::Object(meanings.collect()));
         }
         Value::Object(map)
     }
