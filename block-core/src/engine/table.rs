@@ -515,7 +515,7 @@ mod tests {
         assert_eq!(below.stats().reads, 2);
     }
 
-    /// Loads so many entries from the first on, and all have asked before one of them reads.
+    /// Loads the first `count` entries concurrently. All loads start before one of them reads.
     async fn load_together(table: &PagedTable, count: u64) -> Vec<Result<u32>> {
         let held = table.io.write().await;
         let mut all: Vec<BoxFuture<'_, Option<Result<u32>>>> = Vec::new();
@@ -601,14 +601,14 @@ mod tests {
             u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
         };
         let changes = [(10, 1), (9_001, 2)];
-        // The first entry lands, the second one fails: that nobody is told of either is no harm.
+        // The first entry is written, the second one fails. Neither becomes visible, which is harmless.
         faults.fails.store(2, Ordering::Relaxed);
         assert_eq!(table.write(&changes).await.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(
             (shown(10), shown(9_001).1, held(9_001)),
             ((Some(70), Some(70)), Some(63_007), 63_007)
         );
-        // While they are on their way, and when the future is dropped after the first has landed.
+        // While the writes are in flight, and when the future is dropped after the first one was written.
         faults.waits.store(true, Ordering::Relaxed);
         below.write_at(512 + 40, &70u32.to_le_bytes()).await.unwrap();
         {
@@ -624,7 +624,7 @@ mod tests {
         assert_eq!((shown(10), shown(9_001).1), ((Some(1), Some(1)), Some(2)));
     }
 
-    /// Fails one write, and lets others wait once before they begin.
+    /// Fails one write, and makes other writes wait once before they start.
     #[derive(Debug, Default)]
     struct Stumbles {
         /// The write that fails, counted down to 1.
