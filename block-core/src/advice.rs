@@ -14,7 +14,7 @@ pub enum Advice {
     Check,
     /// Repair the image completely. Until then, it can only be read.
     Repair,
-    /// Repair leaks or compact the image, which frees the space that no block uses.
+    /// Repair leaks or compact the image, to free space that no block uses.
     Reclaim,
     /// Name this format instead of having it detected. The disk may then hold any data.
     NameFormat(&'static str),

@@ -148,9 +148,9 @@ pub fn records_parent(specs: &[OptionSpec]) -> bool {
     specs.iter().any(|spec| spec.name.starts_with(OF_PARENT))
 }
 
-/// Records `parent`, or no parent, as the parent of `child`, durably. `specs` are the amend options of the
-/// child's format. If the parent's format has no identity, a random one is recorded, which cannot be
-/// verified.
+/// Durably records `parent` as the parent of `child`, or records that it has none. `specs` are the amend
+/// options of the child's format. If the parent's format has no identity, a random one is recorded, which
+/// cannot be verified.
 ///
 /// # Errors
 /// Any error of the amendment.
@@ -232,9 +232,9 @@ fn chunks(range: Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-/// Stores zeros that an image shows, at most a chunk of them, in the image itself, so that they stay when its
-/// parent changes. Zeroing a part of a block would change nothing while the present parent shows zeros there.
-/// So such a part is written as data.
+/// Stores zeros shown by an image in the image itself, so that they stay when its parent changes. The range
+/// is at most a chunk. Zeroing a part of a block would change nothing while the present parent shows zeros
+/// there. So such a part is written as data.
 async fn hold_zeros(disk: &Disk, range: &Range<u64>) -> Result<()> {
     let block = disk.info().block_size.unwrap_or(u64::MAX).max(1);
     let start = range.start.checked_next_multiple_of(block).unwrap_or(range.end).min(range.end);

@@ -21,7 +21,7 @@ pub enum Severity {
     Cosmetic,
     /// Space that nothing uses.
     Leak,
-    /// Data is wrong or lost, or the next writer makes it so.
+    /// Data is wrong or lost, or will be after the next write.
     Corruption,
 }
 

@@ -63,7 +63,7 @@ impl Candidate {
         Self { uri: uri.into(), format: None, named: false }
     }
 
-    /// A file that the caller named, with the format that the caller declares.
+    /// A file named by the caller, with the format that the caller declares.
     pub fn named(uri: impl Into<String>, format: impl Into<String>) -> Self {
         Self { uri: uri.into(), format: Some(format.into()), named: true }
     }
@@ -85,7 +85,7 @@ impl From<Vec<Candidate>> for Candidates {
     }
 }
 
-/// Decides which of the files that images name may be opened.
+/// Decides which files named by images may be opened.
 #[async_trait]
 pub trait Gate: Send + Sync + fmt::Debug {
     /// Returns the locations that may be tried for `reference`. The gate does not decide whether one of them
@@ -234,7 +234,7 @@ impl OpenContext {
         self.chain.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the locations that the caller allows for a file that `storage`'s image names.
+    /// Returns the locations that the caller allows for a file named by `storage`'s image.
     ///
     /// # Errors
     /// `Denied` if nothing may be opened.

@@ -214,9 +214,9 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     /// Reads into `buf` (whole sectors), starting at `sector`.
     async fn read_sectors(&self, sector: u64, buf: &mut [u8]) -> Result<()>;
 
-    /// Reads `count` sectors starting at `sector` into memory that the storage chooses, which avoids a copy
-    /// where it can ([`Storage::read_bytes`]). The device checks the range before it allocates memory. It may
-    /// do both, and take a lock that the future holds, during this call instead of at the first poll.
+    /// Reads `count` sectors starting at `sector` into memory chosen by the storage, to avoid a copy where
+    /// possible ([`Storage::read_bytes`]). The device checks the range before it allocates memory. It may do
+    /// both, and take a lock that the future holds, during this call instead of at the first poll.
     async fn read_bytes(&self, sector: u64, count: u64) -> Result<Bytes>;
 
     /// Reads as [`read_sectors`](Self::read_sectors) does, without blocking. Returns `None` without any
@@ -226,8 +226,8 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     /// Writes `buf` (whole sectors), starting at `sector`.
     async fn write_sectors(&self, sector: u64, buf: &[u8], flags: WriteFlags) -> Result<()>;
 
-    /// Writes as [`write_sectors`](Self::write_sectors) does, from memory that the storage may keep until it
-    /// is written. That avoids a copy where it can ([`Storage::write_bytes`]).
+    /// Writes as [`write_sectors`](Self::write_sectors) does, from memory that the storage may keep, to avoid
+    /// a copy where possible ([`Storage::write_bytes`]).
     async fn write_bytes(&self, sector: u64, bytes: Bytes, flags: WriteFlags) -> Result<()>;
 
     /// Makes `count` sectors starting at `sector` read as zeros, even if a parent holds data for them.

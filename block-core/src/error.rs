@@ -19,7 +19,7 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The operating system does not allow it.
     PermissionDenied,
-    /// The image was opened without the right to write.
+    /// The image was opened read-only.
     ReadOnly,
     /// Another process or handle uses the image in a conflicting way.
     Busy,

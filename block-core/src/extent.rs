@@ -126,7 +126,7 @@ impl<'a> IntoIterator for &'a ExtentList {
 /// Whether a sector is stored in this image (not in its parents), and for how many sectors that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Allocation {
-    /// Whether this image has an entry (data or zeros) for the first sector asked about.
+    /// Whether this image has an entry (data or zeros) for the first requested sector.
     pub allocated: bool,
     /// Number of sectors, from the first one, with the same answer. At least 1.
     pub sectors: u64,

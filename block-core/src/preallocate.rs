@@ -5,8 +5,8 @@ use crate::{ErrorKind, PageBuffer, Result, Storage};
 /// 1 MiB, the bytes of zeros in one write.
 const PIECE: usize = 1 << 20;
 
-/// Reserves space for `len` bytes at `offset` that read as zeros and that nothing else uses. Writes zeros if
-/// the storage cannot reserve space (NFS before 4.2, many FUSE file systems, ZFS).
+/// Reserves space for `len` bytes of zeros at `offset`, which nothing else uses. Writes the zeros if the
+/// storage cannot reserve space (NFS before 4.2, many FUSE file systems, ZFS).
 ///
 /// # Errors
 /// Any error of the storage, except `Unsupported` of [`Storage::allocate`].

@@ -42,7 +42,7 @@ pub struct OpenRequest {
     pub options: Vec<(String, String)>,
     /// Options of the protocol, unparsed.
     pub storage_options: Vec<(String, String)>,
-    /// Gate that decides which of the files that images name may be opened.
+    /// Gate that decides which files named by images may be opened.
     pub gate: Arc<dyn Gate>,
     /// Access mode of the direct parent.
     pub parent_access: Access,
@@ -210,7 +210,7 @@ impl Registry {
         }
     }
 
-    /// Returns the parts that format detection needs, from a file that is completely in memory.
+    /// Returns the parts of a file that format detection needs. The whole file is in memory.
     pub fn probe_bytes(&self, name: Option<&str>, file: &[u8]) -> ProbeInput {
         let mut plan = ReadPlan::new(u64::try_from(file.len()).unwrap_or(u64::MAX), name);
         loop {

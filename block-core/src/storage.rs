@@ -106,8 +106,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
 
     /// Reads `len` bytes from `offset` into memory that the storage chooses. A storage that bypasses the page
-    /// cache returns its own memory without copying. Other storages keep the default: allocate a buffer and
-    /// fill it as [`read_at`](Self::read_at) does.
+    /// cache returns its own memory without copying. The default allocates a buffer and fills it as
+    /// [`read_at`](Self::read_at) does.
     async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
         read_a_copy(self, offset, len).await
     }
@@ -121,7 +121,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Writes as [`write_at`](Self::write_at) does, from memory that the storage keeps for as long as it
     /// needs. A storage that bypasses the page cache writes directly from that memory if it is aligned as a
-    /// [`PageBuffer`] is. Other storages keep the default: `write_at`.
+    /// [`PageBuffer`] is. The default calls `write_at`.
     async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
         self.write_at(offset, &bytes).await
     }
@@ -193,8 +193,8 @@ where
     Ok(Bytes::from(buffer))
 }
 
-/// Generates methods of [`Storage`] that forward to the storage in a field. Use `forward_storage!(below: uri
-/// caps flush)` in the `impl` block of a wrapper.
+/// Generates methods of [`Storage`] that forward to the storage in a field. In the `impl` block of a wrapper:
+/// `forward_storage!(below: uri caps flush)`.
 ///
 /// The asynchronous methods have the signature that `async_trait` generates. They return the inner future
 /// without boxing it again.

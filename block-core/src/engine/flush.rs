@@ -98,8 +98,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Returns the error for the entry that holds slot `found`, in a run of entries that begins with `block`
-    /// in `slot`.
+    /// Returns the error for the entry of slot `found`. The run of entries begins with `block` in `slot`.
     fn needs_repair(&self, block: u64, slot: u64, found: u64, wanted: &str) -> Error {
         let place = self.mapper.entry_place(block + (found - slot));
         Error::field_mismatch(ErrorKind::Corrupt, place.field, found, wanted)

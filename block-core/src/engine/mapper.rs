@@ -124,7 +124,7 @@ pub struct ResizePlan {
     /// The engine first moves all data out of the slots below this number. Afterwards these slots belong to
     /// the format.
     pub vacate_slots: u64,
-    /// Whether the parent extends past the old end of the disk, so that blocks which the disk gains must be
+    /// Whether the parent extends past the old end of the disk. Blocks gained by the disk must then be
     /// [`Slot::Zero`] and not [`Slot::Free`]. The engine sets this field.
     pub hides_parent: bool,
 }

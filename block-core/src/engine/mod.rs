@@ -80,8 +80,8 @@ pub struct Mapped<M> {
     publishing: tokio::sync::Mutex<()>,
     /// Whether the image was written to since it was opened.
     touched: AtomicBool,
-    /// A change of the image's size failed or was dropped. Before further writes, the engine must find out
-    /// which slots are in use and make the disk match the mapper.
+    /// Whether a change of the image's size is unsettled, for example because it failed. Before further
+    /// writes, the engine must find out which slots are in use and make the disk match the mapper.
     unsure: AtomicBool,
     closed: AtomicBool,
     /// Number of reads that still skip the inline attempt.

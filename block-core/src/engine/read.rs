@@ -85,7 +85,7 @@ impl<M: BlockMapper> Mapped<M> {
         })
     }
 
-    /// Returns the location of a request that is stored in one run, if that is known without waiting.
+    /// Returns the location of a request that is stored in one run, if known without waiting.
     fn try_stored(&self, range: &Range<u64>) -> Option<(StoredRun, Option<RangeGuard>)> {
         let layout = self.layout();
         let guard = self.try_hold(range, &layout)?;
@@ -114,8 +114,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Reads as [`read_given`](Self::read_given) does, for a request that has to wait or that is stored in
-    /// several runs. Several runs are read into a new buffer.
+    /// Reads as [`read_given`](Self::read_given) does, for a request that has to wait or is stored in several
+    /// runs. Several runs are read into a new buffer.
     async fn read_parts(&self, range: Range<u64>) -> Result<Bytes> {
         let layout = self.layout();
         let _guard = self.hold(&range, &layout).await;
@@ -211,7 +211,7 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Returns the source of the bytes at `at`, and the end (at most `end`) of their run in that source.
-    /// `first` is the entry of the block at `at`. Inlined so that a caller which also looks up the block
+    /// `first` is the entry of the block at `at`. Inlined: a caller that also looks up the block then
     /// computes it only once.
     #[inline(always)]
     pub(super) fn source(

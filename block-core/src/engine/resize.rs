@@ -12,8 +12,8 @@ use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, Ze
 /// Maximum number of bytes that closing an image moves. Larger gains are left to a compaction.
 const MOVED_AT_CLOSE: u64 = 1 << 30;
 
-/// Guards the format's switch to another size. Whether the switch completes, fails or is dropped, the engine
-/// then adopts the mapper's state, and the next publication makes the disk match it.
+/// Guards the format's switch to another size, whether it completes, fails or is dropped. Afterwards the
+/// engine adopts the mapper's state, and the next publication makes the disk match it.
 struct Switch<'e, M: BlockMapper>(&'e Mapped<M>);
 
 impl<M: BlockMapper> Drop for Switch<'_, M> {

@@ -130,7 +130,7 @@ impl SlotSet {
         self.words.get(place(slot).0).map(|bits| bits >> (slot % 64))
     }
 
-    /// What lies below the highest member and is not in the set.
+    /// Returns the numbers below the highest member that are not in the set.
     pub(super) fn complement(mut self) -> Self {
         let end = self.end();
         let (last, bit) = place(end);

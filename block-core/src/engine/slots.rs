@@ -8,7 +8,7 @@ use super::write::slot_start;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{Error, ErrorKind, Result, bug};
 
-/// The slot allocator of an image. It is empty until [`Slots::start`] passes it the slots that the map uses.
+/// The slot allocator of an image. It is empty until [`Slots::start`] passes it the slots in use.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     state: Mutex<State>,
@@ -213,8 +213,7 @@ impl Slots {
     }
 
     /// Returns the length needed for the slots in use, if the file is longer and the engine may truncate it.
-    /// The allocator relies on the new length immediately, so that no allocation counts on space that is
-    /// about to be cut.
+    /// The allocator relies on the new length immediately, so no allocation counts on space about to be cut.
     pub(super) fn trim(&self, layout: &Layout) -> Option<u64> {
         let mut state = self.state();
         state.drop_free_tail();

@@ -13,9 +13,9 @@ use crate::{Error, ErrorKind, Result, Storage, bug};
 
 /// A table of `u32` entries at any offset of a storage.
 ///
-/// Pages are loaded on demand and cached. When memory is short, the least recently wanted page is evicted. So
-/// a table of 16 GiB takes no more memory than one of 16 KiB until it is used. Scans use windows of their own
-/// and leave the cached pages alone. If all pages fit in memory, lookups take no lock.
+/// Pages are loaded on demand and cached. When memory is short, a page that was not wanted recently is
+/// evicted. Nothing is loaded in advance, so a table of 16 GiB costs no more than one of 16 KiB. Scans use
+/// windows of their own and leave the cached pages alone. If all pages fit in memory, lookups take no lock.
 ///
 /// Memory always matches the storage: [`write`](Self::write) updates it only after the storage has accepted
 /// the entries.
@@ -27,7 +27,7 @@ pub struct PagedTable {
     windows: RwLock<Windows>,
     /// Locks pages while they are loaded. Other tasks that want the page wait, then find it in memory.
     loads: Arc<RangeLock>,
-    /// Loads share this lock and a write owns it, so that no load caches entries that a write is replacing.
+    /// Loads share this lock and a write owns it, so that no load caches entries being replaced.
     io: AsyncRwLock<()>,
 }
 

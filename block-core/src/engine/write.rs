@@ -56,8 +56,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Prepares the first change: scans the map once, so that nothing is ever written into a slot that two
-    /// blocks share.
+    /// Prepares for writing. Every change calls this first. It scans the map once, so that no write ever goes
+    /// to a slot shared by two blocks.
     pub(super) async fn start_writing(&self) -> Result<()> {
         let unsure = self.unsure.load(Ordering::Acquire);
         if unsure || !self.touched.load(Ordering::Acquire) {
@@ -67,7 +67,8 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Prepares each change with this effect, as [`start_writing`](Self::start_writing) does for the first.
+    /// Prepares as [`start_writing`](Self::start_writing) does, but on every call, for a change with this
+    /// effect.
     pub(super) async fn start_changing(&self, effect: Effect) -> Result<()> {
         if self.unsure.load(Ordering::Acquire) {
             self.refresh_layout()?;
@@ -132,8 +133,8 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// Reserves slots, writes data, and makes the entries visible. The caller owns the blocks.
     ///
-    /// Until the last step, only unused space changes. On an error, or if this future is dropped, the slots
-    /// are returned.
+    /// Until the last step, only unused space changes, apart from data for blocks that are already stored. On
+    /// an error, or if this future is dropped, the slots are returned.
     pub(super) async fn write_transaction(
         &self,
         layout: &Layout,
@@ -250,7 +251,7 @@ impl<M: BlockMapper> Mapped<M> {
             if let Some(reservation) = self.slots.reserve(count, lowest, layout)? {
                 break reservation;
             }
-            // Another writer that also waits may take the slots that a publication frees.
+            // Another waiting writer may take the slots freed by a publication.
             if published == PUBLICATIONS_TO_WAIT {
                 let message = "slots given up elsewhere are not free yet";
                 return Err(Error::new(ErrorKind::NoSpace, message));

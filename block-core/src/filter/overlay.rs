@@ -28,8 +28,8 @@ pub struct OverlayStorage {
 struct State {
     /// Length in bytes.
     len: u64,
-    /// Offset in bytes up to which data that is not in `pages` is read from below. Past it, such data is
-    /// zeros.
+    /// Offset in bytes. Data before it is read from below unless it is in `pages`. Data past it is zeros
+    /// unless it is in `pages`.
     shown: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
 }
