@@ -214,7 +214,7 @@ impl OpenContext {
         &self.registry
     }
 
-    /// Resource limits for one image.
+    /// Returns the resource limits for one image.
     pub fn limits_in_force(&self) -> &Limits {
         &self.limits
     }

@@ -45,8 +45,7 @@ pub enum ErrorKind {
     Interrupted,
     /// The layer below failed in another way.
     Io,
-    /// The program reached a state that should be impossible. It stops because of this bug before it can do
-    /// harm.
+    /// A bug: the program reached a state that it rules out. The request fails before that can do harm.
     Internal,
 }
 
