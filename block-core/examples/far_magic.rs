@@ -1,11 +1,12 @@
-//! A driver of a third party with the rights of a built-in one: its magic lies 1 MiB into the file, it examines files
-//! for what can do harm, and it explains its error codes.
+//! A third-party driver with the same capabilities as a built-in one. Its magic number is 1 MiB into the
+//! file, it examines files for harmful metadata, and it explains its error codes.
 //!
-//! `cargo run -p block-core --example far_magic -- probe FILE` is `block-img` with this format;
-//! `cargo test -p block-core --example far_magic` shows that probing, inspecting and explaining know it.
+//! `cargo run -p block-core --example far_magic -- probe FILE` is `block-img` with this format. `cargo test
+//! -p block-core --example far_magic` tests that probing, inspecting and explaining support it.
 //!
-//! An "attic" image: anything below 1 MiB; there the magic, the size of the disk as a `u64`, and the name of a file that
-//! old programs opened too, its length first as a `u16`; the disk from 2 MiB on.
+//! An "attic" image starts with 1 MiB of any content. The header follows: the magic, the size of the disk as
+//! a `u64`, and the name of a file that old programs also opened, with its length first as a `u16`. The disk
+//! starts at 2 MiB.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,12 +20,12 @@ use block_core::{
 };
 
 const MAGIC: &[u8; 8] = b"ATTIC\0\0\x01";
-/// Where the header lies, bytes.
+/// Offset of the header, in bytes.
 const HEADER: u64 = 1 << 20;
 const SIZE: u64 = HEADER + 8;
 const NAME_LEN: u64 = HEADER + 16;
 const NAME: u64 = HEADER + 18;
-/// Where the disk begins, bytes.
+/// Offset of the disk's content, in bytes.
 const DATA: u64 = 2 << 20;
 
 const CODES: &[ErrorCode] = &[ErrorCode::new(
@@ -46,7 +47,7 @@ static DESCRIPTOR: Descriptor = Descriptor {
     amend_options: &[],
 };
 
-/// The format. It is read here, and never made.
+/// The format. This driver only reads it and never creates images.
 #[derive(Debug)]
 struct Attic;
 
@@ -60,7 +61,7 @@ fn unsupported<T>() -> Result<T> {
     Err(Error::new(ErrorKind::Unsupported, "attic images are only read"))
 }
 
-/// The size of the disk, if the file holds it.
+/// Returns the size of the disk, if the file is long enough to hold it.
 fn size(input: &ProbeInput) -> Option<u64> {
     let size = input.u64_le(SIZE)?;
     DATA.checked_add(size).filter(|end| *end <= input.len()).map(|_| size)
@@ -72,7 +73,7 @@ impl BlockDriver for Attic {
         &DESCRIPTOR
     }
 
-    /// The first windows end below 1 MiB.
+    /// Requests a window at 1 MiB, because the first windows end before it.
     fn probe_windows(&self, _: &ProbeInput, requests: &mut WindowRequests) {
         requests.read(HEADER, 512);
     }
@@ -145,7 +146,7 @@ impl BlockDriver for Attic {
     }
 }
 
-/// `block-img` with one format more.
+/// Runs `block-img` with one more format.
 fn main() -> ExitCode {
     let mut registry = block_img::registry();
     register(&mut registry);
@@ -164,7 +165,7 @@ mod tests {
         registry
     }
 
-    /// An image of a disk of 4096 sevens that names a file.
+    /// Returns an image that holds 4096 bytes of 7 and names a file.
     fn image(name: &str) -> Vec<u8> {
         let mut file = vec![0; 1 << 20];
         file.extend(MAGIC);
@@ -173,7 +174,7 @@ mod tests {
         file.extend(name.as_bytes());
         file.resize(2 << 20, 0);
         file.resize((2 << 20) + 4096, 7);
-        // The end of the file is read by every probe: the image has to be found without it.
+        // Every probe reads the end of the file. The image must be recognised without it.
         file.resize(8 << 20, 0);
         file
     }

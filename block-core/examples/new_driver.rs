@@ -1,10 +1,10 @@
-//! A whole read/write disk-image format of one's own: probing, creating, opening, checking.
+//! A complete custom read/write image format: probing, creating, opening, checking.
 //!
-//! `cargo run -p block-core --example new_driver` makes an image, recognises it and writes to it;
-//! `cargo test -p block-core --example new_driver` runs the conformance suite on the format.
+//! `cargo run -p block-core --example new_driver` creates an image, recognises it and writes to it. `cargo
+//! test -p block-core --example new_driver` runs the conformance suite on the format.
 //!
-//! A "toy" image: the header in the first 24 bytes, a table of `u32` at 4096 (0: never written, 1: zeros,
-//! n + 2: block stored in slot n), then the slots.
+//! A "toy" image has its header in the first 24 bytes and a table of `u32` at 4096. The slots follow. Table
+//! entries: 0 is never written, 1 is zeros, n + 2 is a block stored in slot n.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ const TABLE: u64 = 4096;
 /// The format.
 #[derive(Debug, Default)]
 struct Toy {
-    /// The mistake that many drivers make: entries are written before the data they lead to is durable.
+    /// Simulates a common driver bug: writes entries before the data that they point to is durable.
     entries_first: bool,
 }
 
@@ -36,7 +36,7 @@ struct ToyMap {
     storage: Arc<dyn Storage>,
     table: PagedTable,
     layout: Layout,
-    /// The file is at least this long: slots below it can be read.
+    /// Known minimum length of the file, in bytes. Slots below it can be read.
     len: AtomicU64,
     entries_first: bool,
 }
@@ -111,7 +111,7 @@ impl ToyMap {
         Ok(Self { storage, table, layout, len: AtomicU64::new(len), entries_first })
     }
 
-    /// What an entry means; `None` when it points where the file is not known to reach.
+    /// Decodes an entry. Returns `None` if it points past the known length of the file.
     fn decode(&self, entry: u32, len: u64) -> Option<Slot> {
         match entry {
             0 => Some(Slot::Free),
@@ -174,7 +174,7 @@ impl BlockMapper for ToyMap {
     }
 
     async fn prepare(&self, changes: &[Change], _slots_end: u64) -> Result<()> {
-        // The engine flushes after this: what is written here does not wait for the data.
+        // The engine flushes after this, so entries written here do not wait for the data.
         match self.entries_first {
             true => self.publish(changes).await,
             false => Ok(()),
@@ -233,7 +233,7 @@ impl BlockDriver for Toy {
             .done()
     }
 
-    /// This format has no parents, so its images need no identity.
+    /// Returns `None`: this format has no parents, so its images need no identity.
     async fn identity(&self, _storage: &dyn Storage) -> Result<Option<Identity>> {
         Ok(None)
     }
@@ -258,7 +258,7 @@ impl BlockDriver for Toy {
         let block_size = request.options.number("block_size").unwrap_or(1 << 16);
         let size = request.size.next_multiple_of(512);
         let layout = layout(size, block_size)?;
-        // The header last: until it is there, this is no toy image.
+        // Write the header last. Until it exists, this is not a toy image.
         storage.set_len(0).await?;
         storage.flush().await?;
         storage.set_len(layout.slots_start).await?;
@@ -335,7 +335,7 @@ mod tests {
 
     block_testkit::conformance!(super::Toy::default());
 
-    /// What the author of a driver with that mistake reads.
+    /// Checks the report that the author of a driver with this bug gets.
     #[test]
     fn entries_before_their_data_are_found_and_the_report_says_what_to_do_about_it() {
         use block_testkit::{Effort, Subject, ops::parse, promises::power_cuts};
@@ -351,7 +351,7 @@ mod tests {
             || what.contains("holds the data of write #");
         assert!(what.starts_with("  WHAT  after the power cut, ") && lost, "{report}");
         assert!(seed.starts_with("  SEED  0x"), "{report}");
-        // Shortened to what it takes: something that needs an entry, and what writes the entry out.
+        // Reduced to the minimum: an operation that needs an entry, and one that writes the entry.
         let ops = parse(ops.strip_prefix("  OPS   ").unwrap()).unwrap();
         assert!(ops.len() <= 2, "{report}");
         assert!(ops.iter().any(|op| op.makes_durable()), "{report}");
@@ -359,7 +359,7 @@ mod tests {
         assert!(when.contains(", crash state "), "{report}");
     }
 
-    /// What a third party ships: the command line over the built-in drivers and its own.
+    /// Runs the command line that a third party ships, with the built-in drivers and its own.
     fn block_img(words: &[&str]) -> String {
         let mut registry = block_img::registry();
         registry.register(Arc::new(super::Toy::default()));
@@ -378,7 +378,7 @@ mod tests {
         for words in [
             &["create", "-q", "-f", "toy", "-o", "block_size=4k", &path("new.toy"), "1M"][..],
             &["convert", "-f", "raw", "-O", "toy", &raw, &toy],
-            // Nobody says what it is any more: the format is found by its evidence.
+            // No format is given from here on: it is detected.
             &["probe", &toy],
             &["check", &toy],
             &["compare", "-F", "raw", &toy, &raw],

@@ -1,36 +1,36 @@
-//! What helps against an error, as values that a program words for its own users.
+//! Advice for fixing an error, as values that a program can word for its own users.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// What the caller can do about an [`Error`](crate::Error), or about what a check found.
+/// What the user can do about an [`Error`](crate::Error) or about a finding of a check.
 ///
-/// The variants name no command line: a program that has one words them in its own options. The
-/// [`Display`](fmt::Display) text is for programs that have none.
+/// The variants name no command line: a program with one words them as its own options. The
+/// [`Display`](fmt::Display) text is for programs without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// Check the image: the report lists what is wrong with it.
+    /// Check the image: the report lists its defects.
     Check,
-    /// Repair the image, all of it; until then, it can be read.
+    /// Repair the image completely. Until then, it can only be read.
     Repair,
-    /// Repair leaks, or compact the image: that gives back the space that no block uses.
+    /// Repair leaks or compact the image, to free space that no block uses.
     Reclaim,
-    /// Name this format instead of having it detected; the disk may then hold anything.
+    /// Name this format instead of having it detected. The disk may then hold any data.
     NameFormat(&'static str),
-    /// See which formats there are, or have the format detected.
+    /// List the available formats, or have the format detected.
     ListFormats,
-    /// Name the file that is the parent.
+    /// Name the parent's file.
     NameParent,
-    /// Name the file that the image needs, a folder to look in, or a machine that has it.
+    /// Name the file that the image needs, a folder to search, or a machine that has it.
     FindReference,
-    /// Share the image with a program that writes it, and read what may be stale.
+    /// Share the image with a program that writes it. Reads may then be stale.
     ReadShared,
-    /// Give this option another value when the image is made.
+    /// Create the image with another value for this option.
     CreateOption(&'static str),
     /// Change this option of the image.
     Amend(&'static str),
-    /// What these words say.
+    /// Free text.
     Words(Cow<'static, str>),
 }
 

@@ -1,15 +1,15 @@
-//! Memory for requests, placed where copying to and from the page cache is fastest.
+//! Request buffers, aligned so that copying to and from the page cache is fastest.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// A buffer that begins on a page.
+/// A page-aligned buffer.
 ///
-/// Large allocations begin 16 bytes behind a page, for the allocator keeps its notes there. That is the
-/// worst place for a buffer: the processor it was measured on (AMD, Zen 4) then copies between it and the
-/// kernel's pages at half to three quarters of its speed. Direct I/O wants a page, too.
+/// Large allocations usually begin 16 bytes past a page boundary, because the allocator keeps its header there.
+/// That is the worst alignment for a buffer. On AMD Zen 4, copying between it and the kernel's pages was measured
+/// at half to three quarters of full speed. Direct I/O needs page alignment, too.
 ///
 /// ```
 /// let mut buffer = block_core::PageBuffer::new(1 << 20);
@@ -21,10 +21,10 @@ use bytes::{Buf, Bytes, BytesMut};
 pub struct PageBuffer(BytesMut);
 
 impl PageBuffer {
-    /// The boundary on which every buffer begins, bytes.
+    /// Alignment of every buffer, in bytes.
     pub const ALIGNMENT: usize = 4096;
 
-    /// A buffer of `len` bytes, all zero. Its pages take no memory before they are touched.
+    /// Allocates a buffer of `len` zero bytes. Its pages take no memory before they are touched.
     pub fn new(len: usize) -> Self {
         let mut memory = BytesMut::zeroed(len.saturating_add(Self::ALIGNMENT));
         let start = memory.as_ptr().align_offset(Self::ALIGNMENT).min(Self::ALIGNMENT);
@@ -34,7 +34,7 @@ impl PageBuffer {
     }
 }
 
-/// Gives the memory away as it lies.
+/// Converts the buffer without copying.
 impl From<PageBuffer> for Bytes {
     fn from(buffer: PageBuffer) -> Self {
         buffer.0.freeze()

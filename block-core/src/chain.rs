@@ -1,4 +1,5 @@
-//! Chains of images: walking them, merging a child into its parent, moving a child to another parent.
+//! Chains of images: listing them, committing a child into its parent, and rebasing a child onto another
+//! parent.
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -14,13 +15,13 @@ use crate::{
     PageBuffer, Preallocation, Progress, Result, WriteFlags, ZeroFlags, is_zero,
 };
 
-/// Bytes handled at once.
+/// 1 MiB, the bytes handled at a time.
 const CHUNK: u64 = 1 << 20;
 
-/// Bytes whose extents are asked for at once: what a hostile map can make us list.
+/// 1 TiB, the bytes whose extents are requested at a time. It bounds the list that a hostile map can produce.
 const WINDOW: u64 = 1 << 40;
 
-/// The images of a chain, top first.
+/// Returns the images of a chain, top first.
 pub fn images(top: &Disk) -> Vec<Disk> {
     let mut images = vec![top.clone()];
     while let Some(parent) = images.last().and_then(Disk::parent) {
@@ -29,7 +30,7 @@ pub fn images(top: &Disk) -> Vec<Disk> {
     images
 }
 
-/// What was moved between the images of a chain.
+/// Amount of data moved between images of a chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Moved {
     /// Bytes written as data.
@@ -39,25 +40,25 @@ pub struct Moved {
 }
 
 /// Writes everything that `child` holds into its parent, which was opened for writing, and flushes the
-/// parent. The child is not changed: emptying it or putting it away is the caller's next step, and so is
-/// [`acknowledge`] after the parent was closed.
+/// parent. Does not change the child. The caller then empties or removes the child, and calls [`acknowledge`]
+/// after closing the parent.
 ///
-/// At every moment the child reads as before, and so does an interrupted commit that is begun again:
-/// the parent receives only what the child shows anyway.
+/// The child reads the same at every moment, also if an interrupted commit is started again, because the
+/// parent receives only what the child shows anyway.
 ///
 /// # Errors
-/// `InvalidInput` when there is no parent, `Unsupported` when the parent is smaller and cannot grow,
-/// `Interrupted` when `progress` (bytes) says so, and whatever reading and writing give.
+/// `InvalidInput` if there is no parent. `Unsupported` if the parent is smaller and cannot grow.
+/// `Interrupted` if `progress` (in bytes) returns `false`. Also any error of reading and writing.
 pub async fn commit(child: &Disk, progress: &Progress<'_>) -> Result<Moved> {
     commit_counted(child, progress, &AtomicU64::new(0)).await
 }
 
-/// As [`commit`]; `written` counts the bytes of data meanwhile, for whoever limits their rate. The
-/// future is `Pending` once after each piece of at most a mebibyte, so that the rate can be kept and
-/// the work be dropped.
+/// Commits as [`commit`] does, and counts the bytes of data in `written`, for a caller that limits the rate.
+/// The future returns `Pending` once after each piece of at most 1 MiB, so that the caller can delay or drop
+/// it.
 ///
 /// # Errors
-/// Those of [`commit`].
+/// As [`commit`].
 pub async fn commit_counted(
     child: &Disk,
     progress: &Progress<'_>,
@@ -98,14 +99,14 @@ pub async fn commit_counted(
     Ok(moved)
 }
 
-/// Makes `child` independent of what its present parent holds and `parent` does not: wherever the two
-/// differ and the child shows its parent, the child gets the content for its own. Flushes the child;
-/// the caller then names the new parent in it ([`adopt`]). `None` stands for a parent of zeros.
+/// Prepares `child` for the new parent `parent`; `None` stands for a parent of zeros. Where the child shows
+/// its present parent and the two parents differ, the content is copied into the child. Flushes the child.
+/// The caller then records the new parent in it ([`adopt`]).
 ///
-/// At every moment the child reads as before.
+/// The child reads the same at every moment.
 ///
 /// # Errors
-/// `Interrupted` when `progress` (bytes) says so, and whatever reading and writing give.
+/// `Interrupted` if `progress` (in bytes) returns `false`, and any error of reading and writing.
 pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>) -> Result<Moved> {
     let size = child.size();
     let mut moved = Moved::default();
@@ -138,21 +139,21 @@ pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>
     Ok(moved)
 }
 
-/// What begins the names of the amend options that record facts of the parent: `parent_uuid` is what the
-/// parent shows as its detail `uuid`.
+/// Prefix of the amend options that record facts of the parent. For example, `parent_uuid` records the
+/// parent's detail `uuid`.
 const OF_PARENT: &str = "parent_";
 
-/// Whether a format with these amend options records who the parent of an image is.
+/// Returns whether a format with these amend options records the identity of the parent.
 pub fn records_parent(specs: &[OptionSpec]) -> bool {
     specs.iter().any(|spec| spec.name.starts_with(OF_PARENT))
 }
 
-/// Makes `child` name `parent` as its parent, or nobody, durably. `specs` are the amend options of the
-/// child's format. A parent of a format without identity gets a random one, which nothing can be
-/// compared with.
+/// Durably records `parent` as the parent of `child`, or records that it has none. `specs` are the amend
+/// options of the child's format. If the parent's format has no identity, a random one is recorded, which
+/// cannot be verified.
 ///
 /// # Errors
-/// What the amendment gives.
+/// Any error of the amendment.
 pub async fn adopt(child: &Disk, specs: &[OptionSpec], parent: Option<&Disk>) -> Result<()> {
     let mut facts = Options::new();
     for (spec, fact) in facts_of_parent(specs) {
@@ -165,12 +166,12 @@ pub async fn adopt(child: &Disk, specs: &[OptionSpec], parent: Option<&Disk>) ->
     child.device().amend(&facts).await
 }
 
-/// Makes `child` record that what its parent holds is what it is meant to hold, durably: after a
-/// [`commit`], and after the parent was closed, which may change its identity a last time. A parent without
-/// identity needs no acknowledgement.
+/// Records in `child`, durably, that its parent's current content is the intended one. Call this after a
+/// [`commit`] and after closing the parent, which may change its identity a last time. Does nothing if the
+/// parent has no identity.
 ///
 /// # Errors
-/// What the amendment gives.
+/// Any error of the amendment.
 pub async fn acknowledge(child: &Disk, specs: &[OptionSpec]) -> Result<()> {
     let Some(parent) = child.parent() else { return Ok(()) };
     match facts_of_parent(specs).all(|(_, fact)| identity(&parent, fact).is_some()) {
@@ -183,7 +184,7 @@ fn facts_of_parent(specs: &[OptionSpec]) -> impl Iterator<Item = (&OptionSpec, &
     specs.iter().filter_map(|spec| Some((spec, spec.name.strip_prefix(OF_PARENT)?)))
 }
 
-/// The UUID among an image's details that an option calls `fact`.
+/// Returns the UUID in an image's details that an option calls `fact`.
 fn identity(disk: &Disk, fact: &str) -> Option<Uuid> {
     disk.info().details.into_iter().find_map(|(name, value)| match value {
         InfoValue::Uuid(uuid) if name.replace('-', "_") == fact => Some(uuid),
@@ -204,7 +205,7 @@ async fn for_extents(
     Ok(())
 }
 
-/// Reports, and lets others run: all I/O before may have ended at once.
+/// Reports progress and yields once, because all I/O before may have completed without yielding.
 async fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -221,7 +222,7 @@ async fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
     }
 }
 
-/// Cuts a range at multiples of `step`.
+/// Splits a range at multiples of `step`.
 fn chunks(range: Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> {
     let mut at = range.start;
     std::iter::from_fn(move || {
@@ -231,9 +232,9 @@ fn chunks(range: Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-/// Makes zeros that an image shows, at most a chunk of them, its own: they stay when its parent is another.
-/// Zeros for a part of a block would change nothing while the present parent shows zeros there, so a part
-/// is written as data.
+/// Stores zeros shown by an image in the image itself, so that they stay when its parent changes. The range
+/// is at most a chunk. Zeroing a part of a block would change nothing while the present parent shows zeros
+/// there. So such a part is written as data.
 async fn hold_zeros(disk: &Disk, range: &Range<u64>) -> Result<()> {
     let block = disk.info().block_size.unwrap_or(u64::MAX).max(1);
     let start = range.start.checked_next_multiple_of(block).unwrap_or(range.end).min(range.end);
@@ -251,7 +252,7 @@ async fn hold_zeros(disk: &Disk, range: &Range<u64>) -> Result<()> {
     }
 }
 
-/// Writes what `from` shows in a range to `to`.
+/// Copies a range from `from` to `to`.
 async fn pass(
     from: &Disk,
     to: &Disk,
@@ -277,7 +278,7 @@ async fn pass(
     }
 }
 
-/// What the child shows now in a chunk, where the new parent shows something else.
+/// Returns the child's present content of a chunk, if the new parent shows something else.
 async fn difference<'b>(
     child: &Disk,
     parent: Option<&Disk>,
@@ -300,17 +301,17 @@ async fn difference<'b>(
         Some(parent) if !other_is_zero => read(parent, &covered, other).await?,
         _ => &[],
     };
-    // Behind its end the parent shows zeros.
+    // Past its end, the parent reads as zeros.
     let (common, rest) = own.split_at(other.len().min(own.len()));
     Ok((common != other || !is_zero(rest)).then_some(own))
 }
 
-/// A buffer for a chunk.
+/// Allocates a buffer for a chunk.
 fn chunk_buffer() -> PageBuffer {
     PageBuffer::new(CHUNK as usize)
 }
 
-/// Reads a range, a chunk at most.
+/// Reads a range of at most a chunk.
 async fn read<'b>(disk: &Disk, range: &Range<u64>, buffer: &'b mut PageBuffer) -> Result<&'b [u8]> {
     let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(buffer.len());
     let bytes = buffer.get_mut(..len).unwrap_or_default();

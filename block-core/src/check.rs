@@ -1,46 +1,46 @@
-//! What a consistency check found: values that can be counted, tested, repaired and printed.
+//! The findings of a consistency check, as values that can be counted, tested, repaired and printed.
 
 use serde::Serialize;
 
 /// What a check may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CheckMode {
-    /// Nothing.
+    /// Changes nothing.
     Report,
-    /// Places nobody uses are given back; content is never touched.
+    /// Frees space that no block uses. Never changes content.
     RepairLeaks,
-    /// Everything that can be repaired without losing data.
+    /// Repairs everything that can be repaired without losing data.
     RepairAll,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Harms nobody; other tools may frown.
+    /// Harmless, but other tools may complain.
     Cosmetic,
     /// Space that nothing uses.
     Leak,
-    /// Data is wrong or lost, or the next writer makes it so.
+    /// Data is wrong or lost, or will be after the next write.
     Corruption,
 }
 
-/// One thing that is not as it should be.
+/// One defect of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// A stable code: `vdi.map.duplicate`.
     pub code: &'static str,
-    /// How bad it is.
+    /// Severity of the defect.
     pub severity: Severity,
-    /// What was found, for people, with block numbers and offsets.
+    /// Description for people, with block numbers and offsets.
     pub message: String,
-    /// The byte of the file it is about.
+    /// Offset in the file, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
-    /// The guest block it is about.
+    /// Guest block concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block: Option<u64>,
-    /// What a repair does about it, or `None` where no repair can help.
+    /// What a repair does about the defect. `None` if no repair can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<&'static str>,
     /// Whether this check repaired it.
@@ -50,9 +50,9 @@ pub struct Finding {
 /// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
-    /// The findings, in the order of the file; at most [`MAX_FINDINGS`](Self::MAX_FINDINGS).
+    /// The findings in the order of the file, at most [`MAX_FINDINGS`](Self::MAX_FINDINGS).
     pub findings: Vec<Finding>,
-    /// Findings beyond that number: counted, not kept.
+    /// Number of further findings, which are counted but not listed.
     pub more_findings: u64,
     /// Corruptions left after any repair.
     pub corruptions: u64,
@@ -62,20 +62,20 @@ pub struct CheckReport {
     pub corruptions_fixed: u64,
     /// Leaks repaired.
     pub leaks_fixed: u64,
-    /// Errors that kept a part from being examined.
+    /// Errors that prevented a part of the image from being examined.
     pub check_errors: u64,
-    /// Blocks of the disk.
+    /// Number of blocks of the disk.
     pub total_blocks: Option<u64>,
-    /// Blocks that are stored.
+    /// Number of stored blocks.
     pub allocated_blocks: Option<u64>,
-    /// Stored blocks that do not follow their neighbour in the file.
+    /// Number of stored blocks that do not directly follow their predecessor in the file.
     pub fragmented_blocks: Option<u64>,
-    /// The first byte behind everything in use.
+    /// Offset of the first byte past everything in use.
     pub image_end_offset: Option<u64>,
 }
 
 impl CheckReport {
-    /// How many findings are kept; a hostile image can make billions.
+    /// Maximum number of findings that are listed, because a hostile image can cause billions.
     pub const MAX_FINDINGS: usize = 10_000;
 
     /// Adds a finding to the list and to the counts.
@@ -88,7 +88,7 @@ impl CheckReport {
         }
     }
 
-    /// Counts a finding that the list has no room for, without its words.
+    /// Counts a finding without adding it to the list.
     pub fn push_unlisted(&mut self, severity: Severity) {
         self.count(severity, false);
         self.more_findings = self.more_findings.saturating_add(1);
@@ -105,7 +105,7 @@ impl CheckReport {
         *counter = counter.saturating_add(1);
     }
 
-    /// Whether nothing worse than cosmetic findings is left.
+    /// Returns whether only cosmetic findings are left.
     pub fn is_clean(&self) -> bool {
         self.corruptions == 0 && self.leaks == 0 && self.check_errors == 0
     }

@@ -1,27 +1,27 @@
-//! The codes of errors and of check findings: what each means, and what to do.
+//! The codes of errors and check findings: their meaning and remedy.
 
 use crate::Advice;
 
-/// A stable name for one kind of error or finding, explained for people.
+/// A stable name for one kind of error or finding, with an explanation for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
-    /// The name as it stands in messages and reports, such as `image-locked`.
+    /// The name as used in messages and reports, such as `image-locked`.
     pub code: &'static str,
-    /// What it means: a clause without a full stop.
+    /// Meaning, as a clause without a full stop.
     pub meaning: &'static str,
-    /// What to do about it, as far as no program's options are needed: whole sentences.
+    /// Remedy in whole sentences, as far as it needs no program's options.
     pub remedy: &'static str,
-    /// What helps, for a program to word in its own options.
+    /// Advice that a program words in its own options.
     pub advice: &'static [Advice],
 }
 
 impl ErrorCode {
-    /// Explains `code`.
+    /// Creates the explanation of `code`.
     pub const fn new(code: &'static str, meaning: &'static str, remedy: &'static str) -> Self {
         Self { code, meaning, remedy, advice: &[] }
     }
 
-    /// With what helps.
+    /// Sets the advice.
     #[must_use]
     pub const fn advice(mut self, advice: &'static [Advice]) -> Self {
         self.advice = advice;

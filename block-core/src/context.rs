@@ -1,4 +1,4 @@
-//! What a driver may use while it opens an image: the gate, the limits, and where it stands in a chain.
+//! What a driver may use while it opens an image: the gate, the limits, and its position in a chain.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +15,14 @@ use crate::{
 /// How an image names another file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReferenceBy {
-    /// By file name or URI, as it stands in the image.
+    /// By file name or URI, as stored in the image.
     Name {
         /// The name, undecoded and untrusted.
         name: String,
-        /// The format recorded with it.
+        /// The format that the image records with the name.
         format: Option<String>,
     },
-    /// By identity only; where it lies is for the gate to know.
+    /// By identity only. The gate has to know the location.
     Uuid(Uuid),
 }
 
@@ -35,46 +35,47 @@ impl fmt::Display for ReferenceBy {
     }
 }
 
-/// Something that an image names and that is needed to read it.
+/// A file that an image names and needs in order to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// The storage of the image that names it.
+    /// URI of the storage of the referring image.
     pub from: String,
-    /// The name.
+    /// How the image names the file.
     pub by: ReferenceBy,
 }
 
-/// A place the caller allows to be tried for a [`Reference`].
+/// A location that the caller allows to be tried for a [`Reference`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
     /// The URI to open.
     pub uri: String,
-    /// The format the caller says it has; `None`: the file itself tells.
+    /// The format declared by the caller. `None`: detect it from the file.
     pub format: Option<String>,
-    /// Whether the caller named this very file, and vouches for it. A file that was found in a folder, or
-    /// that a machine's settings register, is not the caller's word.
+    /// Whether the caller named this very file and vouches for it. It is `false` for a file that was found in
+    /// a folder or registered in a machine's settings.
     pub named: bool,
 }
 
 impl Candidate {
-    /// A file that lies where the caller allows to look.
+    /// A file found in a location that the caller allows.
     pub fn found(uri: impl Into<String>) -> Self {
         Self { uri: uri.into(), format: None, named: false }
     }
 
-    /// A file that the caller named, with the format that the caller says it has.
+    /// A file named by the caller, with the format that the caller declares.
     pub fn named(uri: impl Into<String>, format: impl Into<String>) -> Self {
         Self { uri: uri.into(), format: Some(format.into()), named: true }
     }
 }
 
-/// What a gate answers.
+/// The answer of a gate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Candidates {
-    /// The places that may be tried, best first.
+    /// Locations that may be tried, best first.
     pub places: Vec<Candidate>,
-    /// What was allowed and could not be looked at, each as a clause: places may be missing.
+    /// Allowed locations that could not be examined, each as a clause. If there are any, `places` may be
+    /// incomplete.
     pub missed: Vec<String>,
 }
 
@@ -84,18 +85,18 @@ impl From<Vec<Candidate>> for Candidates {
     }
 }
 
-/// Decides what of the things that images name may be opened.
+/// Decides which files named by images may be opened.
 #[async_trait]
 pub trait Gate: Send + Sync + fmt::Debug {
-    /// The places that may be tried for `reference`. Whether one of them is what the image means is not for
-    /// the gate to say: [`OpenContext::find_parent`] looks at all of them.
+    /// Returns the locations that may be tried for `reference`. The gate does not decide whether one of them
+    /// is the right file: [`OpenContext::find_parent`] examines all of them.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] when nothing may be opened.
+    /// [`ErrorKind::Denied`] if nothing may be opened.
     async fn candidates(&self, reference: &Reference) -> Result<Candidates>;
 }
 
-/// The default gate: nothing that an image names is opened.
+/// The default gate: opens nothing that an image names.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DenyAll;
 
@@ -113,7 +114,7 @@ impl Gate for DenyAll {
     }
 }
 
-/// A gate that answers every reference with a list the caller made.
+/// A gate that answers every reference with a fixed list from the caller.
 #[derive(Debug, Clone, Default)]
 pub struct FixedGate(pub Vec<Candidate>);
 
@@ -124,13 +125,13 @@ impl Gate for FixedGate {
     }
 }
 
-/// How much an image may cost.
+/// Resource limits for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of metadata that one image may keep in memory.
+    /// Maximum bytes of metadata that one image may keep in memory.
     pub metadata_bytes: u64,
-    /// Images in one chain.
+    /// Maximum number of images in one chain.
     pub chain_depth: u32,
 }
 
@@ -154,17 +155,17 @@ pub struct OpenContext {
     chain: Arc<Chain>,
 }
 
-/// What the images of one chain share.
+/// State that the images of one chain share.
 #[derive(Debug, Default)]
 struct Chain {
-    /// What is odd but not refused.
+    /// Irregularities that were tolerated.
     warnings: Mutex<Vec<String>>,
-    /// What was seen in the files that may be parents.
+    /// Results of examining candidate parents.
     seen: parent::Seen,
 }
 
 impl OpenContext {
-    /// A context that opens nothing an image names.
+    /// Creates a context whose gate opens nothing that an image names.
     pub fn new(registry: Arc<Registry>) -> Self {
         Self {
             registry,
@@ -179,21 +180,21 @@ impl OpenContext {
         }
     }
 
-    /// With a gate.
+    /// Sets the gate.
     #[must_use]
     pub fn gate(mut self, gate: Arc<dyn Gate>) -> Self {
         self.gate = gate;
         self
     }
 
-    /// With other limits.
+    /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// With another sharing and cache mode for the files of parents.
+    /// Sets the sharing and cache mode for the files of parents.
     #[must_use]
     pub fn files(mut self, sharing: Sharing, cache: CacheMode) -> Self {
         self.sharing = sharing;
@@ -208,17 +209,17 @@ impl OpenContext {
         self
     }
 
-    /// The drivers to open other images with.
+    /// Returns the drivers for opening other images.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
-    /// How much an image may cost.
+    /// Returns the resource limits for one image.
     pub fn limits_in_force(&self) -> &Limits {
         &self.limits
     }
 
-    /// Says that something is odd but not refused.
+    /// Records and logs an irregularity that is tolerated. Keeps at most 1000 warnings.
     pub fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
         tracing::warn!("{warning}");
@@ -228,27 +229,27 @@ impl OpenContext {
         }
     }
 
-    /// What was odd so far, in all images of the chain.
+    /// Returns the warnings so far, from all images of the chain.
     pub fn warnings(&self) -> Vec<String> {
         self.chain.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The places the caller allows for what `storage`'s image names.
+    /// Returns the locations that the caller allows for a file named by `storage`'s image.
     ///
     /// # Errors
-    /// `Denied` when nothing may be opened.
+    /// `Denied` if nothing may be opened.
     pub async fn candidates(&self, storage: &dyn Storage, by: ReferenceBy) -> Result<Candidates> {
         self.gate.candidates(&Reference { from: storage.uri().to_owned(), by }).await
     }
 
-    /// Finds the parent that the image in `child` means, among all places that the gate allows, and opens
-    /// its storage. [`open_parent`](Self::open_parent) opens the image in it.
+    /// Finds the parent of the image in `child` among all locations that the gate allows, and opens its
+    /// storage. Call [`open_parent`](Self::open_parent) to open the image in it.
     ///
     /// # Errors
-    /// `NotFound` where no place holds it, `Ambiguous` where several do and nothing tells which one is meant,
-    /// `Denied` where it is opened for writing and is not surely the one, `Corrupt` where the chain leads back
-    /// to an image already in it or the caller named another image, `Busy` where it changed while it was
-    /// looked at, `Limit` where the chain is too long.
+    /// `NotFound` if no location holds the parent. `Ambiguous` if several do and nothing tells which one is
+    /// meant. `Denied` if the parent is to be written and its identity is not certain. `Corrupt` if the chain
+    /// leads back to an image already in it, or if the caller named another image. `Busy` if the file changed
+    /// while it was examined. `Limit` if the chain is too long.
     pub async fn find_parent(
         &self,
         child: &dyn Storage,
@@ -258,11 +259,12 @@ impl OpenContext {
         parent::find(self, child, record).await
     }
 
-    /// Opens the image in a storage that [`find_parent`](Self::find_parent) opened, as a parent of the image in
-    /// `child`, with `options` for its driver (`name=value` texts; those its driver does not know are left out).
+    /// Opens the image in a storage that [`find_parent`](Self::find_parent) opened, as a parent of the image
+    /// in `child`. `options` are `name=value` texts for its driver; options that this driver does not have
+    /// are ignored.
     ///
     /// # Errors
-    /// `Limit` when the chain is too long, and whatever opening gives.
+    /// `Limit` if the chain is too long, and any error of opening the image.
     pub async fn open_parent(
         &self,
         child: &dyn Storage,
@@ -287,7 +289,7 @@ impl OpenContext {
         opened.map_err(|error| error.in_image(uri))
     }
 
-    /// The depth of a parent of the image in `child`.
+    /// Returns the depth of a parent of the image in `child`, or `Limit` if the chain would be too long.
     fn check_depth(&self, child: &dyn Storage) -> Result<u32> {
         let depth = self.depth.saturating_add(1);
         if depth >= self.limits.chain_depth {
@@ -300,7 +302,7 @@ impl OpenContext {
         Ok(depth)
     }
 
-    /// How the file of a parent is opened for its use.
+    /// Returns the options for opening the file of a parent.
     pub(crate) fn parent_storage_options(&self) -> StorageOptions {
         let access = match self.parent_access {
             Access::Read => StorageAccess::Read,
@@ -309,17 +311,17 @@ impl OpenContext {
         StorageOptions::new(access).sharing(self.sharing).cache(self.cache)
     }
 
-    /// Whether a parent is opened for writing too.
+    /// Returns whether parents are opened for writing too.
     pub(crate) fn writes_into_parent(&self) -> bool {
         self.parent_access == Access::ReadWrite
     }
 
-    /// Whether a storage is that of `child`, or of an image above it.
+    /// Returns whether `id` is the storage of `child` or of an image above it.
     pub(crate) fn is_in_chain(&self, child: &dyn Storage, id: Option<StorageId>) -> bool {
         id.is_some() && (id == child.id() || self.ancestors.iter().any(|above| Some(*above) == id))
     }
 
-    /// What was seen in the places that were looked at for the images above.
+    /// Returns the results of examining candidates for the images above.
     pub(crate) fn seen(&self) -> &parent::Seen {
         &self.chain.seen
     }

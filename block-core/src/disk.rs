@@ -1,4 +1,4 @@
-//! The handle callers hold over an opened image: any byte range, checked once.
+//! The caller's handle to an opened image: any byte range, checked once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::{
     PageBuffer, Result, SECTOR_SIZE, WriteFlags, ZeroFlags, bug,
 };
 
-/// An opened disk. Cheap to clone; all clones are the same disk.
+/// An opened disk. Clones are cheap and refer to the same disk.
 ///
-/// Reads and writes take any byte range; what is not whole sectors is read, changed and written back
-/// here, once, under a lock that other writes through the same handle respect.
+/// Reads and writes take any byte range. Partial sectors are handled here by read-modify-write, under a lock
+/// that excludes other writes through the same handle.
 #[derive(Debug, Clone)]
 pub struct Disk {
     device: Arc<dyn BlockDevice>,
@@ -21,34 +21,34 @@ pub struct Disk {
 
 const SECTOR: usize = SECTOR_SIZE as usize;
 
-/// An impossible state of requests that are not whole sectors.
+/// Message of an internal error for requests that are not whole sectors.
 const BEHIND_SECTORS: &str = "a request reaches past the sectors that hold it";
 
 impl Disk {
-    /// A handle over `device`.
+    /// Creates a handle to `device`.
     pub fn new(device: Arc<dyn BlockDevice>) -> Self {
         Self { device, writes: RangeLock::new() }
     }
 
-    /// The device itself, for whole-sector requests and maintenance.
+    /// Returns the device, for whole-sector requests and maintenance.
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
         &self.device
     }
 
-    /// What there is to know of the image.
+    /// Returns facts about the image.
     pub fn info(&self) -> ImageInfo {
         self.device.info()
     }
 
-    /// Size of the disk in bytes.
+    /// Returns the size of the disk in bytes.
     pub fn size(&self) -> u64 {
         self.device.sector_count().saturating_mul(SECTOR_SIZE)
     }
 
-    /// Fills `buf` from byte `offset` on.
+    /// Reads into `buf`, starting at byte `offset`.
     ///
     /// # Errors
-    /// `OutOfRange` when part of the range is not on the disk, and whatever the device gives.
+    /// `OutOfRange` if part of the range is past the end of the disk, and any error of the device.
     pub async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let len = buf.len() as u64;
         self.in_range(offset, len)?;
@@ -62,9 +62,9 @@ impl Disk {
         self.read_edges(offset, buf).await
     }
 
-    /// Reads `len` bytes from byte `offset` on into memory that the storage chooses: nothing is copied where the
-    /// disk is read past the page cache and the range is whole sectors in one run. `len` bytes of memory are
-    /// taken.
+    /// Reads `len` bytes starting at byte `offset` into memory that the storage chooses. Nothing is copied if
+    /// the storage bypasses the page cache and the range is whole sectors in one run. Uses `len` bytes of
+    /// memory.
     ///
     /// # Errors
     /// As [`read_at`](Self::read_at).
@@ -73,7 +73,7 @@ impl Disk {
             return Box::pin(std::future::ready(Err(error)));
         }
         if offset.is_multiple_of(SECTOR_SIZE) && (len as u64).is_multiple_of(SECTOR_SIZE) {
-            // Not in a future of our own: all who wait for a disk hold one.
+            // Not wrapped in a future of our own: every read in flight holds one.
             return self.device.read_bytes(offset / SECTOR_SIZE, len as u64 / SECTOR_SIZE);
         }
         Box::pin(async move {
@@ -106,9 +106,9 @@ impl Disk {
         self.device.write_sectors(sectors.start, &sectors_buf, flags).await
     }
 
-    /// As [`write_at`](Self::write_at), from memory that the storage keeps for as long as it needs: nothing is
-    /// copied where the disk is written past the page cache, the range is whole sectors, and the memory is
-    /// aligned as a [`PageBuffer`] is.
+    /// Writes as [`write_at`](Self::write_at) does, from memory that the storage keeps for as long as it
+    /// needs. Nothing is copied if the storage bypasses the page cache, the range is whole sectors, and the
+    /// memory is aligned as a [`PageBuffer`] is.
     ///
     /// # Errors
     /// As [`read_at`](Self::read_at).
@@ -156,7 +156,8 @@ impl Disk {
         self.device.write_zeroes(first, last - first, flags).await
     }
 
-    /// Says that `len` bytes at `offset` are of no interest; sectors only partly inside are left alone.
+    /// Declares `len` bytes at `offset` unneeded. Sectors that are only partly inside the range are left
+    /// alone.
     ///
     /// # Errors
     /// As [`read_at`](Self::read_at).
@@ -171,20 +172,21 @@ impl Disk {
         self.device.discard(first, last - first).await
     }
 
-    /// Whether the sector at byte `offset` is stored in this image, and how far the answer holds.
+    /// Returns whether the sector at byte `offset` is stored in this image, and for how many sectors the
+    /// answer holds.
     ///
     /// # Errors
-    /// `OutOfRange` when `offset` is not on the disk.
+    /// `OutOfRange` if `offset` is past the end of the disk, and any error of the device.
     pub async fn is_allocated(&self, offset: u64) -> Result<Allocation> {
         self.in_range(offset, 1)?;
         let sector = offset / SECTOR_SIZE;
         self.device.is_allocated(sector, self.device.sector_count().saturating_sub(sector)).await
     }
 
-    /// What lies where in `range` (bytes, cut at the end of the disk).
+    /// Returns the extents of `range` (bytes, clipped at the end of the disk).
     ///
     /// # Errors
-    /// Whatever reading the map gives.
+    /// Any error of reading the map.
     pub async fn extents(&self, range: Range<u64>) -> Result<ExtentList> {
         let mut out = ExtentList::new();
         let range = self.cut(range);
@@ -194,10 +196,10 @@ impl Disk {
         Ok(out)
     }
 
-    /// Where the bytes of `range` (cut at the end of the disk) lie, pinned for direct I/O.
+    /// Returns the locations of `range` (bytes, clipped at the end of the disk), pinned for direct I/O.
     ///
     /// # Errors
-    /// Whatever reading the map gives.
+    /// Any error of reading the map.
     pub async fn map(&self, range: Range<u64>) -> Result<MappedRuns> {
         let range = self.cut(range);
         if range.is_empty() {
@@ -209,20 +211,20 @@ impl Disk {
     /// Makes everything acknowledged so far durable.
     ///
     /// # Errors
-    /// Whatever the device gives; nothing may then be taken for durable.
+    /// Any error of the device. After an error, nothing may be assumed durable.
     pub async fn flush(&self) -> Result<()> {
         self.device.flush().await
     }
 
-    /// Flushes, and leaves the image as small and clean as it can be.
+    /// Flushes, and leaves the image as small and as clean as it can be.
     ///
     /// # Errors
-    /// Whatever the device gives.
+    /// Any error of the device.
     pub async fn close(&self) -> Result<()> {
         self.device.close().await
     }
 
-    /// The parent this disk reads through.
+    /// Returns the parent that this disk reads through.
     pub fn parent(&self) -> Option<Disk> {
         self.device.parent()
     }
@@ -243,7 +245,7 @@ impl Disk {
         range.start..range.end.min(self.size())
     }
 
-    /// The end of the range, which lies on the disk.
+    /// Checks that the range lies on the disk, and returns its end.
     #[inline]
     fn in_range(&self, offset: u64, len: u64) -> Result<u64> {
         let size = self.size();

@@ -1,4 +1,4 @@
-//! One format: the trait a format driver implements and registers.
+//! One format: the trait that a format driver implements and registers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::{
     Options, Result, Storage,
 };
 
-/// What a driver is and can do, as data.
+/// Static description of a driver and its capabilities.
 #[derive(Debug, Clone, Copy)]
 pub struct Descriptor {
     /// The format's name on the command line: `vdi`.
     pub name: &'static str,
-    /// The format's name for people.
+    /// Display name of the format.
     pub long_name: &'static str,
-    /// File extensions, without dot.
+    /// File extensions without the dot.
     pub extensions: &'static [&'static str],
-    /// Whether images can be created.
+    /// Whether the driver can create images.
     pub can_create: bool,
-    /// Whether images can be checked for consistency.
+    /// Whether the driver can check images for consistency.
     pub can_check: bool,
-    /// Whether [`BlockDriver::check`] repairs.
+    /// Whether [`BlockDriver::check`] can repair images.
     pub can_repair: bool,
     /// Whether images can have parents.
     pub has_parents: bool,
@@ -38,21 +38,21 @@ pub struct Descriptor {
     pub amend_options: &'static [OptionSpec],
 }
 
-/// What an image is opened for.
+/// Access mode of an opened image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Reading; nothing in the file changes, not even a counter.
+    /// Read-only: nothing in the file changes, not even a counter.
     Read,
-    /// Reading and writing.
+    /// Read and write.
     ReadWrite,
 }
 
-/// What an image of a given content would need.
+/// File size that an image would need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Measure {
-    /// Bytes for the content as it is.
+    /// Bytes needed for the current content.
     pub required: u64,
-    /// Bytes once every block is written.
+    /// Bytes needed once every block is allocated.
     #[serde(rename = "fully-allocated")]
     pub fully_allocated: u64,
 }
@@ -62,36 +62,36 @@ pub struct Measure {
 pub struct NewParent {
     /// The parent, opened for reading.
     pub device: Arc<dyn BlockDevice>,
-    /// How the user named it.
+    /// The name that the user gave.
     pub reference: String,
 }
 
-/// What is to be created.
+/// Parameters of an image to create.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CreateRequest {
-    /// Size of the disk, bytes; the driver rounds it up to what the format can express.
+    /// Size of the disk in bytes. The driver rounds it up to a size that the format can express.
     pub size: u64,
-    /// Parsed against [`Descriptor::create_options`].
+    /// Options, parsed against [`Descriptor::create_options`].
     pub options: Options,
-    /// Set for a child.
+    /// The parent, if the new image is a child.
     pub parent: Option<NewParent>,
 }
 
 impl CreateRequest {
-    /// A base image of `size` bytes with default options.
+    /// Requests a base image of `size` bytes with default options.
     pub fn new(size: u64) -> Self {
         Self { size, options: Options::new(), parent: None }
     }
 
-    /// With options.
+    /// Sets the options.
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// As a child of `parent`.
+    /// Makes the image a child of `parent`.
     #[must_use]
     pub fn parent(mut self, parent: NewParent) -> Self {
         self.parent = Some(parent);
@@ -99,47 +99,49 @@ impl CreateRequest {
     }
 }
 
-/// A header that a driver has made for an image that lost its own.
+/// A reconstructed header for an image that lost its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostHeader {
-    /// What belongs at the start of the file.
+    /// Bytes to write at the start of the file.
     pub bytes: Vec<u8>,
-    /// What it says, by the names of the fields.
+    /// Field names and values of the header.
     pub facts: Vec<(&'static str, String)>,
 }
 
-/// One format. Stateless; registered; many images.
+/// One format. A driver is stateless: one registered instance serves all images.
 #[async_trait]
 pub trait BlockDriver: Send + Sync + fmt::Debug {
-    /// What this driver is and can do.
+    /// Returns the static description of this driver.
     fn descriptor(&self) -> &'static Descriptor;
 
-    /// Looks for this format in the bounded windows of `input`. Pure: no I/O, cannot fail.
+    /// Looks for this format in the bounded windows of `input`. Does no I/O and cannot fail.
     fn probe(&self, input: &ProbeInput) -> Probe;
 
-    /// Asks for windows beyond the first ones, after seeing those that were read: the probe may look anywhere in the
-    /// file, within [`limits`](crate::probe::limits). Called a few times for each file, and at first with none of
-    /// them read. By default, no window is asked for.
+    /// Requests further windows anywhere in the file, within [`limits`](crate::probe::limits), after looking
+    /// at those already read. The framework calls this a few times for each file, the first time before any
+    /// requested window is read. The default requests none.
     fn probe_windows(&self, _input: &ProbeInput, _requests: &mut WindowRequests) {}
 
-    /// Examines the metadata of a file that this format claims, and records what can do harm: names of other files,
-    /// tables that lie outside the file or are excessive, structures that overlap. Opens nothing. What the probe's
-    /// evidence says against the file is recorded already; by default, nothing is added to it.
+    /// Examines the metadata of a file that this format claims, and records what can do harm: names of other
+    /// files, tables that lie outside the file or are excessive, structures that overlap. Opens no other
+    /// file. The probe's evidence against the file is already recorded; the default adds nothing.
     ///
     /// # Errors
-    /// Whatever reading gives. What is wrong with the file is a finding.
+    /// Returns the error of a failed read. Defects of the file are findings, not errors.
     async fn inspect(&self, _examination: &mut Examination<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// What children know the image in `storage` by; `None` where the file is not of this format, where the
-    /// format has no such thing, or where this image has none. Reads the header and nothing else, opens
-    /// nothing, and tells the identity of a damaged image too as long as the header has it: whether the image
-    /// can be used is for [`open`](Self::open) to say, after it was chosen.
+    /// Returns the identity by which children refer to the image in `storage`. Returns `None` if the file is
+    /// not of this format, if the format has no identities, or if this image has none.
+    ///
+    /// Reads only the header and opens nothing else. Also returns the identity of a damaged image if the
+    /// header still has it. Whether the image is usable is decided by [`open`](Self::open), after the image
+    /// was chosen.
     async fn identity(&self, storage: &dyn Storage) -> Result<Option<Identity>>;
 
-    /// Opens an image. `options` are parsed against [`Descriptor::open_options`]; whatever the image
-    /// names is opened through `cx` only.
+    /// Opens an image. `options` were parsed against [`Descriptor::open_options`]. The driver opens other
+    /// files that the image names only through `cx`.
     async fn open(
         &self,
         storage: Arc<dyn Storage>,
@@ -148,8 +150,8 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
         cx: &OpenContext,
     ) -> Result<Arc<dyn BlockDevice>>;
 
-    /// Makes an image in `storage`, whatever it held before. Until this returns, the storage does not
-    /// open as a valid image.
+    /// Creates an image in `storage`, replacing any content. Until this returns, the storage does not open as
+    /// a valid image.
     async fn create(
         &self,
         storage: Arc<dyn Storage>,
@@ -157,7 +159,7 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
         cx: &OpenContext,
     ) -> Result<()>;
 
-    /// Examines (and repairs, as `mode` allows) an image, also one that cannot be opened.
+    /// Checks an image, and repairs it as far as `mode` allows. Works on images that cannot be opened, too.
     async fn check(
         &self,
         storage: Arc<dyn Storage>,
@@ -165,12 +167,13 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
         cx: &OpenContext,
     ) -> Result<CheckReport>;
 
-    /// Makes the header of an image that has lost it, from what is left in the file and from what is `known`: the
-    /// size of the disk, and what the image was created with. Writes nothing.
+    /// Reconstructs a lost header from the rest of the file and from `known`: the size of the disk and the
+    /// create options. Writes nothing.
     ///
     /// # Errors
-    /// `Unsupported` where the format has no way to, which is the default; `InvalidInput` when the header is there;
-    /// `Corrupt` when what is left does not agree with what is known, and `Ambiguous` when it agrees in two ways.
+    /// `Unsupported` if the format cannot reconstruct headers, which is the default. `InvalidInput` if the
+    /// header is present. `Corrupt` if the file contradicts `known`, and `Ambiguous` if it agrees in two
+    /// ways.
     async fn lost_header(
         &self,
         _storage: Arc<dyn Storage>,
@@ -181,8 +184,8 @@ pub trait BlockDriver: Send + Sync + fmt::Debug {
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
-    /// How large an image with these create options is for a disk of `size` bytes of which
-    /// `data_blocks(block_size)` blocks hold data.
+    /// Returns the size of an image with these create options, for a disk of `size` bytes with data in
+    /// `data_blocks(block_size)` blocks.
     fn measure(
         &self,
         size: u64,

@@ -1,4 +1,4 @@
-//! The one public error: what kind it is, what was being done, where, and why.
+//! The error type of the crate: kind, action, location and cause.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -6,51 +6,51 @@ use std::fmt;
 
 use crate::Advice;
 
-/// The result of everything in this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller may want to tell apart. People read the message, programs match on this.
+/// The category of an error. Programs match on the kind; people read the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The named thing does not exist.
     NotFound,
-    /// The thing exists already, and must not be replaced.
+    /// The thing already exists and must not be replaced.
     AlreadyExists,
     /// The operating system does not allow it.
     PermissionDenied,
-    /// The image was opened without the right to write.
+    /// The image was opened read-only.
     ReadOnly,
-    /// Somebody else uses the image in a way that excludes us.
+    /// Another process or handle uses the image in a conflicting way.
     Busy,
-    /// An option, a size or a name given by the caller makes no sense.
+    /// The caller gave an invalid option, size or name.
     InvalidInput,
-    /// Part of the request lies outside the disk or the file.
+    /// Part of the request is outside the disk or the file.
     OutOfRange,
-    /// No driver recognises the image, or the driver asked for says that it is not one of its own.
+    /// No driver recognises the image, or the requested driver does not recognise it as its own.
     Unrecognised,
     /// More than one format claims the image.
     Ambiguous,
-    /// The image's own numbers contradict each other or the file.
+    /// The image's metadata contradicts itself or the file.
     Corrupt,
-    /// The image is sound but needs a feature that is not built.
+    /// The image is valid but needs a feature that is not implemented.
     Unsupported,
-    /// The image names something that the caller did not allow us to open.
+    /// The image names a file that the caller did not allow to be opened.
     Denied,
     /// A limit on memory, depth or work was reached.
     Limit,
     /// The device is full.
     NoSpace,
-    /// The operation was stopped by the caller.
+    /// The caller stopped the operation.
     Interrupted,
-    /// Any other failure of the layer below.
+    /// The layer below failed in another way.
     Io,
-    /// The program met a state that it rules out: a mistake in it, told before it could do harm.
+    /// A bug: the program reached a state that it rules out. The request fails before that can do harm.
     Internal,
 }
 
 impl ErrorKind {
-    /// The kind's name as programs see it.
+    /// Returns the machine-readable name of the kind.
     pub fn name(self) -> &'static str {
         match self {
             Self::NotFound => "not-found",
@@ -73,7 +73,7 @@ impl ErrorKind {
         }
     }
 
-    /// The Linux error number a guest or an NBD client is told.
+    /// Returns the Linux error number to report to a guest or an NBD client.
     pub fn errno(self) -> i32 {
         match self {
             Self::NotFound => 2,
@@ -92,9 +92,9 @@ impl ErrorKind {
 
 /// A failed operation.
 ///
-/// The message says what was found and what was wanted; [`offset`](Self::offset) and
-/// [`field`](Self::field) say where. A cause is reached through [`source`](StdError::source) and is
-/// not repeated in the text: whoever prints the error walks the chain.
+/// The message says what was found and what was wanted. [`offset`](Self::offset) and [`field`](Self::field)
+/// say where. The cause is available through [`source`](StdError::source) and is not repeated in the message.
+/// To print an error with its causes, walk the chain of sources.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -108,11 +108,12 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The error of a state that the code around it rules out: `what` is a clause that names the state.
+/// Returns the error for a state that the surrounding code rules out. `what` is a clause that describes the
+/// state.
 ///
-/// An impossible state never ends in success: a write that it may have lost is not acknowledged. A build with
-/// debug assertions stops here, so that tests and fuzzers find the mistake at its place; any other build fails
-/// the request with [`ErrorKind::Internal`] and goes on.
+/// An impossible state never ends in success: a write that may be lost is not acknowledged. A build with
+/// debug assertions panics here, so that tests and fuzzers find the bug at its origin. Other builds fail the
+/// request with [`ErrorKind::Internal`] and continue.
 #[cold]
 #[inline(never)]
 #[track_caller]
@@ -122,19 +123,19 @@ pub fn bug(what: &'static str) -> Error {
         .with_hint("please report it, with what was done before; the request was not carried out")
 }
 
-/// A field of an on-disk structure that holds what it must not.
+/// A field of an on-disk structure with an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// The field's name in the format's specification.
     pub name: &'static str,
-    /// What the image holds.
+    /// The value in the image.
     pub found: String,
-    /// What it would have to hold.
+    /// The valid values.
     pub wanted: String,
 }
 
 impl Error {
-    /// An error of `kind`; `message` is a clause without a full stop.
+    /// Creates an error of `kind`. `message` is a clause without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -148,7 +149,8 @@ impl Error {
         }))
     }
 
-    /// A field of the image that holds what it must not: the message is made of the three parts.
+    /// Creates an error for a field with an invalid value. The message consists of name, found value and
+    /// wanted values.
     pub fn field_mismatch(
         kind: ErrorKind,
         name: &'static str,
@@ -161,14 +163,14 @@ impl Error {
         error
     }
 
-    /// Says at which byte of the file (or of the disk, for guest requests) it happened.
+    /// Sets the byte offset where the error happened: in the file, or on the disk for guest requests.
     #[must_use]
     pub fn at(mut self, offset: u64) -> Self {
         self.0.offset = Some(offset);
         self
     }
 
-    /// Names the image, once: an outer layer does not overwrite what an inner one said.
+    /// Names the image. A name that an inner layer has already set is kept.
     #[must_use]
     pub fn in_image(mut self, image: impl Into<String>) -> Self {
         self.0.image.get_or_insert_with(|| image.into());
@@ -182,51 +184,51 @@ impl Error {
         self
     }
 
-    /// Gives the error a stable code that documentation can explain.
+    /// Sets a stable code that documentation can explain.
     #[must_use]
     pub fn with_code(mut self, code: &'static str) -> Self {
         self.0.code = Some(code);
         self
     }
 
-    /// Says what the user can do about it.
+    /// Sets the advice for the user.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Advice>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The message alone, without place and image.
+    /// Returns the message without offset and image.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The byte where it happened, when there is one.
+    /// Returns the byte offset where the error happened, if it has one.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
-    /// The image or storage concerned.
+    /// Returns the image or storage concerned.
     pub fn image(&self) -> Option<&str> {
         self.0.image.as_deref()
     }
 
-    /// The on-disk field concerned.
+    /// Returns the on-disk field concerned.
     pub fn field(&self) -> Option<&Field> {
         self.0.field.as_ref()
     }
 
-    /// The stable code, when the error has one.
+    /// Returns the stable code, if the error has one.
     pub fn code(&self) -> Option<&'static str> {
         self.0.code
     }
 
-    /// What the user can do about it.
+    /// Returns the advice for the user.
     pub fn hint(&self) -> Option<&Advice> {
         self.0.hint.as_ref()
     }
@@ -263,7 +265,7 @@ impl StdError for Error {
 }
 
 impl From<std::io::Error> for Error {
-    /// Keeps what the operating system said as the cause, and maps its kind.
+    /// Maps the kind of an operating system error, and keeps that error as the cause.
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let (kind, message) = match error.kind() {

@@ -1,50 +1,50 @@
-//! What lies where on a disk: runs of bytes with one answer each.
+//! The allocation of a disk: extents with one status each.
 
 use bitflags::bitflags;
 use serde::Serialize;
 
 bitflags! {
-    /// What is known of an extent without reading it.
+    /// Status of an extent, known without reading it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct ExtentFlags: u8 {
-        /// Some image of the chain has an entry for it; without this bit it was never written.
+        /// An image of the chain has an entry for the extent. Without this bit, it was never written.
         const PRESENT = 1;
-        /// It reads as zeros.
+        /// The extent reads as zeros.
         const ZERO = 1 << 1;
-        /// Bytes are stored for it.
+        /// Bytes are stored for the extent.
         const DATA = 1 << 2;
-        /// It is stored compressed.
+        /// The extent is stored compressed.
         const COMPRESSED = 1 << 3;
     }
 }
 
-/// A run of guest bytes with the same answer.
+/// A run of guest bytes with the same status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// First guest byte.
     pub start: u64,
     /// Length in bytes, never zero.
     pub len: u64,
-    /// What is known of it.
+    /// Status of the extent.
     pub flags: ExtentFlags,
-    /// Which image of the chain answers: 0 is the top.
+    /// The image of the chain that provides the extent: 0 is the top.
     pub depth: u32,
-    /// Where in that image's storage the bytes lie, when they lie at a fixed place.
+    /// Offset in that image's storage in bytes, if the extent has a fixed location.
     pub offset: Option<u64>,
 }
 
 impl Extent {
-    /// The first guest byte behind it.
+    /// Returns the first guest byte past the extent.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
     }
 
-    /// Whether it is known to read as zeros.
+    /// Returns whether the extent is known to read as zeros.
     pub fn is_zero(&self) -> bool {
         self.flags.contains(ExtentFlags::ZERO)
     }
 
-    /// Whether bytes have to be read to know what it holds.
+    /// Returns whether the content can only be known by reading it.
     pub fn is_data(&self) -> bool {
         self.flags.contains(ExtentFlags::DATA) && !self.is_zero()
     }
@@ -61,20 +61,19 @@ impl Extent {
     }
 }
 
-/// Extents in order, without gaps, neighbours with one answer merged as they come in.
+/// Extents in order and without gaps. Neighbours with the same status are merged as they are added.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtentList {
     extents: Vec<Extent>,
 }
 
 impl ExtentList {
-    /// An empty list.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an extent behind the last one, merging it where the answers are the same.
-    /// An empty extent is dropped.
+    /// Appends an extent, merging it into the last one if their status is the same. Ignores an empty extent.
     pub fn push(&mut self, extent: Extent) {
         if extent.len == 0 {
             return;
@@ -85,32 +84,32 @@ impl ExtentList {
         }
     }
 
-    /// The extents.
+    /// Returns the extents as a slice.
     pub fn as_slice(&self) -> &[Extent] {
         &self.extents
     }
 
-    /// How many there are.
+    /// Returns the number of extents.
     pub fn len(&self) -> usize {
         self.extents.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.extents.is_empty()
     }
 
-    /// The first byte behind the last extent.
+    /// Returns the first byte past the last extent.
     pub fn end(&self) -> Option<u64> {
         self.extents.last().map(Extent::end)
     }
 
-    /// Removes all.
+    /// Removes all extents.
     pub fn clear(&mut self) {
         self.extents.clear();
     }
 
-    /// The extents, by value.
+    /// Converts the list into a vector.
     pub fn into_vec(self) -> Vec<Extent> {
         self.extents
     }
@@ -124,12 +123,12 @@ impl<'a> IntoIterator for &'a ExtentList {
     }
 }
 
-/// Whether a sector is stored in this image (not in its parents), and how far the answer holds.
+/// Whether a sector is stored in this image (not in its parents), and for how many sectors that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Allocation {
-    /// Whether this image has an entry (data or zeros) for the first sector asked about.
+    /// Whether this image has an entry (data or zeros) for the first requested sector.
     pub allocated: bool,
-    /// For how many sectors, from the first one on, the answer is the same. At least 1.
+    /// Number of sectors, from the first one, with the same answer. At least 1.
     pub sectors: u64,
 }
 

@@ -1,11 +1,11 @@
-//! Several futures side by side.
+//! Running several futures concurrently.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs all of them in this task and gives what they came to, in their order. For a few: whenever one is
-/// woken, all that are not done are asked.
+/// Runs all futures concurrently in this task and returns their outputs in order. Meant for a few futures:
+/// each wake-up polls all that are not done.
 pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();

@@ -1,9 +1,9 @@
 //! A pluggable block-driver framework: traits, probing, the allocation engine, the conformance kit.
 //!
-//! A disk-image format is a map from guest blocks to places in a file. A driver author writes the map
-//! ([`engine::BlockMapper`]); the framework does everything else, once.
+//! A disk-image format maps guest blocks to offsets in a file. A driver author writes that map
+//! ([`engine::BlockMapper`]). The framework implements everything else once, for all formats.
 //!
-//! Whoever uses disks opens them by a [`Registry`] of drivers, and reads and writes a [`Disk`]:
+//! A program opens disks through a [`Registry`] of drivers, then reads and writes a [`Disk`]:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -16,7 +16,7 @@
 //! block_img::registry().drivers().into_iter().for_each(|driver| registry.register(driver.clone()));
 //! let registry = Arc::new(registry);
 //!
-//! // Bytes somewhere; a protocol driver opens them by name.
+//! // Usually a protocol driver opens the storage by name.
 //! let storage: Arc<dyn Storage> = MemStorage::from_bytes(&[0; 1 << 20]);
 //! println!("{}", registry.probe(&*storage).await?.explain());
 //!
@@ -31,9 +31,12 @@
 //! # }
 //! ```
 //!
-//! Where to go from here: [`BlockDriver`] is a format, [`engine`] serves it and states the write
-//! contract, [`ProtocolDriver`] and [`Storage`] are where bytes come from, [`probe`] names unknown
-//! files and [`inspect`] examines them. The crate `block-testkit` holds a driver to its promises.
+//! Where to go from here:
+//!
+//! - [`BlockDriver`] is a format. [`engine`] serves its images and states the write contract.
+//! - [`ProtocolDriver`] opens a [`Storage`], which holds the bytes.
+//! - [`probe`] identifies unknown files, and [`inspect`] examines them.
+//! - The crate `block-testkit` tests that a driver keeps its promises.
 //!
 //! This crate names no driver, no file system and no runtime.
 #![forbid(unsafe_code)]
@@ -94,6 +97,6 @@ pub use storage::{
 };
 pub use zeros::is_zero;
 
-/// What a method of a trait that waits gives, as `async_trait` writes it: for those who write such a method
-/// by hand.
+/// Return type of an asynchronous trait method as `async_trait` expands it. Use it to write such a method by
+/// hand.
 pub type BoxFuture<'f, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'f>>;

@@ -1,4 +1,4 @@
-//! A storage in memory: for tests, examples and overlays.
+//! A storage in memory, for tests, examples and overlays.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ struct Inner {
     len: u64,
     /// Chunks of [`CHUNK`] bytes by number.
     chunks: BTreeMap<u64, Box<[u8]>>,
-    /// How many chunks there may be.
+    /// Maximum number of chunks.
     room: Option<u64>,
 }
 
@@ -32,31 +32,31 @@ const CHUNK: usize = 4096;
 const CHUNK64: u64 = CHUNK as u64;
 
 impl MemStorage {
-    /// An empty storage.
+    /// Creates an empty storage.
     pub fn new() -> Arc<Self> {
         Self::named("memory:")
     }
 
-    /// An empty storage with a name of its own.
+    /// Creates an empty storage with its own URI.
     pub fn named(uri: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { uri: uri.into(), inner: RwLock::default() })
     }
 
-    /// A storage that holds `bytes`.
+    /// Creates a storage that holds `bytes`.
     pub fn from_bytes(bytes: &[u8]) -> Arc<Self> {
         let storage = Self::new();
-        // A slice is shorter than the longest file, and a new storage has room.
+        // Cannot fail: a slice is shorter than the longest file, and a new storage has no limit.
         drop(storage.lock_mut().write(0, bytes));
         storage
     }
 
-    /// Lets the storage hold at most `bytes` from now on, holes not counted: a write that needs more is
-    /// refused with [`NoSpace`](ErrorKind::NoSpace), as on a disk that is full, and changes nothing.
+    /// Limits the storage to `bytes` from now on, not counting holes. A write that needs more fails with
+    /// [`NoSpace`](ErrorKind::NoSpace) and changes nothing, as on a full disk.
     pub fn limit(&self, bytes: u64) {
         self.lock_mut().room = Some(bytes / CHUNK64);
     }
 
-    /// All bytes, or `None` when there are too many to hold twice (over 1 GiB).
+    /// Returns all bytes, or `None` if there are more than 1 GiB, too many to hold twice.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let inner = self.lock();
         let len = usize::try_from(inner.len).ok().filter(|len| *len <= 1 << 30)?;
@@ -89,7 +89,7 @@ fn past_end(storage: &MemStorage, offset: u64, len: usize, end: u64) -> Error {
         .in_image(storage.uri.clone())
 }
 
-/// The end of a range of bytes that a file may have.
+/// Returns the end of a range, or an error if it is past the largest offset of a file.
 fn end_of(storage: &MemStorage, offset: u64, len: u64) -> Result<u64> {
     offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or_else(|| {
         let message = format!("{len} bytes go past the largest offset of a file");
@@ -97,7 +97,7 @@ fn end_of(storage: &MemStorage, offset: u64, len: u64) -> Result<u64> {
     })
 }
 
-/// Cuts a range at chunk boundaries: (chunk, first byte in it, end in it).
+/// Splits a range at chunk boundaries: (chunk, range of bytes in it).
 fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut at = range.start;
     std::iter::from_fn(move || {
@@ -112,7 +112,7 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
     })
 }
 
-/// An impossible state of a chunk.
+/// Returns the internal error for an impossible state of a chunk.
 fn outside() -> Error {
     bug("a piece of a request lies outside of its chunk or its buffer")
 }
@@ -134,13 +134,13 @@ impl Inner {
         }
     }
 
-    /// How many chunks there are once `len` bytes at `offset` are written.
+    /// Returns the number of chunks after writing `range`.
     fn chunks_with(&self, range: Range<u64>) -> u64 {
         let new = pieces(range).filter(|(chunk, _)| !self.chunks.contains_key(chunk));
         self.chunks.len() as u64 + new.count() as u64
     }
 
-    /// Writes what ends before the largest offset.
+    /// Writes a range that ends before the largest offset.
     fn write(&mut self, offset: u64, mut buf: &[u8]) -> Result<()> {
         let end = offset + buf.len() as u64;
         self.len = self.len.max(end);
@@ -170,7 +170,7 @@ impl Inner {
         let edges =
             [range.start..range.end.min(whole.start), range.start.max(whole.end)..range.end];
         for (chunk, place) in edges.into_iter().flat_map(pieces) {
-            // A chunk that was never written is zeros.
+            // A chunk that was never written is already zeros.
             if let Some(bytes) = self.chunks.get_mut(&chunk) {
                 bytes.get_mut(place).ok_or_else(outside)?.fill(0);
             }
@@ -284,7 +284,7 @@ impl Storage for MemStorage {
     }
 
     fn id(&self) -> Option<StorageId> {
-        // The address: two storages in memory at one time cannot share it.
+        // The address identifies the storage, because two live storages cannot share one.
         Some(StorageId(u64::MAX, std::ptr::from_ref(self).addr() as u64))
     }
 

@@ -1,4 +1,5 @@
-//! A storage that holds nothing: `null-co://` and `null-aio://`, QEMU's words for measuring all but the disk.
+//! A storage that holds nothing: `null-co://` and `null-aio://`, which QEMU has for measuring everything but
+//! the disk.
 
 use std::any::Any;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use crate::{
     StorageCaps, StorageExtent, StorageId, StorageLimits, StorageOptions, ZeroMode,
 };
 
-/// The schemes: in QEMU they differ in how a request is completed, here in nothing.
+/// URI schemes. In QEMU they differ in how a request is completed; here they are the same.
 pub const SCHEMES: [&str; 2] = ["null-co", "null-aio"];
 
 const OPTIONS: &[OptionSpec] = &[
@@ -29,7 +30,7 @@ const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
-/// Adds both schemes.
+/// Registers both schemes.
 pub fn register(registry: &mut Registry) {
     for scheme in SCHEMES {
         registry.register_protocol(Arc::new(NullProtocol { scheme }));
@@ -60,12 +61,12 @@ impl ProtocolDriver for NullProtocol {
     }
 }
 
-/// Reads as zeros, and forgets what is written. Its length stays.
+/// Reads as zeros and discards writes. Its length is fixed.
 #[derive(Debug)]
 struct NullStorage {
     uri: String,
     len: u64,
-    /// Whether its extents say that it reads as zeros.
+    /// Whether its extents are reported as holes.
     is_hole: bool,
 }
 

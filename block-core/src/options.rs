@@ -17,27 +17,27 @@ use uuid::Uuid;
 
 use crate::{Error, ErrorKind, Result, size};
 
-/// What values an option takes.
+/// The type of an option's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OptionKind {
     /// A size in bytes: `64k`, `1.5G`, `0x200`.
     Size {
-        /// Least value, bytes.
+        /// Smallest value, in bytes.
         min: u64,
-        /// Greatest value, bytes.
+        /// Largest value, in bytes.
         max: u64,
     },
-    /// A number without unit.
+    /// A number without a unit.
     Number {
-        /// Least value.
+        /// Smallest value.
         min: u64,
-        /// Greatest value.
+        /// Largest value.
         max: u64,
     },
-    /// `on` or `off`; the other words that QEMU takes for them are taken too.
+    /// `on` or `off`, or one of the synonyms that QEMU accepts.
     Bool,
-    /// One of a few words.
+    /// One of the listed words.
     Choice(&'static [&'static str]),
     /// A UUID in its usual spelling.
     Uuid,
@@ -48,7 +48,7 @@ pub enum OptionKind {
 }
 
 impl OptionKind {
-    /// How the kind is shown in help.
+    /// Returns the type's notation in help texts.
     pub fn describe(&self) -> String {
         match self {
             Self::Size { .. } => "<size>".into(),
@@ -62,16 +62,16 @@ impl OptionKind {
     }
 }
 
-/// One option that a driver understands.
+/// One option of a driver.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
-    /// Its name, as in `name=value`.
+    /// Name, as in `name=value`.
     pub name: &'static str,
-    /// What values it takes.
+    /// Type of the value.
     pub kind: OptionKind,
-    /// The value when it is not given, as text; `None`: not set.
+    /// Default value as text. `None`: not set.
     pub default: Option<&'static str>,
-    /// One clause for `-o help`.
+    /// Help text for `-o help`, one clause.
     pub help: &'static str,
 }
 
@@ -79,7 +79,7 @@ impl OptionSpec {
     /// Parses one value of this option.
     ///
     /// # Errors
-    /// `InvalidInput`, naming the option, the value and what is wanted.
+    /// `InvalidInput` with the option, the value and the expected type.
     pub fn parse(&self, value: &str) -> Result<OptionValue> {
         let bad = |wanted: String| {
             Err(Error::new(
@@ -129,7 +129,7 @@ pub enum OptionValue {
     Bool(bool),
     /// A UUID.
     Uuid(Uuid),
-    /// Text, or one of a choice.
+    /// Text, or a word of a choice.
     Text(String),
 }
 
@@ -140,16 +140,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// No option set.
+    /// Creates an empty set of options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Parses `name=value,name=value` against `specs`. `,,` inside a value stands for a comma, a bare
-    /// name is `name=on`, and the last of several values wins.
+    /// Parses `name=value,name=value` against `specs`. `,,` inside a value stands for a comma. A bare name
+    /// means `name=on`. If a name occurs more than once, its last value wins.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown name (with the nearest known one as hint) or a bad value.
+    /// `InvalidInput` for a bad value, or for an unknown name, with the nearest valid one as a hint.
     pub fn parse(list: &str, specs: &[OptionSpec]) -> Result<Self> {
         let mut options = Self::new();
         for (name, value) in split_list(list) {
@@ -158,7 +158,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Parses values that have been taken apart already. Of several for one option the last counts.
+    /// Parses pairs of name and value. If a name occurs more than once, its last value wins.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
@@ -186,12 +186,12 @@ impl Options {
         Ok(())
     }
 
-    /// Whether the option was given.
+    /// Returns whether the option was given.
     pub fn is_set(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 
-    /// A size or number that was given.
+    /// Returns the value of a size or number, if it was given.
     pub fn number(&self, name: &str) -> Option<u64> {
         match self.values.get(name) {
             Some(OptionValue::Number(n)) => Some(*n),
@@ -199,7 +199,7 @@ impl Options {
         }
     }
 
-    /// A bool that was given.
+    /// Returns the value of a bool, if it was given.
     pub fn bool(&self, name: &str) -> Option<bool> {
         match self.values.get(name) {
             Some(OptionValue::Bool(b)) => Some(*b),
@@ -207,7 +207,7 @@ impl Options {
         }
     }
 
-    /// A UUID that was given.
+    /// Returns the value of a UUID, if it was given.
     pub fn uuid(&self, name: &str) -> Option<Uuid> {
         match self.values.get(name) {
             Some(OptionValue::Uuid(uuid)) => Some(*uuid),
@@ -215,7 +215,7 @@ impl Options {
         }
     }
 
-    /// A text or choice that was given.
+    /// Returns the value of a text or choice, if it was given.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.values.get(name) {
             Some(OptionValue::Text(text)) => Some(text),
@@ -223,13 +223,13 @@ impl Options {
         }
     }
 
-    /// The values by name.
+    /// Iterates over the values in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &OptionValue)> {
         self.values.iter().map(|(name, value)| (*name, value))
     }
 }
 
-/// Splits `a=b,c,d=e,,f` into names and values, undoing the doubled commas.
+/// Splits `a=b,c,d=e,,f` into names and values, and unescapes doubled commas.
 pub fn split_list(list: &str) -> Vec<(String, Option<String>)> {
     let mut items = vec![String::new()];
     let mut chars = list.chars().peekable();
@@ -255,7 +255,7 @@ pub fn split_list(list: &str) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-/// The known word nearest to a mistyped one, if any is near.
+/// Returns the known word nearest to a mistyped one, if any is close.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()

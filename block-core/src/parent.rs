@@ -1,8 +1,8 @@
-//! The parent that a child means: found by its identity among all places that the caller's gate allows.
+//! Finding a child's parent by its identity, among all locations that the caller's gate allows.
 //!
-//! A file's name, its extension and the order of a folder decide nothing. Every candidate is looked at; one
-//! with the recorded identity is the parent, and among several the one with the recorded content. Where that
-//! leaves several, nothing is guessed: the caller has to name one.
+//! File names, extensions and the order of a folder do not matter. Every candidate is examined. The parent is
+//! the one with the recorded identity and, among several of those, the one with the recorded content. If
+//! several remain, the search does not guess: the caller has to name one.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -16,31 +16,32 @@ use crate::{
     StorageAccess, StorageId, StorageOptions,
 };
 
-/// How many files an error lists at most.
+/// Maximum number of files that an error lists.
 const LISTED: usize = 8;
 
-/// What children know an image by. A format whose own identifiers are shorter puts them at the end of a UUID.
+/// The identity by which children refer to an image. A format with shorter identifiers puts them at the end
+/// of a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// The identity of the image. Copies of a file share it.
+    /// Identity of the image. Copies of a file share it.
     pub uuid: Uuid,
-    /// The identity of its content: another one after every change. `None` where the image has none.
+    /// Identity of the content, which changes with every change. `None` if the image has none.
     pub modification: Option<Uuid>,
 }
 
-/// What a child records of its parent.
+/// A child's record of its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParentRecord {
     /// The parent's [`Identity::uuid`].
     pub uuid: Uuid,
-    /// The parent's [`Identity::modification`] as it was; `None` where nothing is recorded.
+    /// The parent's [`Identity::modification`] at the time of recording. `None` if none was recorded.
     pub modification: Option<Uuid>,
-    /// Whether a parent that the caller named has to have the recorded UUID. All others have to.
+    /// Whether a parent that the caller named must have the recorded UUID. All other parents must have it.
     pub verify: bool,
 }
 
 impl ParentRecord {
-    /// Whether an image holds exactly the content that is recorded.
+    /// Returns whether an image has exactly the recorded content.
     pub fn is_exact(&self, identity: &Identity) -> bool {
         identity.uuid == self.uuid
             && self.modification.is_some()
@@ -48,62 +49,63 @@ impl ParentRecord {
     }
 }
 
-/// The file of a parent, chosen and open. The storage is the one whose header was judged.
+/// The chosen file of a parent, open. `storage` is the one whose header was checked.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ParentFile {
-    /// Its bytes, open for the use that the parent is opened for.
+    /// Storage, opened in the access mode of the parent.
     pub storage: Arc<dyn Storage>,
-    /// Its format.
+    /// Format of the image.
     pub format: String,
-    /// Its identity; `None` for a file that the caller named, of a format without identities.
+    /// Identity of the image. `None` for a file that the caller named and whose format has no identities.
     pub identity: Option<Identity>,
-    /// Whether the caller named it.
+    /// Whether the caller named the file.
     pub named: bool,
-    /// What is odd about the search, each as a clause.
+    /// Warnings about the search, each as a clause.
     pub warnings: Vec<String>,
 }
 
-/// What was seen in candidates that the caller did not name: one chain looks at the same folder once for each image.
+/// Cached results for candidates that the caller did not name, because a chain examines the same folder once
+/// for each image.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<BTreeMap<String, Glance>>);
 
-/// What one look at a file told.
+/// Result of examining one file.
 #[derive(Debug, Clone)]
 enum Glance {
-    /// It could not be read, or two formats claim it.
+    /// The file could not be read, or two formats claim it.
     Unknown,
-    /// It is of no format that has identities, or has none.
+    /// The file's format has no identities, or the image has none.
     Nameless(Option<StorageId>),
-    /// It has an identity.
+    /// The image has an identity.
     Known(Option<StorageId>, Box<(String, Identity)>),
 }
 
-/// A candidate that may be the one.
+/// A candidate that may be the parent.
 #[derive(Debug)]
 struct Match {
     uri: String,
     id: Option<StorageId>,
     format: String,
-    /// `None`: the caller's word stands for it.
+    /// `None`: the caller vouches for the file.
     identity: Option<Identity>,
     named: bool,
 }
 
-/// What tells one file from another.
+/// Key that distinguishes files.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Key {
     Id(StorageId),
     Uri(String),
 }
 
-/// What came of looking at all candidates.
+/// Result of examining all candidates.
 #[derive(Debug, Default)]
 struct Search {
     matches: HashMap<Key, Match>,
-    /// A file that would fit and is in the chain already.
+    /// A file that would match but is already in the chain.
     in_chain: Option<String>,
-    /// Why the files that the caller named are not the one.
+    /// Reasons why files that the caller named are not the parent.
     refused: Vec<Error>,
     named: usize,
     looked_at: usize,
@@ -180,7 +182,7 @@ impl Search {
             return;
         }
         let found = Match { uri, id, format, identity, named };
-        // One file under two names counts once; what can be verified of it stays.
+        // A file under two names counts once. An entry with an identity replaces one without.
         let key = id.map_or_else(|| Key::Uri(found.uri.clone()), Key::Id);
         match self.matches.entry(key) {
             Entry::Vacant(place) => drop(place.insert(found)),
@@ -195,13 +197,13 @@ impl Search {
         }
     }
 
-    /// Chooses the parent, if a candidate can be it; `writes`: it will be written into.
+    /// Chooses the parent, if a candidate matches. `writes` says whether it will be written to.
     fn choose(&self, record: &ParentRecord, writes: bool) -> Result<Option<&Match>> {
         let fits = |found: &Match| found.identity.is_some_and(|i| i.uuid == record.uuid);
         let of = |wanted: &dyn Fn(&Match) -> bool| {
             self.matches.values().filter(|found| wanted(found)).collect::<Vec<_>>()
         };
-        // What can be verified comes before what has to be believed.
+        // Verifiable candidates take precedence over those that the caller vouches for.
         let best = [
             of(&|found| found.named && fits(found)),
             of(&|found| !found.named && fits(found)),
@@ -240,7 +242,7 @@ impl Search {
         Ok(Some(chosen))
     }
 
-    /// Says that no candidate is the parent, and which ones were none.
+    /// Returns the error that no candidate is the parent, with the reasons.
     fn not_found(mut self, record: &ParentRecord) -> Error {
         if let Some(uri) = &self.in_chain {
             return Error::new(ErrorKind::Corrupt, format!("the chain leads back to {uri}"));
@@ -317,7 +319,7 @@ fn stale(found: &Match, record: &ParentRecord) -> Error {
     .with_code("parent-stale").with_hint(Advice::NameParent)
 }
 
-/// Looks at a file, and forgets it again.
+/// Examines a file and closes it again. Caches the result unless the caller named the file.
 async fn glance(cx: &OpenContext, uri: &str, format: Option<&str>, named: bool) -> Result<Glance> {
     if named {
         return look(cx, uri, format).await;
@@ -332,7 +334,7 @@ async fn glance(cx: &OpenContext, uri: &str, format: Option<&str>, named: bool) 
 }
 
 async fn look(cx: &OpenContext, uri: &str, format: Option<&str>) -> Result<Glance> {
-    // Without a lock: our own on the child, or another program's, would answer first.
+    // Without a lock, because our own lock on the child or another program's lock would make this fail.
     let request = StorageOptions::new(StorageAccess::Read).sharing(Sharing::Unlocked);
     let storage = cx.registry().open_storage(uri, &request).await?;
     let id = storage.id();
@@ -342,7 +344,7 @@ async fn look(cx: &OpenContext, uri: &str, format: Option<&str>) -> Result<Glanc
     })
 }
 
-/// The format and the identity of an image; `None` where it has none.
+/// Returns the format and the identity of an image, or `None` if it has none.
 async fn identify(
     cx: &OpenContext,
     storage: &dyn Storage,
@@ -367,7 +369,7 @@ async fn identify(
     Ok(claims.pop())
 }
 
-/// Opens the chosen file for its use, and judges what was opened.
+/// Opens the chosen file in the parent's access mode, and checks that it is still the file that was chosen.
 async fn open_judged(
     cx: &OpenContext,
     chosen: &Match,

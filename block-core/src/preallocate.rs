@@ -1,15 +1,15 @@
-//! Room for ranges that read as zeros, on storages that can set room aside and on those that cannot.
+//! Space for ranges that read as zeros, on storages that can reserve space and on those that cannot.
 
 use crate::{ErrorKind, PageBuffer, Result, Storage};
 
-/// Bytes of zeros in one write.
+/// 1 MiB, the bytes of zeros in one write.
 const PIECE: usize = 1 << 20;
 
-/// Gives room to `len` bytes at `offset` that read as zeros and that nothing else uses: sets it aside, or writes the
-/// zeros where the storage cannot (NFS before 4.2, many FUSE file systems, ZFS).
+/// Reserves space for `len` bytes of zeros at `offset`, which nothing else uses. Writes the zeros if the
+/// storage cannot reserve space (NFS before 4.2, many FUSE file systems, ZFS).
 ///
 /// # Errors
-/// What the storage says, but for `Unsupported` of [`Storage::allocate`].
+/// Any error of the storage, except `Unsupported` of [`Storage::allocate`].
 pub async fn allocate_zeros(storage: &dyn Storage, offset: u64, len: u64) -> Result<()> {
     match storage.allocate(offset, len).await {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -22,7 +22,7 @@ pub async fn allocate_zeros(storage: &dyn Storage, offset: u64, len: u64) -> Res
 /// Writes `len` bytes of zeros at `offset`, as data.
 ///
 /// # Errors
-/// What the storage says.
+/// Any error of the storage.
 pub async fn write_zeros(storage: &dyn Storage, offset: u64, len: u64) -> Result<()> {
     let zeros = PageBuffer::new(PIECE);
     let mut done = 0;

@@ -1,4 +1,4 @@
-//! Where storages come from: the trait a protocol driver implements.
+//! The trait that a protocol driver implements to open storages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,62 +7,62 @@ use async_trait::async_trait;
 
 use crate::{OptionSpec, Options, Result, Storage};
 
-/// What a storage is opened for.
+/// Access mode of a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageAccess {
-    /// Reading.
+    /// Read-only.
     Read,
-    /// Reading and writing.
+    /// Read and write.
     ReadWrite,
-    /// Reading and writing; it is made if it does not exist, and keeps its content if it does.
+    /// Read and write. Creates the storage if it does not exist, and keeps its content if it does.
     Create,
-    /// Reading and writing; it must not exist yet.
+    /// Read and write. Creates the storage, which must not exist yet.
     CreateNew,
 }
 
-/// What others may do while a storage is open.
+/// Access that other programs get while a storage is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sharing {
-    /// Nobody else may write, and nobody else may read if we write.
+    /// Others may not write. If this program writes, others may not read either.
     Exclusive,
-    /// Others may write while we read (`--force-share`).
+    /// Others may write while this program reads (`--force-share`).
     Force,
-    /// No lock is taken at all.
+    /// No lock is taken.
     Unlocked,
 }
 
 /// How writes reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CacheMode {
-    /// Through the page cache; flushes are real.
+    /// Uses the page cache. Flushes reach the disk.
     #[default]
     Writeback,
-    /// Past the page cache; flushes are real.
+    /// Bypasses the page cache. Flushes reach the disk.
     None,
-    /// Through the page cache; each write is durable on return.
+    /// Uses the page cache. Each write is durable on return.
     Writethrough,
-    /// Past the page cache; each write is durable on return.
+    /// Bypasses the page cache. Each write is durable on return.
     Directsync,
-    /// Through the page cache; flushes do nothing.
+    /// Uses the page cache. Flushes do nothing.
     Unsafe,
 }
 
-/// How a storage is to be opened.
+/// Parameters for opening a storage.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StorageOptions {
-    /// What for.
+    /// Access mode.
     pub access: StorageAccess,
-    /// What others may do.
+    /// Access that other programs get.
     pub sharing: Sharing,
     /// How writes reach the disk.
     pub cache: CacheMode,
-    /// Parsed against [`ProtocolDriver::open_options`].
+    /// Options, parsed against [`ProtocolDriver::open_options`].
     pub options: Options,
 }
 
 impl StorageOptions {
-    /// For `access`, exclusive, through the page cache.
+    /// Creates parameters for `access`, exclusive and through the page cache.
     pub fn new(access: StorageAccess) -> Self {
         Self {
             access,
@@ -72,21 +72,21 @@ impl StorageOptions {
         }
     }
 
-    /// With another sharing.
+    /// Sets the sharing.
     #[must_use]
     pub fn sharing(mut self, sharing: Sharing) -> Self {
         self.sharing = sharing;
         self
     }
 
-    /// With another cache mode.
+    /// Sets the cache mode.
     #[must_use]
     pub fn cache(mut self, cache: CacheMode) -> Self {
         self.cache = cache;
         self
     }
 
-    /// With options of the protocol.
+    /// Sets the options of the protocol.
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
@@ -94,16 +94,15 @@ impl StorageOptions {
     }
 }
 
-/// One way to reach bytes. Stateless; registered under a URI scheme.
+/// One kind of storage. A protocol driver is stateless and registered under a URI scheme.
 #[async_trait]
 pub trait ProtocolDriver: Send + Sync + fmt::Debug {
-    /// The URI scheme, without colon: `file`.
+    /// Returns the URI scheme without the colon, such as `file`.
     fn scheme(&self) -> &'static str;
 
-    /// The options [`open`](Self::open) understands.
+    /// Returns the options of [`open`](Self::open).
     fn open_options(&self) -> &'static [OptionSpec];
 
-    /// Opens `location`: what follows the scheme and its colon, or the bare path for the driver that is
-    /// registered as the default.
+    /// Opens `location`: the text after the scheme and its colon. The default protocol also gets bare paths.
     async fn open(&self, location: &str, options: &StorageOptions) -> Result<Arc<dyn Storage>>;
 }

@@ -1,4 +1,4 @@
-//! A lock on ranges of numbers: any number of sharers, or one owner, first come first served.
+//! A lock on ranges of numbers, with any number of sharers or one owner, in first-come-first-served order.
 
 use std::future::Future;
 use std::ops::Range;
@@ -8,11 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks ranges of blocks (or bytes: the lock does not care).
+/// Locks ranges of numbers, such as blocks or bytes.
 ///
-/// A request waits for every overlapping request that came before it, so nobody starves, and two
-/// requests that do not overlap never wait for each other. Guards own the lock and may be kept as long
-/// as need be.
+/// A request waits for every overlapping request that came before it, so no request starves. Requests that do
+/// not overlap never wait for each other. Guards own their share of the lock and may be kept for any time.
 #[derive(Debug, Default)]
 pub struct RangeLock {
     state: Mutex<State>,
@@ -21,11 +20,11 @@ pub struct RangeLock {
 #[derive(Debug, Default)]
 struct State {
     next_ticket: u64,
-    /// Each at the place its guard knows, or `None` where a guard is gone.
+    /// Held claims at the index that their guard stores. `None` if the guard was dropped.
     held: Vec<Option<Claim>>,
-    /// The places of `held` that are free.
+    /// Unused indices of `held`.
     free: Vec<usize>,
-    /// How many of those held are exclusive: where none is, sharers look no further.
+    /// Number of exclusive claims held. If it is 0, sharers need not search `held`.
     owners: usize,
     waiting: Vec<Waiter>,
 }
@@ -52,27 +51,27 @@ impl Claim {
 }
 
 impl RangeLock {
-    /// Nothing locked.
+    /// Creates a lock with nothing locked.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Waits for the right to share `range` with other sharers.
+    /// Waits until `range` can be shared with other sharers.
     pub fn share(self: &Arc<Self>, range: Range<u64>) -> Acquire {
         self.acquire(range, false)
     }
 
-    /// Waits for `range` to be used by nobody else.
+    /// Waits until `range` can be owned exclusively.
     pub fn own(self: &Arc<Self>, range: Range<u64>) -> Acquire {
         self.acquire(range, true)
     }
 
-    /// As [`share`](Self::share), at once or not at all.
+    /// Shares `range` without waiting. Returns `None` if that is not possible now.
     pub fn try_share(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
         self.try_acquire(range, false)
     }
 
-    /// As [`own`](Self::own), at once or not at all.
+    /// Owns `range` without waiting. Returns `None` if that is not possible now.
     pub fn try_own(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
         self.try_acquire(range, true)
     }
@@ -92,7 +91,7 @@ impl RangeLock {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in this file can panic while it holds the lock.
+        // No code in this file can panic while it holds the mutex.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,14 +113,14 @@ impl State {
         Claim { ticket, range, exclusive }
     }
 
-    /// Whether `claim` conflicts with nothing held and with none of the first `ahead` waiters.
+    /// Returns whether `claim` conflicts with no holder and with none of the first `ahead` waiters.
     fn admit(&self, claim: &Claim, ahead: usize) -> bool {
         let all_share = self.owners == 0 && !claim.exclusive;
         (all_share || !self.held.iter().flatten().any(|held| held.conflicts(claim)))
             && !self.waiting.iter().take(ahead).any(|waiter| waiter.claim.conflicts(claim))
     }
 
-    /// Adds a holder, and says at which place.
+    /// Adds a holder and returns its index.
     fn hold(&mut self, claim: Claim) -> usize {
         self.owners += usize::from(claim.exclusive);
         let place = self.free.pop().unwrap_or(self.held.len());
@@ -141,12 +140,12 @@ impl State {
         self.free.push(place);
     }
 
-    /// The place of the holder with this ticket.
+    /// Returns the index of the holder with this ticket.
     fn place_of(&self, ticket: u64) -> Option<usize> {
         self.held.iter().position(|held| held.as_ref().is_some_and(|claim| claim.ticket == ticket))
     }
 
-    /// Moves every waiter that can be admitted to the holders.
+    /// Moves every waiter that can be admitted to the holders, and returns their wakers.
     fn promote(&mut self) -> Vec<Waker> {
         let mut woken = Vec::new();
         let mut index = 0;
@@ -163,11 +162,11 @@ impl State {
     }
 }
 
-/// A range that is locked until this is dropped.
+/// A locked range. Dropping the guard unlocks it.
 #[derive(Debug)]
 pub struct RangeGuard {
     lock: Arc<RangeLock>,
-    /// Where the lock keeps the range.
+    /// Index of the claim in the lock's `held`.
     place: usize,
 }
 
@@ -177,7 +176,7 @@ impl Drop for RangeGuard {
     }
 }
 
-/// Waits for a range. Dropping it gives up the place in the queue.
+/// A future that waits for a range. Dropping it leaves the queue.
 #[derive(Debug)]
 #[must_use = "a lock that is not awaited is not taken"]
 pub struct Acquire {
@@ -214,14 +213,14 @@ impl Future for Acquire {
                     waiter.waker = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
-                // Whoever left the queue is a holder, until this says so to nobody twice.
+                // No longer queued: `promote` has admitted this waiter. Hands out its guard exactly once.
                 let Some(place) = state.place_of(ticket) else {
                     debug_assert!(false, "a waiter is neither in the queue nor a holder");
                     return Poll::Pending;
                 };
                 place
             }
-            // The guard was given out; whoever polls again gets what it can never have twice.
+            // The guard was handed out. A further poll never completes.
             Stage::Done => return Poll::Pending,
         };
         this.stage = Stage::Done;
@@ -240,7 +239,7 @@ impl Drop for Acquire {
         state.waiting.retain(|waiter| waiter.claim.ticket != ticket);
         let place = state.place_of(ticket);
         drop(state);
-        // Admitted since the last poll, or standing in the way of those behind: both end here.
+        // Releases the range if this waiter was admitted since the last poll, and lets later waiters pass.
         self.lock.release(place);
     }
 }

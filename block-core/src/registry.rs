@@ -1,4 +1,4 @@
-//! The drivers a program has, and opening an image with the right one.
+//! The drivers of a program, and opening an image with the right one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{
     OpenContext, Options, ProtocolDriver, Result, Sharing, Storage, StorageAccess, StorageOptions,
 };
 
-/// The drivers of a program: a value, filled by one `register` call for each driver crate.
+/// The drivers of a program. It is a value that is filled by one `register` call for each driver crate.
 #[derive(Default)]
 pub struct Registry {
     drivers: Vec<Arc<dyn BlockDriver>>,
@@ -24,34 +24,35 @@ pub struct Registry {
     codes: Vec<&'static [ErrorCode]>,
 }
 
-/// What to open, and how.
+/// Parameters for opening an image.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct OpenRequest {
     /// A path, or `scheme:location` of a registered protocol.
     pub uri: String,
-    /// The format; `None`: find out.
+    /// Format of the image. `None`: detect it.
     pub format: Option<String>,
-    /// Reading, or writing too.
+    /// Access mode.
     pub access: Access,
-    /// What others may do meanwhile.
+    /// Access that other programs get while the image is open.
     pub sharing: Sharing,
     /// How writes reach the disk.
     pub cache: CacheMode,
-    /// Open options of the format's driver, as texts.
+    /// Open options of the format's driver, unparsed.
     pub options: Vec<(String, String)>,
-    /// Options of the protocol, as texts.
+    /// Options of the protocol, unparsed.
     pub storage_options: Vec<(String, String)>,
-    /// What may be opened of the things that images name.
+    /// Gate that decides which files named by images may be opened.
     pub gate: Arc<dyn Gate>,
-    /// What the direct parent is opened for.
+    /// Access mode of the direct parent.
     pub parent_access: Access,
-    /// How much an image may cost.
+    /// Resource limits for one image.
     pub limits: Limits,
 }
 
 impl OpenRequest {
-    /// For `access`, format unknown, exclusive, opening nothing that the image names.
+    /// Creates a request for `access`: exclusive, with format detection, and without opening files that the
+    /// image names.
     pub fn new(uri: impl Into<String>, access: Access) -> Self {
         Self {
             uri: uri.into(),
@@ -67,14 +68,14 @@ impl OpenRequest {
         }
     }
 
-    /// As an image of `format`.
+    /// Sets the format of the image.
     #[must_use]
     pub fn format(mut self, format: impl Into<String>) -> Self {
         self.format = Some(format.into());
         self
     }
 
-    /// With a gate.
+    /// Sets the gate.
     #[must_use]
     pub fn gate(mut self, gate: Arc<dyn Gate>) -> Self {
         self.gate = gate;
@@ -83,19 +84,20 @@ impl OpenRequest {
 }
 
 impl Registry {
-    /// No drivers.
+    /// Creates a registry without drivers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a format. A driver registered under a name that is taken replaces the earlier one.
+    /// Adds a format. Replaces an earlier driver with the same name.
     pub fn register(&mut self, driver: Arc<dyn BlockDriver>) {
         let name = driver.descriptor().name;
         self.drivers.retain(|known| known.descriptor().name != name);
         self.drivers.push(driver);
     }
 
-    /// Adds a protocol. The first one registered also opens bare paths.
+    /// Adds a protocol. Replaces an earlier protocol with the same scheme. The first one also opens bare
+    /// paths.
     pub fn register_protocol(&mut self, protocol: Arc<dyn ProtocolDriver>) {
         let scheme = protocol.scheme();
         match self.protocols.iter_mut().find(|known| known.scheme() == scheme) {
@@ -109,37 +111,37 @@ impl Registry {
         self.catalogues.push(catalogue);
     }
 
-    /// Adds explanations of the codes that a driver's errors and findings have.
+    /// Adds explanations of the codes of a driver's errors and findings.
     pub fn register_codes(&mut self, codes: &'static [ErrorCode]) {
         self.codes.push(codes);
     }
 
-    /// The codes of errors and check findings: those of this crate, then those that were registered.
+    /// Returns the codes of errors and check findings: first those of this crate, then the registered ones.
     pub fn codes(&self) -> impl Iterator<Item = &'static ErrorCode> {
         codes::CORE.iter().chain(self.codes.iter().copied().flatten())
     }
 
-    /// The catalogues that were registered.
+    /// Returns the registered catalogues.
     pub fn catalogues(&self) -> &[&'static Catalogue] {
         &self.catalogues
     }
 
-    /// The formats, in the order of their names.
+    /// Returns the format drivers, sorted by name.
     pub fn drivers(&self) -> Vec<&Arc<dyn BlockDriver>> {
         let mut drivers: Vec<_> = self.drivers.iter().collect();
         drivers.sort_by_key(|driver| driver.descriptor().name);
         drivers
     }
 
-    /// The protocols.
+    /// Returns the protocols in the order of registration.
     pub fn protocols(&self) -> &[Arc<dyn ProtocolDriver>] {
         &self.protocols
     }
 
-    /// The driver of a format.
+    /// Returns the driver of a format.
     ///
     /// # Errors
-    /// `InvalidInput` for a name nobody registered, with the nearest one as hint.
+    /// `InvalidInput` for a name that is not registered, with the nearest registered name as a hint.
     pub fn driver(&self, name: &str) -> Result<&Arc<dyn BlockDriver>> {
         self.drivers.iter().find(|driver| driver.descriptor().name == name).ok_or_else(|| {
             let error = Error::new(ErrorKind::InvalidInput, format!("Unknown driver '{name}'"))
@@ -151,11 +153,11 @@ impl Registry {
         })
     }
 
-    /// Splits a URI into its protocol and location. Text before a colon that is no registered scheme
-    /// is part of a path.
+    /// Splits a URI into its protocol and location. Text before a colon is part of a path if it is not a
+    /// registered scheme.
     ///
     /// # Errors
-    /// `Unsupported` when no protocol is registered.
+    /// `Unsupported` if no protocol is registered.
     pub fn protocol<'u>(&self, uri: &'u str) -> Result<(&Arc<dyn ProtocolDriver>, &'u str)> {
         let named = uri.split_once(':').and_then(|(scheme, location)| {
             let protocol = self.protocols.iter().find(|p| p.scheme() == scheme)?;
@@ -166,10 +168,10 @@ impl Registry {
         })
     }
 
-    /// Opens bytes.
+    /// Opens a storage.
     ///
     /// # Errors
-    /// What the protocol's driver gives.
+    /// Any error of the protocol driver.
     pub async fn open_storage(
         &self,
         uri: &str,
@@ -179,10 +181,10 @@ impl Registry {
         protocol.open(location, options).await
     }
 
-    /// Reads the windows that naming a file takes, and nothing else.
+    /// Reads the parts of a file that format detection needs, and nothing else.
     ///
     /// # Errors
-    /// Whatever reading gives; a file that ends early is not an error.
+    /// Any error of reading. A file that ends early is not an error.
     pub async fn probe_input(
         &self,
         storage: &dyn Storage,
@@ -208,7 +210,7 @@ impl Registry {
         }
     }
 
-    /// The windows that naming a file takes, of a file that is wholly in memory.
+    /// Returns the parts of a file that format detection needs. The whole file is in memory.
     pub fn probe_bytes(&self, name: Option<&str>, file: &[u8]) -> ProbeInput {
         let mut plan = ReadPlan::new(u64::try_from(file.len()).unwrap_or(u64::MAX), name);
         loop {
@@ -224,7 +226,7 @@ impl Registry {
         }
     }
 
-    /// Asks for the windows that drivers and catalogues need beyond those that were read.
+    /// Collects the windows that drivers and catalogues need beyond those already read.
     pub(crate) fn request_windows(&self, input: &ProbeInput, requests: &mut WindowRequests) {
         for driver in &self.drivers {
             driver.probe_windows(input, requests);
@@ -234,16 +236,16 @@ impl Registry {
         }
     }
 
-    /// Asks every driver, and every recogniser of the formats without driver, what `storage` is.
+    /// Asks every driver, and every recogniser of formats without a driver, what `storage` is.
     ///
     /// # Errors
-    /// Whatever reading gives. What the file is, or that nobody can say, is in the report.
+    /// Any error of reading. The report says what the file is, or that it was not recognised.
     pub async fn probe(&self, storage: &dyn Storage) -> Result<ProbeReport> {
         let input = self.probe_input(storage, Some(storage.uri())).await?;
         Ok(self.recognise(&input))
     }
 
-    /// As [`probe`](Self::probe), from windows read before.
+    /// Detects the format as [`probe`](Self::probe) does, from windows that were already read.
     pub fn recognise(&self, input: &ProbeInput) -> ProbeReport {
         let mut probes: Vec<_> = self.drivers.iter().map(|driver| driver.probe(input)).collect();
         for recogniser in self.catalogues.iter().flat_map(|catalogue| catalogue.recognisers()) {
@@ -255,10 +257,11 @@ impl Registry {
         probe::decide(input, probes, hints)
     }
 
-    /// Examines the metadata of one format that claims a file: by its driver's inspector, or by that of a catalogue.
+    /// Examines the metadata of one format that claims a file, with the inspector of its driver or of a
+    /// catalogue.
     ///
     /// # Errors
-    /// Whatever reading gives. What is wrong with the file becomes a finding.
+    /// Any error of reading. Defects of the file are findings, not errors.
     pub async fn examine(
         &self,
         candidate: &Candidate,
@@ -276,19 +279,19 @@ impl Registry {
         Ok(())
     }
 
-    /// Opens an image: storage, format by name or by probing, chain.
+    /// Opens an image: its storage, its format (named or detected) and its chain.
     ///
     /// # Errors
-    /// `Unrecognised` or `Ambiguous` when probing does not settle on a format that a driver opens, and
-    /// whatever the drivers give.
+    /// `Unrecognised` or `Ambiguous` if detection does not yield one format, `Unsupported` if no driver opens
+    /// it, and any error of the drivers.
     pub async fn open(self: &Arc<Self>, request: &OpenRequest) -> Result<Disk> {
         self.open_on(self.open_file(request).await?, request).await
     }
 
-    /// Opens the storage of an image, and nothing that is in it.
+    /// Opens the storage of an image, but not the image in it.
     ///
     /// # Errors
-    /// `InvalidInput` for an option that the protocol does not know, and what its driver gives.
+    /// `InvalidInput` for an option that the protocol does not have, and any error of its driver.
     pub async fn open_file(&self, request: &OpenRequest) -> Result<Arc<dyn Storage>> {
         let access = match request.access {
             Access::Read => StorageAccess::Read,
@@ -302,7 +305,7 @@ impl Registry {
         protocol.open(location, &options).await
     }
 
-    /// As [`open`](Self::open), on a storage that is open already.
+    /// Opens an image as [`open`](Self::open) does, on a storage that is already open.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -337,10 +340,10 @@ impl Registry {
         Ok(Disk::new(device.map_err(|error| error.in_image(uri))?))
     }
 
-    /// Returns the driver of the format that probing selected for the storage `uri`.
+    /// Returns the driver of the format that detection selected for the storage `uri`.
     ///
     /// # Errors
-    /// `Unrecognised` or `Ambiguous` where probing did not settle on one format, and `Unsupported` for a format
+    /// `Unrecognised` or `Ambiguous` if detection did not yield one format, and `Unsupported` for a format
     /// without a driver.
     pub fn driver_of(&self, report: &ProbeReport, uri: &str) -> Result<&Arc<dyn BlockDriver>> {
         let known = |name: &str| self.drivers.iter().find(|d| d.descriptor().name == name);

@@ -1,4 +1,4 @@
-//! Sizes as people write and read them.
+//! Parsing and formatting of sizes for people.
 #![cfg_attr(
     not(test),
     deny(
@@ -13,11 +13,11 @@
 
 use crate::{Error, ErrorKind, Result};
 
-/// Parses a size in bytes: decimal or `0x` hexadecimal, or decimal with a fraction and one of the
-/// suffixes `b k M G T P E` (powers of 1024, either case). At most 2^63 - 1.
+/// Parses a size in bytes, at most 2^63 - 1. Accepts decimal and `0x` hexadecimal numbers. A decimal number
+/// may have a fraction and one of the suffixes `b k M G T P E` (powers of 1024, either case).
 ///
 /// # Errors
-/// `InvalidInput` for anything else, `1MB`, `1e3` and `0x1k` included.
+/// `InvalidInput` for anything else, including `1MB`, `1e3` and `0x1k`.
 pub fn parse(text: &str) -> Result<u64> {
     let bad = || Error::new(ErrorKind::InvalidInput, format!("Invalid size: '{text}'"));
     let trimmed = text.trim_start();
@@ -46,7 +46,7 @@ pub fn parse(text: &str) -> Result<u64> {
     let unit = unit.unwrap_or(1);
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
     let mut bytes = u128::from(whole).saturating_mul(u128::from(unit));
-    // Twelve digits of a fraction are below a byte of an exbibyte's millionth; more change nothing.
+    // Further digits change nothing: twelve already resolve less than a byte of an exbibyte's millionth.
     let (mut numerator, mut denominator) = (0u128, 1u128);
     for digit in fraction.unwrap_or("").bytes().take(18) {
         numerator =
@@ -58,7 +58,7 @@ pub fn parse(text: &str) -> Result<u64> {
     u64::try_from(bytes).ok().filter(|v| *v <= MAX).ok_or_else(bad)
 }
 
-/// A size for people: three significant digits and a unit, the next unit from 1000 on.
+/// Formats a size with three significant digits and a unit, switching to the next unit at 1000.
 pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

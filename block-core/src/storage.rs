@@ -1,4 +1,4 @@
-//! Bytes somewhere: the trait a protocol driver implements and a format driver stands on.
+//! Byte storage: the trait that protocol drivers implement and format drivers use.
 
 use std::any::Any;
 use std::fmt;
@@ -9,44 +9,44 @@ use bitflags::bitflags;
 
 use crate::{Bytes, Error, ErrorKind, PageBuffer, Result};
 
-/// Up to so many bytes, memory is asked for before it is known whether the storage is long enough.
+/// Reads up to this many bytes allocate before checking the storage's length. Larger ones check first.
 const UNASKED: usize = 4 << 20;
 
 bitflags! {
-    /// What a storage can do. The conformance suite proves that a storage does what it declares.
+    /// Capabilities of a storage. The conformance suite checks that a storage does what it declares.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct StorageCaps: u32 {
-        /// Writes, zeroes and flushes are accepted.
+        /// Accepts writes, zeroes and flushes.
         const WRITE = 1;
-        /// [`Storage::set_len`] works, and bytes that a longer length exposes read as zeros.
+        /// [`Storage::set_len`] works. Bytes exposed by growing read as zeros.
         const RESIZE = 1 << 1;
-        /// [`Storage::write_zeroes`] with [`ZeroMode::Deallocate`] gives the space back.
+        /// [`Storage::write_zeroes`] with [`ZeroMode::Deallocate`] frees space.
         const DEALLOCATE = 1 << 2;
-        /// [`Storage::extents`] tells holes from data.
+        /// [`Storage::extents`] distinguishes holes from data.
         const SPARSE = 1 << 3;
         /// [`Storage::copy_from`] can copy without moving the bytes through this process.
         const COPY = 1 << 4;
-        /// Bytes go between the disk and the memory of a request, past the page cache: with
-        /// [`Storage::read_bytes`] and [`Storage::write_bytes`] they are not copied. A matter of speed only.
+        /// Transfers bypass the page cache: [`Storage::read_bytes`] and [`Storage::write_bytes`] do not copy.
+        /// This affects speed only.
         const DIRECT = 1 << 5;
     }
 }
 
-/// How a range is made to read as zeros.
+/// What happens to the space of a range that is zeroed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ZeroMode {
-    /// The range keeps (or gets) its space, so that later writes into it cannot run out of room.
+    /// The range keeps or gets its space, so that later writes into it cannot run out of space.
     Allocate,
-    /// The range's space is given back where the storage can.
+    /// The storage frees the range's space where it can.
     Deallocate,
 }
 
-/// What the lower layer wants requests to look like. All numbers are bytes.
+/// Request sizes that the storage prefers, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageLimits {
-    /// Requests that start and end on this boundary are cheapest; any other is accepted too.
+    /// Requests aligned to this boundary at both ends are cheapest. Others are accepted too.
     pub preferred_alignment: u32,
-    /// Requests larger than this are split by the storage; a caller need not.
+    /// The storage splits requests larger than this; callers need not.
     pub preferred_transfer: u32,
 }
 
@@ -56,101 +56,105 @@ impl Default for StorageLimits {
     }
 }
 
-/// A run of bytes of a storage that is stored, or is a hole and reads as zeros.
+/// A run of bytes in a storage: either data, or a hole that reads as zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageExtent {
     /// First byte.
     pub start: u64,
     /// Length in bytes, never zero.
     pub len: u64,
-    /// Whether bytes are stored here; if not, the range reads as zeros.
+    /// Whether bytes are stored. If not, the run is a hole and reads as zeros.
     pub data: bool,
 }
 
-/// What makes two storages the same thing: for a host file its device and inode numbers.
+/// Identity of a storage. For a host file: its device and inode numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StorageId(pub u64, pub u64);
 
-/// Bytes somewhere: a file, a block device, memory, later a network.
+/// Byte-addressed storage such as a file, a block device or memory.
 ///
-/// **Ranges.** A caller promises that `offset + length` does not overflow `i64`. It does not promise
-/// that the range lies inside the storage: a read past the end is
-/// [`OutOfRange`](crate::ErrorKind::OutOfRange), never silent zeros; a write past the end extends a
-/// storage with [`StorageCaps::RESIZE`], the gap reads as zeros, and any other storage answers
+/// **Ranges.** The caller promises that `offset + length` does not overflow `i64`. It does not promise that
+/// the range lies inside the storage. A read past the end fails with
+/// [`OutOfRange`](crate::ErrorKind::OutOfRange) and never returns silent zeros. A write past the end extends
+/// a storage with [`StorageCaps::RESIZE`], and the gap reads as zeros. Any other storage answers
 /// `OutOfRange`.
 ///
-/// **Dropped futures.** A write whose future is dropped may land, wholly or in part, now or later. A
-/// request that overlaps it and was issued after the drop takes effect after it: the storage orders
-/// them, its guard belongs to the running operation and not to the future.
+/// **Dropped futures.** A write whose future is dropped may reach the storage, wholly or in part, now or
+/// later. An overlapping request issued after the drop takes effect after that write. The storage orders
+/// them: its guard belongs to the running operation, not to the future.
 ///
-/// **Failures.** A failed write may have landed in part. A failed flush promises nothing about any
-/// write since the last good one: what it was to save may be gone for good while reads still show it. So
-/// a storage that cannot tell that nothing was lost fails every later flush too, until it is opened again.
+/// **Failures.** A failed write may have been written in part. A failed flush promises nothing about any
+/// write since the last successful flush: the data may be lost for good while reads still return it. A
+/// storage that cannot rule out such a loss fails every later flush too, until it is reopened.
 #[async_trait]
 #[expect(clippy::len_without_is_empty, reason = "a length is asked for, emptiness never")]
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// The name this storage was opened by, for messages and for resolving relative references.
+    /// Returns the name that this storage was opened by. It is used in messages and to resolve relative
+    /// references.
     fn uri(&self) -> &str;
 
-    /// What this storage can do.
+    /// Returns the capabilities of this storage.
     fn caps(&self) -> StorageCaps;
 
-    /// Which requests this storage likes.
+    /// Returns the request sizes that this storage prefers.
     fn limits(&self) -> StorageLimits;
 
-    /// Its length in bytes, now.
+    /// Returns the current length in bytes.
     async fn len(&self) -> Result<u64>;
 
-    /// Fills `buf` from `offset` (bytes), wholly or not at all.
+    /// Reads into `buf` from byte `offset`. A read that cannot fill all of `buf` is an error.
     async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
 
-    /// Reads `len` bytes from `offset` into memory that the storage chooses. One that is read past the page
-    /// cache has them in memory of its own, and gives them away without copying; the others make a buffer and
-    /// fill it as [`read_at`](Self::read_at) does, which is the default.
+    /// Reads `len` bytes from `offset` into memory that the storage chooses. A storage that bypasses the page
+    /// cache returns its own memory without copying. The default allocates a buffer and fills it as
+    /// [`read_at`](Self::read_at) does.
     async fn read_bytes(&self, offset: u64, len: usize) -> Result<Bytes> {
         read_a_copy(self, offset, len).await
     }
 
-    /// As [`read_at`](Self::read_at), at once; `None` when it could block, and then nothing happened.
+    /// Reads as [`read_at`](Self::read_at) does, without blocking. Returns `None` without any effect if the
+    /// read could block.
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>>;
 
-    /// Writes all of `buf` at `offset` (bytes). Durable after the next [`flush`](Self::flush).
+    /// Writes all of `buf` at byte `offset`. The write is durable after the next [`flush`](Self::flush).
     async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()>;
 
-    /// As [`write_at`](Self::write_at), from memory that the storage keeps for as long as it needs. One that is
-    /// written past the page cache writes it from where it is, if that is aligned as a [`PageBuffer`] is; the
-    /// others, and the default, do as `write_at` does.
+    /// Writes as [`write_at`](Self::write_at) does, from memory that the storage keeps for as long as it
+    /// needs. A storage that bypasses the page cache writes directly from that memory if it is aligned as a
+    /// [`PageBuffer`] is. The default calls `write_at`.
     async fn write_bytes(&self, offset: u64, bytes: Bytes) -> Result<()> {
         self.write_at(offset, &bytes).await
     }
 
-    /// Makes `len` bytes at `offset` read as zeros; extends the storage as a write would.
+    /// Makes `len` bytes at `offset` read as zeros. Extends the storage as a write would.
     async fn write_zeroes(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()>;
 
-    /// Sets aside room for `len` bytes at `offset`, so that writing there cannot run out of it.
-    /// Content and length stay as they are. A storage that cannot answers `Unsupported`.
+    /// Reserves space for `len` bytes at `offset`, so that writing there cannot run out of space. Content and
+    /// length do not change. A storage that cannot reserve space answers `Unsupported`.
     async fn allocate(&self, offset: u64, len: u64) -> Result<()>;
 
-    /// Cuts or extends the storage to `len` bytes.
+    /// Truncates or extends the storage to `len` bytes.
     async fn set_len(&self, len: u64) -> Result<()>;
 
-    /// On return, every write, zeroing and length change that had completed before the call is durable.
+    /// Makes every write, zeroing and length change that completed before the call durable.
     async fn flush(&self) -> Result<()>;
 
-    /// Says that much was written and that a [`flush`](Self::flush) will follow, so that the storage may begin
-    /// to make it durable. It promises nothing and reports nothing; it may wait for the disk to take requests,
-    /// not for it to finish them. Without it, all of the work is left to the flush.
+    /// Tells the storage that much was written and a [`flush`](Self::flush) will follow, so that write-back
+    /// can start early. It guarantees nothing and reports nothing. It may wait for the disk to accept
+    /// requests, but not for their completion. Without it, the flush does all of the work.
     fn begin_flush(&self) {}
 
-    /// Appends the extents of `range` (bytes, cut at the end of the storage) to `out`, in order and
-    /// without gaps. A storage without [`StorageCaps::SPARSE`] answers one data extent.
+    /// Appends the extents of `range` (bytes, clipped at the end of the storage) to `out`, in order and
+    /// without gaps. A storage without [`StorageCaps::SPARSE`] reports one data extent.
     async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()>;
 
-    /// The bytes this storage occupies below (a sparse file's blocks), when that is known.
+    /// Returns the bytes that this storage occupies in the layer below (for example a sparse file's blocks),
+    /// if known.
     async fn allocated_bytes(&self) -> Result<Option<u64>>;
 
-    /// Copies `len` bytes from `source_offset` of `source` to `offset` here by means of the layer
-    /// below. `Ok(false)`: this pair cannot, nothing was done, copy through a buffer.
+    /// Copies `len` bytes from `source_offset` of `source` to `offset` of this storage, offloaded to the
+    /// layer below. Returns `Ok(false)`, with nothing done, if this pair cannot; the caller then copies
+    /// through a buffer.
     async fn copy_from(
         &self,
         offset: u64,
@@ -159,15 +163,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
         len: u64,
     ) -> Result<bool>;
 
-    /// What tells this storage from every other; `None` where nothing does.
+    /// Returns the identity of this storage, or `None` if it has none.
     fn id(&self) -> Option<StorageId>;
 
-    /// For [`copy_from`](Self::copy_from) between two storages of one kind.
+    /// Returns `self` for downcasting, so that [`copy_from`](Self::copy_from) can recognise a storage of its
+    /// own kind.
     fn as_any(&self) -> &dyn Any;
 }
 
-/// What [`Storage::read_bytes`] does by default, for a storage that has something better for some requests only:
-/// copies the bytes into a buffer made for them. One of more than 4 MiB is made only if the storage is long enough.
+/// Reads into a newly allocated buffer: the default of [`Storage::read_bytes`]. Call it from a storage that
+/// has a faster path for some requests only. A buffer of more than 4 MiB is allocated only if the storage is
+/// long enough.
 ///
 /// # Errors
 /// As [`Storage::read_at`].
@@ -187,11 +193,11 @@ where
     Ok(Bytes::from(buffer))
 }
 
-/// Writes methods of [`Storage`] that hand the request to the storage in a field as it is:
-/// `forward_storage!(below: uri caps flush)` in the `impl` block of a wrapper.
+/// Generates methods of [`Storage`] that forward to the storage in a field. In the `impl` block of a wrapper:
+/// `forward_storage!(below: uri caps flush)`.
 ///
-/// The asynchronous ones are in the shape that `async_trait` gives them, and hand on the future below
-/// without another box around it.
+/// The asynchronous methods have the signature that `async_trait` generates. They return the inner future
+/// without boxing it again.
 #[macro_export]
 macro_rules! forward_storage {
     ($field:ident: $($method:ident)*) => {

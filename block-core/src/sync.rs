@@ -1,11 +1,11 @@
-//! The locks of the engine in one place, so that a model checker's can stand in for them (`model/`).
+//! The engine's locks in one place, so that a model checker can replace them (`model/`).
 
 pub(crate) use std::sync::{
     Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
 pub(crate) mod atomic {
-    //! Numbers and flags that threads share.
+    //! Atomic numbers and flags.
 
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }

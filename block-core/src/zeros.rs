@@ -1,19 +1,19 @@
-//! Finding zeros, at the speed of memory.
+//! Detection of zeros at memory speed.
 
-/// Whether all bytes are zero.
+/// Returns whether all bytes are zero.
 ///
-/// Written so that the compiler makes vector instructions of it; gives up at the first 128 bytes of data,
-/// or at the first 4 KiB that begin with zeros.
+/// The compiler turns the loop into vector instructions. It stops at the first 128 bytes of data, or at the
+/// first 4 KiB that begin with zeros but contain data.
 pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(4096).all(|page| {
         let (lanes, rest) = page.as_chunks::<128>();
         let (first, others) = lanes.split_at(lanes.len().min(1));
-        // Data mostly shows at once; the rest of the page then stays out of the cache.
+        // Data usually shows in the first 128 bytes. The rest of the page then stays out of the cache.
         any_bit(first) == 0 && any_bit(others) == 0 && rest.iter().all(|byte| *byte == 0)
     })
 }
 
-/// All bits that are set anywhere.
+/// Returns a value that is zero if and only if all bytes are zero.
 fn any_bit(lanes: &[[u8; 128]]) -> u64 {
     let mut fold = [0u64; 16];
     for lane in lanes {

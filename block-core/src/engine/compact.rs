@@ -1,4 +1,4 @@
-//! Compacting and emptying: blocks that need no place give it up, the others move down.
+//! Compacting and emptying: frees slots whose blocks need none, and moves the other blocks down.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::{
     CompactReport, Error, ErrorKind, PageBuffer, Progress, Result, StorageCaps, bug, is_zero,
 };
 
-/// Changes between two publications: what a power cut can undo of a compaction.
+/// Number of changes between two publications, which a power cut can undo.
 const CHANGES_IN_BATCH: usize = 1024;
 
 impl<M: BlockMapper> Mapped<M> {
@@ -68,7 +68,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(report)
     }
 
-    /// Publishes now and then, and asks whether to go on.
+    /// Publishes after a batch of changes, and stops if the progress callback says so.
     async fn pace(&self, progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
         if self.pending.len() >= CHANGES_IN_BATCH {
             self.publish().await?;
@@ -79,7 +79,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Gives up the place of a block that holds zeros, or what the parent shows anyway.
+    /// Gives up the slot of a block that holds only zeros or the same bytes as the parent.
     async fn drop_block(
         &self,
         layout: &Layout,
@@ -124,7 +124,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(true)
     }
 
-    /// Whether the storage knows without reading that `range` is all zeros.
+    /// Returns whether the storage knows, without reading, that `range` is all zeros.
     async fn is_hole(&self, range: Range<u64>) -> Result<bool> {
         if !self.storage.caps().contains(StorageCaps::SPARSE) {
             return Ok(false);
@@ -135,14 +135,14 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(end == Some(range.end) && extents.iter().all(|extent| !extent.data))
     }
 
-    /// Copies a block that is stored in one of `from` to a lower slot.
+    /// Moves a block that is stored in one of the slots `from` to a lower slot.
     async fn move_block(&self, layout: &Layout, block: u64, from: Range<u64>) -> Result<bool> {
         let _guard = self.blocks.own(block..block + 1).await;
         self.move_owned(layout, block, from, 0).await
     }
 
-    /// Copies a block that is stored in one of `from` to another slot, from `lowest` on. The caller owns
-    /// the block.
+    /// Moves a block that is stored in one of the slots `from` to another slot, from `lowest` on. The caller
+    /// owns the block.
     pub(super) async fn move_owned(
         &self,
         layout: &Layout,
@@ -158,13 +158,13 @@ impl<M: BlockMapper> Mapped<M> {
         let target = reservation.taken().first().copied();
         let target = target.ok_or_else(|| bug("a block that moves got no slot"))?;
         if lowest == 0 && target.slot >= slot {
-            // No hole below: another writer has taken it meanwhile.
+            // No unused slot below: another writer has taken it.
             return Ok(false);
         }
         let source = slot_start(layout, slot)?;
         let place = slot_start(layout, target.slot)?;
-        // The whole stride: what a format keeps in front of a block moves with it. The last slot of a
-        // file may be cut short behind what the guest can read.
+        // Copies the whole stride, because metadata in front of the block moves with it. The last slot of a
+        // file may end early, past the bytes that the guest can read.
         copy_within(&*self.storage, source, place, layout.stride).await?;
         self.pending.insert([Change { block, slot: Slot::Data(target.slot) }]);
         self.slots.give_up(slot);

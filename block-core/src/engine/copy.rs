@@ -1,19 +1,19 @@
-//! Copying a range to another place of the same storage, with memory that no image decides on.
+//! Copying a range within one storage, with bounded memory that does not depend on the image.
 
 use super::read::length;
 use crate::{Error, ErrorKind, PageBuffer, Result, Storage, ZeroMode, bug};
 
-/// Bytes copied at a time.
+/// 1 MiB, the number of bytes copied at a time.
 pub(super) const PIECE: u64 = 1 << 20;
 
-/// Copies `len` bytes at `from` to `to` in one storage; the two ranges do not overlap.
+/// Copies `len` bytes from `from` to `to` within one storage. The two ranges must not overlap.
 ///
-/// Holes stay holes, and what lies behind the end of the storage counts as one: the copy always has
-/// its whole length. At most 1 MiB is held in memory, however long the range. Nothing is durable before
-/// the next [`flush`](Storage::flush); an error leaves an unspecified mix at `to` and nothing else changed.
+/// Holes stay holes. Bytes past the end of the storage count as a hole, so the copy always has its whole
+/// length. Uses at most 1 MiB of memory for any length. Nothing is durable before the next
+/// [`flush`](Storage::flush). An error leaves an unspecified mix at `to` and changes nothing else.
 ///
 /// # Errors
-/// What the storage answers.
+/// Any error of the storage.
 pub async fn copy_within(storage: &dyn Storage, from: u64, to: u64, len: u64) -> Result<()> {
     let (Some(end), Some(_)) = (from.checked_add(len), to.checked_add(len)) else {
         return Err(Error::new(ErrorKind::OutOfRange, "a copy past the largest offset of a file"));

@@ -1,4 +1,4 @@
-//! The device that callers see: each request handed to the part that serves it.
+//! The `BlockDevice` implementation: forwards each request to the module that serves it.
 
 use std::ops::Range;
 use std::sync::Arc;

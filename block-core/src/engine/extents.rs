@@ -1,4 +1,4 @@
-//! What lies where: extents, allocation and pinned runs, without reading data.
+//! Extents, allocation status and pinned runs, determined without reading data.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl<M: BlockMapper> Mapped<M> {
                 Slot::Free if self.parent.is_some() => {
                     self.parent_extents(piece.clone(), out).await?;
                 }
-                // In a base an entry that was never written hides nothing: zeros are its answer.
+                // In a base image, a block that was never written reads as zeros.
                 Slot::Free | Slot::Zero => {
                     out.push(zeros(&piece, ExtentFlags::PRESENT | ExtentFlags::ZERO));
                 }
@@ -76,7 +76,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(MappedRuns { runs, pin: Box::new((guard, pins)) })
     }
 
-    /// The run of entries at `at`, and the guest bytes of `at..end` that it answers for.
+    /// Returns the run of entries at `at`, and the guest bytes of `at..end` that it covers.
     async fn piece(&self, layout: &Layout, at: u64, end: u64) -> Result<(SlotRun, Range<u64>)> {
         let blocks = blocks_of(&(at..end), layout.block_size);
         let run = self.run_of(blocks.start, blocks.end - blocks.start).await?;
@@ -84,7 +84,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok((run, at..piece_end))
     }
 
-    /// Cuts a run of data into ranges that lie in one piece of the storage each.
+    /// Splits a run of data into ranges that are contiguous in the storage.
     fn stored<'l>(
         layout: &'l Layout,
         slot: u64,
@@ -130,7 +130,7 @@ impl<M: BlockMapper> Mapped<M> {
                 out.push(extent(range.start, range.end - range.start, data));
                 continue;
             }
-            // A fixed image has a slot for everything: what is stored only the storage knows.
+            // A fixed image has a slot for every block: only the storage knows which ones hold data.
             let mut below = Vec::new();
             let end = offset + (range.end - range.start);
             self.storage.extents(offset..end, &mut below).await?;
@@ -191,7 +191,7 @@ fn push_zero(runs: &mut Vec<Run>, range: Range<u64>) {
     }
 }
 
-/// Adds a run, as part of the last one where they lie together.
+/// Appends a run, merging it into the last one if they are contiguous.
 fn push_run(runs: &mut Vec<Run>, run: Run) {
     if let Some(last) = runs.last_mut() {
         let together = match (&last.place, &run.place) {

@@ -1,4 +1,4 @@
-//! Flushing: pending entries become durable, behind the barriers that make that safe.
+//! Flushing: makes pending entries durable, behind the barriers that make that safe.
 
 use std::sync::atomic::Ordering;
 
@@ -15,15 +15,15 @@ impl<M: BlockMapper> Mapped<M> {
             self.refresh_layout()?;
             self.scan_slots().await?;
         }
-        // Limbo before entries: a slot enters limbo after the entry that gives it up is pending, so
-        // every slot seen here belongs to an entry that is in the snapshot or durable.
+        // Read limbo before the entries: a slot enters limbo after the entry that gives it up becomes
+        // pending. So every slot seen here belongs to an entry that is in the snapshot or durable.
         let limbo = self.slots.limbo();
         let changes = self.pending.snapshot();
         if changes.is_empty() && limbo.is_empty() && !unsure {
             return self.storage.flush().await;
         }
         self.mapper.prepare(&changes, self.slots.end()).await?;
-        // Data, file length and counters before the entries that count on them.
+        // Data, file length and counters become durable before the entries that depend on them.
         self.storage.flush().await?;
         self.mapper.publish(&changes).await?;
         self.storage.flush().await?;
@@ -34,12 +34,12 @@ impl<M: BlockMapper> Mapped<M> {
         self.reclaim(limbo).await
     }
 
-    /// Gives the space of slots that nobody names any more back, and the slots to the next writer.
+    /// Deallocates slots that no entry names any more, and makes them available to later writes.
     async fn reclaim(&self, limbo: Vec<u64>) -> Result<()> {
         let layout = self.layout();
         let count = limbo.len();
         for slot in limbo {
-            // Only space is at stake: a slot that keeps its bytes is cleared before it serves again.
+            // A failure costs only space: a slot that keeps its bytes is cleared before it is reused.
             if let Err(error) = self.clear_slot(&layout, slot).await {
                 if error.kind() == ErrorKind::Internal {
                     return Err(error);
@@ -54,9 +54,9 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Cuts what lies past the slots in use off the file, where it can be cut.
+    /// Truncates the file past the slots in use, if the storage can be resized.
     pub(super) async fn trim(&self) -> Result<()> {
-        // A device keeps its length: what lies behind the slots in use stays there, and is free.
+        // A block device has a fixed length: the space past the slots in use stays there, free.
         if !self.storage.caps().contains(StorageCaps::RESIZE) {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Learns from the map which slots are in use, once. Nothing is trusted but the entries themselves.
+    /// Scans the map once to learn which slots are in use. Trusts only the entries themselves.
     pub(super) async fn scan_slots(&self) -> Result<()> {
         let _turn = self.slots.resizing.lock().await;
         if self.slots.is_started() {
@@ -98,8 +98,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// The error for the entry that holds slot `found`, in a run of entries that begins with `block` in
-    /// `slot`.
+    /// Returns the error for the entry of slot `found`. The run of entries begins with `block` in `slot`.
     fn needs_repair(&self, block: u64, slot: u64, found: u64, wanted: &str) -> Error {
         let place = self.mapper.entry_place(block + (found - slot));
         Error::field_mismatch(ErrorKind::Corrupt, place.field, found, wanted)

@@ -1,4 +1,4 @@
-//! What a format author writes: the map from guest blocks to slots of a file.
+//! The interface that a format implements: the map from guest blocks to slots of a file.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use async_trait::async_trait;
 
 use crate::{ImageInfo, Options, Preallocation, Result, Storage};
 
-/// What the map says of one block.
+/// A map entry: where a block is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {
-    /// Never written: shows the parent, or zeros where there is none.
+    /// Never written: reads from the parent, or as zeros if there is none.
     Free,
-    /// Reads as zeros, whatever a parent holds.
+    /// Reads as zeros, even if a parent holds data.
     Zero,
     /// Stored in this slot of the file, counted from 0.
     Data(u64),
 }
 
 impl Slot {
-    /// The slot `step` blocks further on in a run that starts with this one. A slot lies in a file, so that its
-    /// number is far below the largest `u64`.
+    /// Returns the entry `step` blocks later in a run that starts with this one. The addition cannot
+    /// overflow, because a slot lies in a file and its number is far below `u64::MAX`.
     #[must_use]
     pub fn step(self, step: u64) -> Self {
         match self {
@@ -30,173 +30,174 @@ impl Slot {
     }
 }
 
-/// What a session changes.
+/// What a session changes in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// What a guest reads.
+    /// The content that a guest reads.
     Content,
-    /// Only where blocks lie: a guest reads what it read before.
+    /// Only the location of blocks: a guest reads the same content as before.
     Places,
 }
 
-/// An entry of the map that is to become true on disk.
+/// A new map entry to be written to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     /// The guest block.
     pub block: u64,
-    /// What the map is to say of it.
+    /// The block's new entry.
     pub slot: Slot,
 }
 
-/// The arithmetic of an image: all numbers are bytes unless said otherwise.
+/// Geometry of an image. Numbers are bytes unless stated otherwise.
 ///
-/// Slot `n` occupies `stride` bytes from `slots_start + n * stride` on; the block's content begins
-/// `lead` bytes into it.
+/// Slot `n` occupies `stride` bytes at `slots_start + n * stride`. The block's content begins `lead` bytes
+/// into its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// The guest's disk, a multiple of 512.
+    /// Size of the virtual disk, a multiple of 512.
     pub virtual_size: u64,
-    /// Guest bytes in a block, a multiple of 512.
+    /// Guest bytes per block, a multiple of 512.
     pub block_size: u64,
-    /// Where slot 0 begins in the storage.
+    /// Offset of slot 0 in the storage.
     pub slots_start: u64,
-    /// From one slot to the next: at least `lead + block_size`.
+    /// Distance from one slot to the next, at least `lead + block_size`.
     pub stride: u64,
-    /// From the begin of a slot to the content of its block.
+    /// Distance from the start of a slot to the content of its block.
     pub lead: u64,
-    /// How many slots the format can address: an upper bound for slot numbers.
+    /// Number of slots that the format can address: an upper bound for slot numbers.
     pub slot_limit: u64,
-    /// Whether the map can say [`Slot::Zero`].
+    /// Whether the map can express [`Slot::Zero`].
     pub has_zero_slots: bool,
-    /// Whether every block has its slot for good: slots are neither given back nor moved.
+    /// Whether every block has a permanent slot. Slots are then neither freed nor moved.
     pub is_fixed: bool,
 }
 
 impl Layout {
-    /// Blocks of the disk, the last one possibly partial.
+    /// Returns the number of blocks of the disk. The last one may be partial.
     pub fn block_count(&self) -> u64 {
         self.virtual_size.div_ceil(self.block_size)
     }
 
-    /// The block that holds the guest byte `at`, and how many bytes of the block come before it.
+    /// Returns the block that holds guest byte `at`, and the byte's offset in the block.
     #[inline]
     pub fn block_at(&self, at: u64) -> (u64, u64) {
-        // A power of two in every format known; to divide would be the longest part of a lookup.
+        // A power of two in every format known. A division would be the slowest part of a lookup.
         match self.block_size.is_power_of_two() {
             true => (at >> self.block_size.trailing_zeros(), at & (self.block_size - 1)),
             false => (at / self.block_size, at % self.block_size),
         }
     }
 
-    /// Where a slot begins in the storage. `None` when that overflows, which a checked header excludes.
+    /// Returns the offset of a slot in the storage. `None` means overflow, which a checked header excludes.
     pub fn slot_start(&self, slot: u64) -> Option<u64> {
         slot.checked_mul(self.stride)?.checked_add(self.slots_start)
     }
 
-    /// Where the content of the block in a slot begins.
+    /// Returns the offset in the storage of the content of the block in a slot.
     pub fn place(&self, slot: u64) -> Option<u64> {
         self.slot_start(slot)?.checked_add(self.lead)
     }
 }
 
-/// A run of blocks whose entries follow one pattern: all free, all zero, or data in consecutive slots.
+/// A run of blocks with one kind of entry: all free, all zero, or data in consecutive slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotRun {
-    /// What the map says of the first block; the others follow by [`Slot::step`].
+    /// The entry of the first block. The others follow by [`Slot::step`].
     pub first: Slot,
     /// Number of blocks, at least 1.
     pub blocks: u64,
 }
 
-/// Where the map keeps the entry of a block, for messages about it.
+/// Location of a block's map entry, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryPlace {
-    /// What the format's specification calls an entry.
+    /// The name of an entry in the format's specification.
     pub field: &'static str,
-    /// Where the entry begins in the storage, in bytes.
+    /// Offset of the entry in the storage, in bytes.
     pub offset: u64,
 }
 
-/// What a format has to do for another virtual size, besides what the engine does for every format.
+/// Format-specific steps of a change of the virtual size, besides those that the engine does for every
+/// format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ResizePlan {
-    /// The engine moves all data out of the slots below this number first; they belong to the format
-    /// from then on.
+    /// The engine first moves all data out of the slots below this number. Afterwards these slots belong to
+    /// the format.
     pub vacate_slots: u64,
-    /// Set by the engine: the parent reaches behind the old end of the disk, so blocks that the disk
-    /// gains are [`Slot::Zero`] and not [`Slot::Free`].
+    /// Whether the parent extends past the old end of the disk. Blocks gained by the disk must then be
+    /// [`Slot::Zero`] and not [`Slot::Free`]. The engine sets this field.
     pub hides_parent: bool,
 }
 
 /// The map of one format. [`Mapped`](super::Mapped) makes a [`BlockDevice`](crate::BlockDevice) of it.
 ///
-/// The mapper answers what the map *on disk* says, and writes what it is told. It decides nothing:
-/// which slot a block gets, when an entry may be written, what happens after a failure or a power cut
-/// are the engine's business, the same for every format.
+/// The mapper returns the entries of the map *on disk*, and writes the entries that the engine passes to it.
+/// It makes no decisions. The engine decides for every format which slot a block gets, when an entry may be
+/// written, and what happens after a failure or a power cut.
 ///
-/// **Checked answers.** Every slot a mapper answers has passed its checks: it lies below
-/// [`Layout::slot_limit`] and, as far as the guest can read it, inside the file. A bad entry is an
-/// error of [`load`](Self::load), with kind [`Corrupt`](crate::ErrorKind::Corrupt).
+/// **Checked answers.** The mapper returns only slots that passed its checks: they lie below
+/// [`Layout::slot_limit`] and, as far as the guest can read them, inside the file. For a bad entry,
+/// [`load`](Self::load) fails with kind [`Corrupt`](crate::ErrorKind::Corrupt).
 ///
-/// **Who calls when.** `prepare`, `publish`, `settle`, `resize` and `close` are called by one caller at
-/// a time, and never while the map moves. `slot`, `load` and `run` are called at any time.
+/// **Concurrency.** The engine calls `prepare`, `publish`, `settle`, `resize` and `close` one at a time, and
+/// never while the map moves. It calls `slot`, `load` and `run` at any time.
 #[async_trait]
 pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
-    /// The storage the slots lie in.
+    /// Returns the storage that contains the slots.
     fn storage(&self) -> &Arc<dyn Storage>;
 
-    /// The arithmetic of the image, as of now.
+    /// Returns the current geometry of the image.
     fn layout(&self) -> Layout;
 
-    /// The format's part of the image information.
+    /// Returns the format's part of the image information.
     fn info(&self) -> ImageInfo;
 
-    /// The entry of `block`, if it is in memory and sound; otherwise [`load`](Self::load) tells.
+    /// Returns the entry of `block` if it is in memory and valid. Otherwise call [`load`](Self::load).
     fn slot(&self, block: u64) -> Option<Slot>;
 
-    /// The entry of `block`, read from the storage if need be.
+    /// Returns the entry of `block`, reading it from the storage if necessary.
     async fn load(&self, block: u64) -> Result<Slot>;
 
-    /// The entry of `block`, and how many blocks from there on (at most `limit`, which is not 0) follow
-    /// its pattern. May answer less than there are, at least 1.
+    /// Returns the run of entries at `block`, at most `limit` (not 0) blocks. The result may be shorter than
+    /// the actual run, but has at least 1 block.
     async fn run(&self, block: u64, limit: u64) -> Result<SlotRun>;
 
-    /// Where the entry of `block` lies. The engine asks when an entry that may be read must not be relied
-    /// on for writing, so that the error names it.
+    /// Returns the location of the entry of `block`. The engine names it in the error when an entry can be
+    /// read but must not be relied on for writing.
     fn entry_place(&self, block: u64) -> EntryPlace;
 
-    /// The first change of the session follows: leaves a durable mark of it, for formats that keep one.
-    /// May be called more than once, and by several callers at a time.
+    /// Prepares for the first change of the session: leaves a durable mark of it in formats that keep one.
+    /// May be called more than once, and concurrently.
     async fn start_writing(&self, effect: Effect) -> Result<()>;
 
-    /// Writes what has to be durable before any of `changes` may be: a counter, the bookkeeping of
-    /// space. `slots_end` is the number behind the highest slot in use once the changes are true.
-    /// The engine flushes afterwards. What this writes must be harmless without the changes.
+    /// Writes the metadata that must be durable before any of `changes`: a counter, the bookkeeping of space.
+    /// `slots_end` is one past the highest slot in use after the changes. The engine flushes afterwards. The
+    /// metadata written here must be harmless without the changes.
     async fn prepare(&self, changes: &[Change], slots_end: u64) -> Result<()>;
 
-    /// Writes the entries. On success [`slot`](Self::slot) answers them; on failure each of them is in
-    /// doubt, and the engine calls again with the values that readers have been told.
+    /// Writes the entries. On success, [`slot`](Self::slot) returns them. On failure, each of them is in
+    /// doubt, and the engine calls again with the values that readers see.
     async fn publish(&self, changes: &[Change]) -> Result<()>;
 
-    /// Everything published is durable, and slots from `slots_end` on are unused: bookkeeping that
-    /// lags behind may follow. Nothing depends on it.
+    /// Updates bookkeeping that may lag behind. Everything published is durable, and slots from `slots_end`
+    /// on are unused. Nothing depends on this call.
     async fn settle(&self, slots_end: u64) -> Result<()>;
 
-    /// Says what another virtual size (bytes, a multiple of 512) takes. May make room for more slots
-    /// first, durably, so that the engine can vacate others ([`Layout::slot_limit`] grows); that alone
-    /// changes nothing a guest reads.
+    /// Plans a change of the virtual size to `size` bytes, a multiple of 512. It may durably make room for
+    /// more slots first, so that the engine can vacate others ([`Layout::slot_limit`] grows). That alone does
+    /// not change what a guest reads.
     ///
     /// # Errors
-    /// `Unsupported` or `InvalidInput` when the format cannot have that size.
+    /// `Unsupported` or `InvalidInput` if the format cannot have that size.
     async fn plan_resize(&self, size: u64, slots_end: u64) -> Result<ResizePlan>;
 
-    /// Switches to another virtual size, in one step that a power cut cannot tear. The engine has
-    /// vacated the slots of the plan, freed all blocks past the new end, and flushed.
-    /// Slots may be renumbered by `vacate_slots`: slot `n` is `n - vacate_slots` afterwards.
+    /// Switches to another virtual size in one step that a power cut cannot tear. The engine has vacated the
+    /// slots of the plan, freed all blocks past the new end, and flushed. The switch may renumber slots by
+    /// `vacate_slots`: slot `n` becomes `n - vacate_slots`.
     ///
-    /// When this fails or is dropped, [`layout`](Self::layout) and the entries say what the mapper goes by
-    /// from here on, and the next [`prepare`](Self::prepare) makes the disk say the same, also when it has
-    /// no changes to prepare: the step that failed may have landed.
+    /// If this fails or is dropped, [`layout`](Self::layout) and the entries report the state that the mapper
+    /// continues with. The next [`prepare`](Self::prepare) must make the disk match that state, even without
+    /// changes to prepare, because the failed step may have reached the disk.
     async fn resize(
         &self,
         size: u64,
@@ -205,9 +206,9 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
         preallocation: Preallocation,
     ) -> Result<()>;
 
-    /// Changes facts of the image, durably.
+    /// Changes facts of the image durably.
     async fn amend(&self, options: &Options) -> Result<()>;
 
-    /// The image is flushed and used no longer: leaves it clean. The engine flushes once more.
+    /// Marks the image as clean, after the last flush and the last use. The engine flushes once more.
     async fn close(&self, slots_end: u64) -> Result<()>;
 }

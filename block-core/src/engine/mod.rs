@@ -1,31 +1,33 @@
-//! The one transaction under every format: reserve, write data, order, publish, or roll back.
+//! The transaction that all formats share: reserve, write data, flush, publish, or roll back.
 //!
-//! [`Mapped`] makes a [`BlockDevice`](crate::BlockDevice) of a [`BlockMapper`]. What it promises is the
-//! **write contract** of every image it serves:
+//! [`Mapped`] makes a [`BlockDevice`](crate::BlockDevice) of a [`BlockMapper`]. The map of a format says in
+//! which **slot** of the file each **block** of the disk is stored. [`Mapped`] guarantees the **write
+//! contract** for every image that it serves:
 //!
-//! 1. **Order.** A block gets its place first in memory (*reserve*), then its background (the parent's
-//!    content for a partial block, zeros otherwise) and the caller's data are written, and only then do
-//!    readers see the new entry. The entry stays *pending*: it reaches the map on disk at the next
-//!    flush, behind a barrier that makes data, file length and counters durable first.
-//! 2. **Error or dropped future before an entry is pending:** the place goes back, marked as holding
-//!    stale bytes. **While entries are written:** each is in doubt and stays pending, with the value
-//!    that readers have been told, until a later flush has written it and made it durable. A place that
-//!    an entry in doubt may still name is given to nobody else.
-//! 3. **`flush` returns:** everything acknowledged before the call survives a power cut. A cut before it
-//!    never leaves cross-linked blocks, entries past the end of the file, foreign bytes, or a change to
-//!    a sector nobody wrote. What it can leave is a place nobody uses: a leak.
-//! 4. **Batch.** Entries and counters are written once a flush, not once a block. When very many are
-//!    pending they are written without waiting for a flush, in the same order.
-//! 5. **Zeros** over a free block of a base cost nothing; over a parent they persist as an entry.
-//! 6. **Reuse.** A place that was given up serves again only after the entry that gave it up is durable.
-//!    No I/O to it is in flight by then: whoever gave it up owned its block.
-//! 7. **Concurrency.** In-place I/O on any blocks runs in parallel; allocating a block excludes other
-//!    requests to that block only; overlapping writes take effect in some serial order per sector.
-//! 8. **Small writes** into a new block write what they carry where the storage reads as zeros past its
-//!    former end, and punch the place first where it does not.
+//! 1. **Order.** The engine first reserves a slot for the block, in memory only. Next it writes the
+//!    background (the parent's content for a partial block, zeros otherwise) and the caller's data. Only then
+//!    do readers see the new entry. The entry is now **pending**: the next flush writes it to the map on
+//!    disk, behind a barrier that makes data, file length and counters durable first.
+//! 2. **Rollback.** On an error or a dropped future before the entry is pending, the slot is returned, marked
+//!    as holding stale bytes. On an error while entries are written, each of them is **in doubt**. It stays
+//!    pending, with the value that readers see, until a later flush has made it durable. A slot that an entry
+//!    in doubt may still name is not reused.
+//! 3. **Durability.** When `flush` returns, everything acknowledged before the call survives a power cut. An
+//!    earlier power cut never leaves cross-linked blocks, entries past the end of the file, foreign bytes, or
+//!    a change to a sector that no request wrote. It can leave a leak: a slot that no entry names.
+//! 4. **Batch.** Entries and counters are written once per flush, not once per block. When very many entries
+//!    are pending, the engine writes them without waiting for a flush, in the same order.
+//! 5. **Zeros.** Zeroing a free block of a base image costs nothing. Over a parent, the zeros persist as an
+//!    entry.
+//! 6. **Reuse.** A slot that was given up is in **limbo** until the entry that gave it up is durable. Only
+//!    then is it reused. No I/O to it is in flight by then, because the request that gave it up owned its
+//!    block.
+//! 7. **Concurrency.** In-place I/O runs in parallel on all blocks. Allocating a block excludes other
+//!    requests to that block only. Overlapping writes take effect in some serial order per sector.
+//! 8. **Small writes.** A write into part of a new block writes only its own bytes if the slot lies past the
+//!    storage's former end, which reads as zeros. Otherwise the engine first deallocates the slot.
 //!
-//! A barrier is [`Storage::flush`]. A flush with new entries costs two, any other
-//! flush costs one.
+//! A barrier is [`Storage::flush`]. A flush with new entries costs two barriers, any other flush one.
 
 mod compact;
 mod copy;
@@ -61,7 +63,7 @@ use crate::range_lock::RangeLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::{Access, Disk, Error, ErrorKind, Result, SECTOR_SIZE, Storage, bug};
 
-/// An opened image of a format that is a [`BlockMapper`].
+/// An opened image of a format that implements [`BlockMapper`].
 #[derive(Debug)]
 pub struct Mapped<M> {
     mapper: Arc<M>,
@@ -70,27 +72,27 @@ pub struct Mapped<M> {
     parent: Option<Disk>,
     layout: Seldom<Layout>,
     sectors: AtomicU64,
-    /// Ranges of block numbers: shared by I/O in place, owned by whoever changes an entry.
+    /// Locks ranges of block numbers: in-place I/O shares them, a request that changes an entry owns them.
     blocks: Arc<RangeLock>,
     pending: Pending,
     slots: Slots,
     /// Held while entries are written.
     publishing: tokio::sync::Mutex<()>,
-    /// Something was written since the image was opened.
+    /// Whether the image was written to since it was opened.
     touched: AtomicBool,
-    /// The format was switching to another size when something went wrong: which slots are in use, and
-    /// what the disk holds of the switch, has to be settled before more is done.
+    /// Whether a change of the image's size is unsettled, for example because it failed. Before further
+    /// writes, the engine must find out which slots are in use and make the disk match the mapper.
     unsure: AtomicBool,
     closed: AtomicBool,
-    /// So many of the next reads are not tried at once.
+    /// Number of reads that still skip the inline attempt.
     long_way: AtomicUsize,
 }
 
 impl<M: BlockMapper> Mapped<M> {
-    /// Serves the image of `mapper`, reading through to `parent` where the map says [`Slot::Free`].
+    /// Serves the image of `mapper`. Blocks that are [`Slot::Free`] read from `parent`.
     ///
     /// # Errors
-    /// `Corrupt` when the layout is one that no checked header can describe.
+    /// `Corrupt` if no checked header can describe the layout.
     pub fn open(mapper: Arc<M>, access: Access, parent: Option<Disk>) -> Result<Arc<Self>> {
         let layout = mapper.layout();
         check_layout(&layout).map_err(|error| error.in_image(mapper.storage().uri()))?;
@@ -112,7 +114,7 @@ impl<M: BlockMapper> Mapped<M> {
         }))
     }
 
-    /// The format's map.
+    /// Returns the format's map.
     pub fn mapper(&self) -> &Arc<M> {
         &self.mapper
     }
@@ -121,7 +123,7 @@ impl<M: BlockMapper> Mapped<M> {
         self.layout.with(|layout| *layout)
     }
 
-    /// Takes over what the mapper says after it changed.
+    /// Adopts the mapper's layout after a change.
     fn refresh_layout(&self) -> Result<()> {
         let layout = self.mapper.layout();
         check_layout(&layout)?;
@@ -130,7 +132,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// The guest bytes of a request, which lies on the disk.
+    /// Checks that a request lies on the disk, and returns its range in guest bytes.
     #[inline]
     fn request(&self, sector: u64, count: u64) -> Result<Range<u64>> {
         let size = self.sectors.load(Ordering::Acquire);
@@ -142,7 +144,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Why a request cannot be served.
+    /// Returns the reason that a request cannot be served.
     #[cold]
     fn refusal(&self, sector: u64, count: u64) -> Error {
         if self.closed.load(Ordering::Acquire) {
@@ -155,7 +157,7 @@ impl<M: BlockMapper> Mapped<M> {
         )
     }
 
-    /// As [`request`](Self::request), of an image that may be written.
+    /// Checks a request as [`request`](Self::request) does, and that the image is writable.
     fn write_request(&self, sector: u64, count: u64) -> Result<Range<u64>> {
         let range = self.request(sector, count)?;
         if self.access == Access::Read {
@@ -165,12 +167,12 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(range)
     }
 
-    /// The entry of `block` as readers are told, if it is in memory.
+    /// Returns the entry of `block` that readers see, if it is in memory.
     fn lookup(&self, block: u64) -> Option<Slot> {
         self.pending.get(block).or_else(|| self.mapper.slot(block))
     }
 
-    /// The entry of `block` as readers are told.
+    /// Returns the entry of `block` that readers see.
     async fn slot_of(&self, block: u64) -> Result<Slot> {
         match self.lookup(block) {
             Some(slot) => Ok(slot),
@@ -178,7 +180,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// The entries from `block` on, at most `limit` (not 0), as readers are told.
+    /// Returns the run of entries that readers see at `block`, at most `limit` (not 0) blocks.
     async fn run_of(&self, block: u64, limit: u64) -> Result<SlotRun> {
         match self.pending.next_in(block..block + limit) {
             Some((first, slot)) if first == block => Ok(SlotRun { first: slot, blocks: 1 }),
@@ -187,8 +189,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// The entries from `block` on, at most `limit` (not 0), as the map on disk has them. All slots of the run
-    /// can be added up without overflow.
+    /// Returns the run of entries at `block` in the map on disk, at most `limit` (not 0) blocks. The sum of
+    /// slot and length does not overflow.
     async fn mapped_run(&self, block: u64, limit: u64) -> Result<SlotRun> {
         let run = self.mapper.run(block, limit).await?;
         if run.blocks == 0 || run.blocks > limit {
@@ -203,17 +205,19 @@ impl<M: BlockMapper> Mapped<M> {
     }
 }
 
-/// The largest distance from one slot to the next, 1 TiB: 64 blocks more than a disk can have still add up.
+/// 1 TiB, the largest distance from one slot to the next. With it, the offsets of 64 more blocks than a disk
+/// can have do not overflow.
 const MAX_STRIDE: u64 = 1 << 40;
 
-/// The blocks that a range of guest bytes touches; an empty range touches none.
+/// Returns the blocks that a range of guest bytes touches. An empty range touches none.
 fn blocks_of(range: &Range<u64>, block_size: u64) -> Range<u64> {
     let first = range.start / block_size;
     first..if range.is_empty() { first } else { range.end.div_ceil(block_size) }
 }
 
-/// Refuses what would make the engine's arithmetic overflow or divide by zero: behind this check, guest bytes,
-/// blocks, slots below the limit and their places are added up and multiplied without another.
+/// Rejects a layout with which the engine's arithmetic could overflow or divide by zero. After this check,
+/// the engine adds and multiplies guest bytes, blocks, slots below the limit and their offsets without
+/// further checks.
 fn check_layout(layout: &Layout) -> Result<()> {
     let highest = layout.slot_limit.checked_mul(layout.stride);
     let end = highest.and_then(|bytes| bytes.checked_add(layout.slots_start));

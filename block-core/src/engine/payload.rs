@@ -1,4 +1,4 @@
-//! The bytes of a write, which the storage may keep or has to copy.
+//! The bytes of a write: borrowed from the caller, or owned so that the storage may keep them.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use crate::{Bytes, Result, Storage, bug};
 /// The bytes of a write.
 #[derive(Debug)]
 pub(super) enum Payload<'a> {
-    /// The caller's: the storage may only look at them.
+    /// Borrowed from the caller. The storage must copy bytes that it keeps.
     Lent(&'a [u8]),
-    /// The storage may keep them until they are written.
+    /// Owned memory. The storage may keep it until it is written.
     Given(&'a Bytes),
 }
 
 impl<'a> Payload<'a> {
-    /// All of them.
+    /// Returns all bytes.
     pub fn bytes(&self) -> &'a [u8] {
         match self {
             Self::Lent(bytes) => bytes,
@@ -22,7 +22,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Writes those in `range`, which is not empty, at `offset` of the storage.
+    /// Writes the bytes in `range`, which is not empty, at `offset` of the storage.
     pub async fn write(
         &self,
         storage: &dyn Storage,

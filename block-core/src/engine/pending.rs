@@ -1,4 +1,4 @@
-//! Entries that readers see and that the map on disk does not, or not surely, hold yet.
+//! Map entries visible to readers but not yet known to be durable.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,13 +10,13 @@ use crate::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// The newest entry of every block whose entry on disk may be older.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Their number, readable without the lock: most images have none most of the time.
+    /// Number of entries, readable without the lock. Most images have none most of the time.
     count: AtomicUsize,
     entries: RwLock<BTreeMap<u64, Slot>>,
 }
 
 impl Pending {
-    /// The entry of `block`, if one is pending.
+    /// Returns the pending entry of `block`, if there is one.
     pub(super) fn get(&self, block: u64) -> Option<Slot> {
         if self.len() == 0 {
             return None;
@@ -24,7 +24,7 @@ impl Pending {
         self.read().get(&block).copied()
     }
 
-    /// The first pending entry in a range of blocks.
+    /// Returns the first pending entry in a range of blocks.
     pub(super) fn next_in(&self, blocks: Range<u64>) -> Option<(u64, Slot)> {
         if self.len() == 0 {
             return None;
@@ -32,9 +32,9 @@ impl Pending {
         self.read().range(blocks).next().map(|(block, slot)| (*block, *slot))
     }
 
-    /// How many are pending.
+    /// Returns the number of pending entries.
     pub(super) fn len(&self) -> usize {
-        // Whoever asks about a block holds a lock on it, and so did whoever made its entry pending.
+        // The caller holds a lock on its block, and so did the request that made the block's entry pending.
         self.count.load(Ordering::Acquire)
     }
 
@@ -45,13 +45,13 @@ impl Pending {
         self.count.store(entries.len(), Ordering::Release);
     }
 
-    /// All of them, in the order of their blocks.
+    /// Returns all pending entries in block order.
     pub(super) fn snapshot(&self) -> Vec<Change> {
         let entries = self.read();
         entries.iter().map(|(block, slot)| Change { block: *block, slot: *slot }).collect()
     }
 
-    /// `changes` are durable: what has not changed since is pending no longer.
+    /// Removes `changes`, which are durable, except entries that have changed since.
     pub(super) fn settle(&self, changes: &[Change]) {
         let mut entries = self.write();
         for change in changes {

@@ -1,4 +1,4 @@
-//! Reading: runs of blocks that lie together are one request to the storage.
+//! Reading: a run of adjacent blocks is one request to the storage.
 
 use std::ops::Range;
 
@@ -10,27 +10,27 @@ use crate::{
     Access, BoxFuture, Bytes, Disk, Error, ErrorKind, PageBuffer, Result, SECTOR_SIZE, bug,
 };
 
-/// How many reads follow one that its storage could not do at once, before another is tried: a storage
-/// past the page cache never can, and what is not cached is seldom alone.
+/// After a read that would have blocked, the number of reads that skip the inline attempt. Page cache misses
+/// come in clusters, and a storage that bypasses the page cache always blocks.
 pub(super) const LONG_WAY: usize = 16;
 
-/// Where a run of guest bytes comes from.
+/// The source of a run of guest bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The storage, from this byte on.
+    /// The storage, at this offset in bytes.
     Stored(u64),
-    /// Nowhere: zeros.
+    /// Not stored: zeros.
     Zero,
-    /// The parent, from the same guest byte on.
+    /// The parent, at the same guest offset.
     Parent,
 }
 
-/// A run of bytes in the storage that stays where it is.
+/// A run of bytes in the storage, pinned while it is read.
 struct StoredRun {
-    /// Where it begins, bytes.
+    /// Offset in the storage, in bytes.
     offset: u64,
     len: usize,
-    /// The block its first byte belongs to.
+    /// Block of the first byte.
     block: u64,
 }
 
@@ -42,8 +42,8 @@ impl<M: BlockMapper> Mapped<M> {
         self.read_locked(&layout, range, buf).await
     }
 
-    /// Keeps what is read where it is. In an image that is only read it stays there by itself, and its readers
-    /// do not meet at a lock.
+    /// Locks the blocks of a read so that they do not move. Blocks of a read-only image never move, so its
+    /// readers take no lock.
     async fn hold(&self, range: &Range<u64>, layout: &Layout) -> Option<RangeGuard> {
         match self.access {
             Access::Read => None,
@@ -51,7 +51,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// As [`hold`](Self::hold); `None` when that would have to be waited for.
+    /// Locks the blocks as [`hold`](Self::hold) does, without waiting. Returns `None` if the lock is not
+    /// available.
     fn try_hold(&self, range: &Range<u64>, layout: &Layout) -> Option<Option<RangeGuard>> {
         match self.access {
             Access::Read => Some(None),
@@ -61,8 +62,9 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Reads into memory that the storage gives, where all lies in one run there. What needs no waiting is
-    /// done at once: all who wait for a disk hold a future of this, so it keeps no more than it must.
+    /// Reads into memory that the storage chooses, if the whole range is one run there. Work that needs no
+    /// waiting is done in this call. Every read in flight holds this future, so the future keeps as little as
+    /// it can.
     pub(super) fn read_given(&self, sector: u64, count: u64) -> BoxFuture<'_, Result<Bytes>> {
         let range = match self.request(sector, count) {
             Ok(range) => range,
@@ -73,7 +75,8 @@ impl<M: BlockMapper> Mapped<M> {
         };
         let given = self.storage.read_bytes(offset, len);
         if guard.is_none() {
-            // To wait for it here would only better the message about a file that was cut since it was opened.
+            // Waiting here would only improve the message about a file that was truncated after it was
+            // opened.
             return given;
         }
         Box::pin(async move {
@@ -82,16 +85,16 @@ impl<M: BlockMapper> Mapped<M> {
         })
     }
 
-    /// Where all of a request is stored in one run, if nothing has to be waited for to know that.
+    /// Returns the location of a request that is stored in one run, if known without waiting.
     fn try_stored(&self, range: &Range<u64>) -> Option<(StoredRun, Option<RangeGuard>)> {
         let layout = self.layout();
         let guard = self.try_hold(range, &layout)?;
         let first = self.lookup(layout.block_at(range.start).0)?;
-        // What is wrong with it is told by whoever may wait.
+        // `read_parts`, which may wait, reports the error.
         Some((self.in_one_run(&layout, range, first).ok()??, guard))
     }
 
-    /// Where all of a request is stored in one run, if it is. `first` is the entry of its first block.
+    /// Returns the location of a request that is stored in one run. `first` is the entry of its first block.
     #[inline(always)]
     fn in_one_run(
         &self,
@@ -111,8 +114,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// As [`read_given`](Self::read_given), when something has to be waited for, or the parts lie in several
-    /// places: into a buffer made for them.
+    /// Reads as [`read_given`](Self::read_given) does, for a request that has to wait or is stored in several
+    /// runs. Several runs are read into a new buffer.
     async fn read_parts(&self, range: Range<u64>) -> Result<Bytes> {
         let layout = self.layout();
         let _guard = self.hold(&range, &layout).await;
@@ -129,7 +132,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(Bytes::from(buffer))
     }
 
-    /// As `read`, by a caller who holds a lock on the blocks.
+    /// Reads as `read` does. The caller holds a lock on the blocks.
     pub(super) async fn read_locked(
         &self,
         layout: &Layout,
@@ -159,7 +162,7 @@ impl<M: BlockMapper> Mapped<M> {
         filled(buf)
     }
 
-    /// As `read`, if nothing has to be waited for.
+    /// Reads as `read` does, without waiting. Returns `None` if it would have to wait.
     pub(super) fn try_read(&self, sector: u64, mut buf: &mut [u8]) -> Option<Result<()>> {
         let skips = self.long_way.load(Ordering::Relaxed);
         if skips > 0 {
@@ -207,9 +210,9 @@ impl<M: BlockMapper> Mapped<M> {
         Some(filled(buf))
     }
 
-    /// Where the bytes from `at` on come from, and up to where (at most `end`) they come from there in
-    /// one run. `first` is the entry of the block at `at`. Inlined: the block is then found once in a caller
-    /// that looks for it, too.
+    /// Returns the source of the bytes at `at`, and the end (at most `end`) of their run in that source.
+    /// `first` is the entry of the block at `at`. Inlined: a caller that also looks up the block then
+    /// computes it only once.
     #[inline(always)]
     pub(super) fn source(
         &self,
@@ -231,8 +234,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Up to where (at most `end`) the blocks behind one go on as it does: its number, its entry, and where its
-    /// bytes come from are given. It ends at `run_end`.
+    /// Returns the end (at most `end`) of the run that a block starts. The tuple holds the block's number,
+    /// its entry and the source of its bytes. The block itself ends at `run_end`.
     fn run_end(
         &self,
         layout: &Layout,
@@ -261,7 +264,8 @@ impl<M: BlockMapper> Mapped<M> {
         run_end
     }
 
-    /// A read of a sound entry can only be out of range when the file was cut behind our back.
+    /// Explains an out-of-range read. With a valid entry, it only happens if another program truncated the
+    /// file.
     fn explain_short(&self, error: Error, block: u64) -> Error {
         if error.kind() != ErrorKind::OutOfRange {
             return error;
@@ -276,12 +280,12 @@ pub(super) fn length(bytes: u64) -> Result<usize> {
     usize::try_from(bytes).map_err(|_| Error::new(ErrorKind::Limit, "the request is too large"))
 }
 
-/// The first `len` bytes of what is to be filled, and the rest.
+/// Splits off the first `len` bytes of a buffer.
 fn split(buf: &mut [u8], len: usize) -> Result<(&mut [u8], &mut [u8])> {
     buf.split_at_mut_checked(len).ok_or_else(|| bug("a read goes past the buffer it fills"))
 }
 
-/// Asserts that nothing of a buffer is left to fill.
+/// Checks that the whole buffer was filled.
 fn filled(rest: &[u8]) -> Result<()> {
     match rest.is_empty() {
         true => Ok(()),
@@ -289,7 +293,7 @@ fn filled(rest: &[u8]) -> Result<()> {
     }
 }
 
-/// The part of `range` that lies on the parent; behind its end everything is zeros.
+/// Returns the part of `range` that lies on the parent. Past the parent's end, everything reads as zeros.
 pub(super) fn on_parent(parent: Option<&Disk>, range: Range<u64>) -> Range<u64> {
     let size = parent.map_or(0, Disk::size);
     range.start.min(size)..range.end.min(size)

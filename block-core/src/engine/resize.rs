@@ -1,4 +1,4 @@
-//! Another size for the disk: the engine moves data out of the way, the format switches in one step.
+//! Resizing: the engine moves data out of the way, then the format switches to the new size in one step.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -9,11 +9,11 @@ use super::write::place_in;
 use super::{BlockMapper, Mapped, Slot};
 use crate::{DeviceCaps, Error, ErrorKind, Preallocation, Result, SECTOR_SIZE, ZeroMode};
 
-/// Bytes that closing an image moves at most; what more there is to gain is for a compaction.
+/// Maximum number of bytes that closing an image moves. Larger gains are left to a compaction.
 const MOVED_AT_CLOSE: u64 = 1 << 30;
 
-/// The format switches to another size. However that ends, done, failed or given up, the engine goes by
-/// what the mapper says then, and the next publication makes the disk say the same.
+/// Guards the format's switch to another size, whether it completes, fails or is dropped. Afterwards the
+/// engine adopts the mapper's state, and the next publication makes the disk match it.
 struct Switch<'e, M: BlockMapper>(&'e Mapped<M>);
 
 impl<M: BlockMapper> Drop for Switch<'_, M> {
@@ -37,7 +37,7 @@ impl<M: BlockMapper> Mapped<M> {
             ));
         }
         self.start_writing().await?;
-        // Everybody waits; all that follows takes no block's lock of its own.
+        // Excludes all other requests. The code below takes no block locks of its own.
         let _guard = self.blocks.own(0..u64::MAX).await;
         self.publish().await?;
         let old = self.layout().virtual_size;
@@ -50,8 +50,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let mut slots_end = None;
         if size < old {
-            // With the size the format drops the entries behind it, in one step, where they hold no slot
-            // number that a block which stays could need: a cut shows the old disk or the new one.
+            // If the kept blocks fit into the first `kept` slots, the format drops the entries past the new
+            // size together with the size. A power cut then leaves the old disk or the new one.
             let kept = size.div_ceil(self.layout().block_size);
             slots_end = self.gather_below(kept).await?;
             if slots_end.is_none() {
@@ -79,7 +79,7 @@ impl<M: BlockMapper> Mapped<M> {
         self.scan_slots().await?;
         self.publish().await?;
         if size < old {
-            // What was cut off a block that stays is gone for every other reader of the file, too.
+            // Removes the cut-off part of the last kept block for every other reader of the file, too.
             self.zero_behind_end().await?;
             self.slots.own_tail();
             self.close_gaps().await?;
@@ -89,8 +89,8 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Moves the first `kept` blocks to slots below `kept`, durably. Answers the end of the slots they are in,
-    /// or nothing where some of them find no such slot.
+    /// Moves the first `kept` blocks to slots below `kept`, durably. Returns one past the highest slot that
+    /// they use, or `None` if some of them find no such slot.
     async fn gather_below(&self, kept: u64) -> Result<Option<u64>> {
         let layout = self.layout();
         self.vacate_below(kept).await?;
@@ -104,7 +104,7 @@ impl<M: BlockMapper> Mapped<M> {
                     end = run_end.max(end);
                     for block in at..if is_moving && run_end > kept { next } else { at } {
                         if self.slots.used() == self.slots.end() {
-                            // No slot is unused: there is nowhere to go.
+                            // No unused slot to move the block to.
                             break;
                         }
                         self.move_owned(&layout, block, kept..u64::MAX, 0).await?;
@@ -123,8 +123,8 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(None)
     }
 
-    /// Moves blocks behind the first `kept` out of slots below `kept`, until those that stay find room there, or no
-    /// other slot is unused.
+    /// Moves blocks past the first `kept` out of slots below `kept`. Stops when the kept blocks fit there or
+    /// no other slot is unused.
     async fn vacate_below(&self, kept: u64) -> Result<()> {
         let layout = self.layout();
         let mut lacking = 0;
@@ -158,8 +158,8 @@ impl<M: BlockMapper> Mapped<M> {
         self.publish().await
     }
 
-    /// Whether the parent has blocks behind the last one of the disk, which is to have `size` bytes: what
-    /// a disk gains reads as zeros.
+    /// Returns whether the parent has content for the blocks that the disk gains by growing to `size` bytes.
+    /// These blocks must read as zeros.
     fn gains_parent_blocks(&self, size: u64) -> Result<bool> {
         let layout = self.layout();
         let next = layout.block_count() * layout.block_size;
@@ -173,8 +173,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// A last block that shows the parent gets a place of its own if it would show more of the parent
-    /// when the disk grows.
+    /// Allocates a partial last block that reads from the parent, if it would show more of the parent when
+    /// the disk grows.
     async fn hide_parent_behind_end(&self) -> Result<()> {
         let layout = self.layout();
         let end = layout.virtual_size;
@@ -193,7 +193,8 @@ impl<M: BlockMapper> Mapped<M> {
         self.publish().await
     }
 
-    /// What a former writer left in the last block behind the end of the disk must not come to light.
+    /// Zeros the part of the last block past the end of the disk, so that data of an earlier writer is not
+    /// exposed.
     async fn zero_behind_end(&self) -> Result<()> {
         let layout = self.layout();
         let (block, within) = layout.block_at(layout.virtual_size);
@@ -209,7 +210,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Moves all data out of the slots below `end`, durably, and lets nobody in again.
+    /// Moves all data out of the slots below `end`, durably, and withholds these slots from allocation.
     async fn vacate(&self, end: u64) -> Result<()> {
         self.slots.withhold_below(end);
         self.relocate(0..end, end).await?;
@@ -217,8 +218,8 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// As [`close_gaps`](Self::close_gaps), when that moves little: an image without unused slots is one
-    /// that every other tool calls clean.
+    /// Closes gaps as [`close_gaps`](Self::close_gaps) does, if that moves at most [`MOVED_AT_CLOSE`] bytes.
+    /// Every other tool considers an image without unused slots clean.
     pub(super) async fn close_few_gaps(&self) -> Result<()> {
         let layout = self.layout();
         let gaps = self.slots.gaps();
@@ -228,14 +229,14 @@ impl<M: BlockMapper> Mapped<M> {
         self.close_gaps().await
     }
 
-    /// Moves data down until no slot in use lies behind an unused one.
+    /// Moves data down until no slot in use lies above an unused one.
     async fn close_gaps(&self) -> Result<()> {
         let end = self.slots.used();
         self.relocate(end..u64::MAX, 0).await?;
         self.trim().await
     }
 
-    /// Moves what is stored in slots of `from` to slots from `lowest` on.
+    /// Moves blocks stored in slots of `from` to slots from `lowest` on.
     async fn relocate(&self, from: Range<u64>, lowest: u64) -> Result<()> {
         let layout = self.layout();
         let blocks = layout.block_count();

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::sync::{PoisonError, RwLock};
 use crate::{Access, Error, ErrorKind, Result};
 
-/// A value that changes when an image changes its shape. That of an image that is only read never does, and its
+/// A value that changes only when an image changes its shape. In a read-only image it never changes, and
 /// readers take no lock.
 pub struct Seldom<T>(Kind<T>);
 
@@ -15,7 +15,7 @@ enum Kind<T> {
 }
 
 impl<T> Seldom<T> {
-    /// A value of an image that is opened for this.
+    /// Creates the value for an image opened with `access`.
     pub fn new(value: T, access: Access) -> Self {
         Self(match access {
             Access::Read => Kind::Never(value),
@@ -23,7 +23,8 @@ impl<T> Seldom<T> {
         })
     }
 
-    /// What `f` makes of it. It does not change meanwhile, so `f` should be short.
+    /// Calls `f` with the value and returns its result. The value cannot change during the call, so `f`
+    /// should be short.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match &self.0 {
@@ -32,10 +33,10 @@ impl<T> Seldom<T> {
         }
     }
 
-    /// Changes it by `f`, while nobody reads it.
+    /// Changes the value by `f`, excluding readers.
     ///
     /// # Errors
-    /// `ReadOnly` where it belongs to an image that is only read.
+    /// `ReadOnly` if the image was opened read-only.
     pub fn change<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         match &self.0 {
             Kind::Never(_) => {

@@ -2,29 +2,29 @@
 
 use std::ops::Range;
 
-/// A set of slot numbers, one bit each. Its memory is in proportion to the highest number.
+/// A set of slot numbers with one bit each. Memory is proportional to the highest number.
 #[derive(Debug, Default)]
 pub struct SlotSet {
     words: Vec<u64>,
     len: u64,
-    /// No member is in a word before this one.
+    /// No member is in a word before this index.
     first_word: usize,
 }
 
 fn place(slot: u64) -> (usize, u64) {
-    // A slot lies in the file, so its number is far below what a usize holds on 64 bits; elsewhere
-    // the vector's growth fails first.
+    // A slot lies in the file, so its number is far below `usize::MAX` on 64 bits. On other targets, growing
+    // the vector fails first.
     (usize::try_from(slot / 64).unwrap_or(usize::MAX), 1 << (slot % 64))
 }
 
 impl SlotSet {
-    /// Whether a slot is a member.
+    /// Returns whether a slot is a member.
     pub fn contains(&self, slot: u64) -> bool {
         let (word, bit) = place(slot);
         self.words.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
-    /// Adds a slot, which lies in the file: memory is taken up to its number.
+    /// Adds a slot, which must lie in the file, because memory is allocated up to its number.
     pub fn insert(&mut self, slot: u64) {
         let (word, bit) = place(slot);
         if word >= self.words.len() {
@@ -37,7 +37,8 @@ impl SlotSet {
         }
     }
 
-    /// Adds `slots`; the first that was in the set already is returned.
+    /// Adds `slots` up to the first one that is already a member. Returns that slot, or `None` if all were
+    /// new.
     pub fn insert_new(&mut self, slots: Range<u64>) -> Option<u64> {
         for slot in slots {
             let before = self.len;
@@ -49,7 +50,7 @@ impl SlotSet {
         None
     }
 
-    /// Takes a slot out.
+    /// Removes a slot.
     pub fn remove(&mut self, slot: u64) {
         let (word, bit) = place(slot);
         if let Some(bits) = self.words.get_mut(word).filter(|bits| **bits & bit != 0) {
@@ -58,12 +59,12 @@ impl SlotSet {
         }
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// The lowest member.
+    /// Returns the lowest member.
     pub fn first(&mut self) -> Option<u64> {
         let word = self.words.iter().skip(self.first_word).position(|bits| *bits != 0);
         self.first_word += word?;
@@ -85,7 +86,7 @@ impl SlotSet {
         Some(found)
     }
 
-    /// Behind the highest member.
+    /// Returns one past the highest member.
     pub fn end(&self) -> u64 {
         match self.words.iter().enumerate().rfind(|(_, bits)| **bits != 0) {
             Some((word, bits)) => (word as u64 + 1) * 64 - u64::from(bits.leading_zeros()),
@@ -93,12 +94,12 @@ impl SlotSet {
         }
     }
 
-    /// Whether there is no member.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The lowest slot from `from` on that is no member.
+    /// Returns the lowest slot from `from` on that is not a member.
     pub fn first_unused(&self, from: u64) -> u64 {
         let mut slot = from;
         loop {
@@ -113,7 +114,7 @@ impl SlotSet {
         }
     }
 
-    /// The lowest member from `from` on.
+    /// Returns the lowest member from `from` on.
     pub fn first_used(&self, from: u64) -> Option<u64> {
         let mut slot = from;
         loop {
@@ -124,12 +125,12 @@ impl SlotSet {
         }
     }
 
-    /// The bits of one word from a slot on, lowest first.
+    /// Returns the bits of one word from a slot on, lowest first.
     fn bits_from(&self, slot: u64) -> Option<u64> {
         self.words.get(place(slot).0).map(|bits| bits >> (slot % 64))
     }
 
-    /// What lies below the highest member and is not in the set.
+    /// Returns the numbers below the highest member that are not in the set.
     pub(super) fn complement(mut self) -> Self {
         let end = self.end();
         let (last, bit) = place(end);

@@ -1,4 +1,4 @@
-//! Which slots of the file are in use, which can be had, and what they hold when they are handed out.
+//! The slot allocator: which slots are in use, which are available, and whether they hold stale bytes.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::write::slot_start;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{Error, ErrorKind, Result, bug};
 
-/// The allocator of an image. Knows nothing until [`Slots::start`] has told it what the map uses.
+/// The slot allocator of an image. It is empty until [`Slots::start`] passes it the slots in use.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     state: Mutex<State>,
@@ -19,29 +19,29 @@ pub(super) struct Slots {
 #[derive(Debug, Default)]
 struct State {
     started: bool,
-    /// Behind the highest slot that is used, reserved or in limbo.
+    /// One past the highest slot that is used, reserved or in limbo.
     end: u64,
-    /// Slots below `end` that nobody uses.
+    /// Unused slots below `end`.
     free: SlotSet,
-    /// Slots given up by entries that are not surely durable.
+    /// Slots given up by entries that are not yet known to be durable.
     limbo: Vec<u64>,
-    /// From this byte on, the storage has never held anything: new slots there read as zeros.
+    /// Offset in bytes from which the storage has never held data: new slots there read as zeros.
     fresh_from: u64,
-    /// The storage's length in bytes, as far as slots may rely on it.
+    /// Length of the storage in bytes that slots may rely on.
     len: u64,
-    /// Whether the end of the file is ours to cut: slots were added or given up.
+    /// Whether the engine may truncate the file, because it has added or given up slots.
     may_trim: bool,
 }
 
-/// A slot that was handed out.
+/// A reserved slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reserved {
     pub(super) slot: u64,
-    /// Reads as zeros until it is written. Otherwise it holds stale bytes.
+    /// Whether the slot reads as zeros until it is written. Otherwise it holds stale bytes.
     pub(super) is_fresh: bool,
 }
 
-/// Slots that go back when this is dropped before [`Reservation::keep`].
+/// Reserved slots. They are returned if this is dropped before [`Reservation::keep`].
 #[derive(Debug)]
 pub(super) struct Reservation<'s> {
     slots: &'s Slots,
@@ -53,12 +53,12 @@ impl Reservation<'_> {
         &self.taken
     }
 
-    /// Behind the highest slot of the reservation.
+    /// Returns one past the highest slot of the reservation.
     pub(super) fn end(&self) -> u64 {
         self.taken.iter().map(|reserved| reserved.slot + 1).max().unwrap_or(0)
     }
 
-    /// The slots are in use from here on.
+    /// Keeps the slots: they are in use from here on.
     pub(super) fn keep(mut self) {
         self.taken.clear();
     }
@@ -82,7 +82,7 @@ impl Slots {
         self.state().started
     }
 
-    /// Takes over what the map uses. `used` is consumed; `len` is the storage's length in bytes.
+    /// Starts with the slots that the map uses. `len` is the storage's length in bytes.
     pub(super) fn start(&self, used: SlotSet, len: u64) {
         let mut state = self.state();
         state.end = used.end();
@@ -93,21 +93,21 @@ impl Slots {
         state.started = true;
     }
 
-    /// Forgets the numbering, not the bytes: the map is scanned again before the next allocation.
+    /// Drops the slot numbering but keeps `fresh_from`. The map is scanned again before the next allocation.
     pub(super) fn restart(&self) {
         self.state().started = false;
     }
 
-    /// Behind the highest slot in use.
+    /// Returns one past the highest slot that is used, reserved or in limbo.
     pub(super) fn end(&self) -> u64 {
         self.state().end
     }
 
-    /// Hands out `count` slots from `lowest` on, those that were used before first. `None`: there are
-    /// not that many, but slots in limbo will be free after the next publication.
+    /// Reserves `count` slots from `lowest` on, preferring slots that were used before. Returns `None` if
+    /// there are not enough, but slots in limbo will be free after the next publication.
     ///
     /// # Errors
-    /// `NoSpace` when the format cannot address another slot.
+    /// `NoSpace` if the format cannot address another slot.
     pub(super) fn reserve(
         &self,
         count: usize,
@@ -156,7 +156,7 @@ impl Slots {
         Ok(Some(reservation))
     }
 
-    /// Nobody may get a slot below `end` any more.
+    /// Withholds all unused slots below `end` from allocation.
     pub(super) fn withhold_below(&self, end: u64) {
         let mut state = self.state();
         while let Some(slot) = state.free.first().filter(|slot| *slot < end) {
@@ -164,7 +164,7 @@ impl Slots {
         }
     }
 
-    /// How many of the slots in `range`, all of which the format can address, are unused.
+    /// Returns the number of unused slots in `range`, all of which the format can address.
     pub(super) fn unused(&self, range: Range<u64>) -> u64 {
         let state = self.state();
         let known = range.start.min(state.end)..range.end.min(state.end);
@@ -172,23 +172,23 @@ impl Slots {
         free + range.end - range.end.min(range.start.max(state.end))
     }
 
-    /// A slot that was given up by an entry that is now pending.
+    /// Moves a slot to limbo. The entry that gives it up is already pending.
     pub(super) fn give_up(&self, slot: u64) {
         let mut state = self.state();
         state.limbo.push(slot);
         state.may_trim = true;
     }
 
-    /// The slots given up so far.
+    /// Returns the slots in limbo.
     pub(super) fn limbo(&self) -> Vec<u64> {
         self.state().limbo.clone()
     }
 
-    /// The entries that gave up the first `count` slots in limbo are durable. Says whether the end of
-    /// the slots in use moved down.
+    /// Frees the first `count` slots in limbo, because the entries that gave them up are durable. Returns
+    /// whether the end of the slots in use moved down.
     ///
     /// # Errors
-    /// `Internal` when one of them was given up twice, or was not in use.
+    /// `Internal` if one of them was given up twice, or was not in use.
     pub(super) fn release(&self, count: usize) -> Result<bool> {
         let mut state = self.state();
         if count > state.limbo.len() {
@@ -203,7 +203,7 @@ impl Slots {
         Ok(state.drop_free_tail())
     }
 
-    /// The storage's length that slots rely on, bytes.
+    /// Returns the storage length in bytes that slots rely on.
     pub(super) fn len(&self) -> u64 {
         self.state().len
     }
@@ -212,8 +212,8 @@ impl Slots {
         self.state().len = len;
     }
 
-    /// The length that suffices for the slots in use, if the file is longer and its end is ours.
-    /// The allocator relies on that length at once, so that nobody counts on what is about to be cut.
+    /// Returns the length needed for the slots in use, if the file is longer and the engine may truncate it.
+    /// The allocator relies on the new length immediately, so no allocation counts on space about to be cut.
     pub(super) fn trim(&self, layout: &Layout) -> Option<u64> {
         let mut state = self.state();
         state.drop_free_tail();
@@ -225,18 +225,18 @@ impl Slots {
         })
     }
 
-    /// The end of the file may be cut, whoever left it there.
+    /// Allows the engine to truncate the file, even if another program left the tail.
     pub(super) fn own_tail(&self) {
         self.state().may_trim = true;
     }
 
-    /// How many slots below the end nobody uses.
+    /// Returns the number of slots below the end that are unused or in limbo.
     pub(super) fn gaps(&self) -> u64 {
         let state = self.state();
         state.free.len() + state.limbo.len() as u64
     }
 
-    /// How many slots are in use.
+    /// Returns the number of slots in use.
     pub(super) fn used(&self) -> u64 {
         let state = self.state();
         state.end - state.free.len() - state.limbo.len() as u64

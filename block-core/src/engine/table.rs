@@ -1,4 +1,4 @@
-//! A table of little-endian `u32` entries somewhere in a storage, read in pages and kept in bounded memory.
+//! A table of little-endian `u32` entries in a storage, read in pages and cached in bounded memory.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -11,43 +11,42 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{PoisonError, RwLock};
 use crate::{Error, ErrorKind, Result, Storage, bug};
 
-/// A table of `u32` entries at any byte of a storage.
+/// A table of `u32` entries at any offset of a storage.
 ///
-/// Pages that were asked for are kept, the least wanted one goes when memory is short; nothing is
-/// loaded before it is asked for, so a table of 16 GiB costs no more than one of 16 KiB. Scans pass
-/// through windows of their own and leave the pages alone. Where there is memory for all pages, looking
-/// an entry up takes no lock.
+/// Pages are loaded on demand and cached. When memory is short, a page that was not wanted recently is
+/// evicted. Nothing is loaded in advance, so a table of 16 GiB costs no more than one of 16 KiB. Scans use
+/// windows of their own and leave the cached pages alone. If all pages fit in memory, lookups take no lock.
 ///
-/// Memory always holds what the storage holds: [`write`](Self::write) changes it only once the storage
-/// has taken the entries.
+/// Memory always matches the storage: [`write`](Self::write) updates it only after the storage has accepted
+/// the entries.
 pub struct PagedTable {
     storage: Arc<dyn Storage>,
     offset: u64,
     entries: u64,
     pages: Pages,
     windows: RwLock<Windows>,
-    /// Who loads a page owns it here: others who want it wait, and find it in memory.
+    /// Locks pages while they are loaded. Other tasks that want the page wait, then find it in memory.
     loads: Arc<RangeLock>,
-    /// Loads share it, a write owns it: no load puts into memory what a write is just replacing.
+    /// Loads share this lock and a write owns it, so that no load caches entries being replaced.
     io: AsyncRwLock<()>,
 }
 
 /// Entries in a page: 16 KiB.
 const PAGE: usize = 4096;
-/// Pages of a set, searched one by one.
+/// Pages per set, searched linearly.
 const WAYS: usize = 8;
 /// Entries in a window of a scan: 512 KiB.
 const WINDOW: usize = 1 << 17;
-/// Scans that run side by side without losing their windows to each other.
+/// Number of scans that can run concurrently without evicting each other's windows.
 const WINDOWS: usize = 4;
-/// Entries of a sector.
+/// Entries per sector.
 const SECTOR_ENTRIES: u64 = 128;
 
 /// Pages in memory.
 enum Pages {
-    /// There is room for every page, each at its number.
+    /// All pages fit, indexed by page number.
     All(Box<[OnceLock<Values>]>),
-    /// There is room for some, each in the set that its number leads to.
+    /// Some pages fit, each in the set of its number.
     Some(Box<[RwLock<Set>]>),
 }
 
@@ -77,17 +76,17 @@ struct Window {
 }
 
 impl PagedTable {
-    /// Bytes of pages that a table keeps unless told otherwise.
+    /// 16 MiB, the default size of the page cache of a table.
     pub const DEFAULT_CACHE: u64 = 16 << 20;
 
-    /// Entries of a page that [`peek`](Self::peek) shows at once.
+    /// Maximum number of entries that [`peek`](Self::peek) shows from a page.
     const GLANCE: usize = 256;
 
-    /// Entries that a scan reads at once; a request for fewer is better served by [`load`](Self::load).
+    /// Number of entries that a scan reads. To read fewer, use [`load`](Self::load).
     pub const SCAN: u64 = WINDOW as u64;
 
-    /// A table of `entries` entries from byte `offset` on, keeping at most `cache` bytes of pages (but
-    /// at least one set of eight). The caller has made sure that the table lies inside the storage.
+    /// Creates a table of `entries` entries at byte `offset`, which caches at most `cache` bytes of pages but
+    /// at least one set of eight. The caller has checked that the table lies inside the storage.
     pub fn new(storage: Arc<dyn Storage>, offset: u64, entries: u64, cache: u64) -> Self {
         let page_bytes = PAGE as u64 * 4;
         let wanted = entries.div_ceil(PAGE as u64);
@@ -111,13 +110,13 @@ impl PagedTable {
         }
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Where entry `index` lies in the storage, bytes. It is meant for messages: of an index far behind the table
-    /// it may be the largest number there is.
+    /// Returns the offset of entry `index` in the storage, in bytes. For messages: an index far past the end
+    /// of the table may return `u64::MAX`.
     pub fn place(&self, index: u64) -> u64 {
         self.checked_place(index).unwrap_or(u64::MAX)
     }
@@ -126,22 +125,22 @@ impl PagedTable {
         self.offset.checked_add(index.checked_mul(4)?)
     }
 
-    /// As [`place`](Self::place), for reading and writing.
+    /// Returns the offset of entry `index` in the storage, for reading and writing.
     fn stored_at(&self, index: u64) -> Result<u64> {
         self.checked_place(index)
             .ok_or_else(|| bug("a table lies past the largest offset of a file"))
     }
 
-    /// The entry, if its page is in memory.
+    /// Returns the entry if its page is in memory.
     #[inline]
     pub fn get(&self, index: u64) -> Option<u32> {
         self.page(index, |rest| Some(read(rest.first()?))).flatten()
     }
 
-    /// The entry, read from the storage if need be; its page is then kept.
+    /// Returns the entry. If necessary, reads its page from the storage and caches it.
     ///
     /// # Errors
-    /// `OutOfRange` for an index behind the table, and whatever reading gives.
+    /// `OutOfRange` for an index past the end of the table, and any error of reading.
     pub async fn load(&self, index: u64) -> Result<u32> {
         if let Some(value) = self.get(index) {
             return Ok(value);
@@ -152,7 +151,8 @@ impl PagedTable {
         let _turn = match self.loads.try_own(page.clone()) {
             Some(turn) => turn,
             None => {
-                // Somebody else loads it. All who wait go on together; where it has not come, one by one.
+                // Another task loads the page. All waiting tasks proceed together; if the load failed, they
+                // try one by one.
                 drop(self.loads.share(page.clone()).await);
                 if let Some(value) = self.get(index) {
                     return Ok(value);
@@ -173,8 +173,8 @@ impl PagedTable {
         value.ok_or_else(|| bug("an entry is not in its page"))
     }
 
-    /// Calls `f` with some of the entries from `index` on that lie in memory side by side (at least one), or
-    /// answers `None` when there is none: then [`load`](Self::load) or [`scan`](Self::scan) brings them.
+    /// Calls `f` with at least one of the entries from `index` on, if they are contiguous in memory.
+    /// Otherwise returns `None`; [`load`](Self::load) or [`scan`](Self::scan) then brings them in.
     pub fn peek<R>(&self, index: u64, f: impl FnOnce(&[u32]) -> R) -> Option<R> {
         if index >= self.entries {
             return None;
@@ -184,7 +184,7 @@ impl PagedTable {
             true => None,
             false => f.take().map(|f| f(rest)),
         };
-        // A window first: who scans wants the long stretch.
+        // Windows first: a scan wants a long stretch.
         {
             let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
             for window in &windows.windows {
@@ -200,8 +200,8 @@ impl PagedTable {
         call(copy.get(..len)?)
     }
 
-    /// Brings the [`SCAN`](Self::SCAN) entries from `index` on into a window, where
-    /// [`peek`](Self::peek) sees them until a few more scans have passed. The pages stay as they are.
+    /// Reads the [`SCAN`](Self::SCAN) entries from `index` on into a window. [`peek`](Self::peek) sees them
+    /// there until a few more scans have passed. The cached pages do not change.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -225,8 +225,8 @@ impl PagedTable {
         Ok(())
     }
 
-    /// Fills `values` with the (at most [`SCAN`](Self::SCAN)) entries from `index` on, straight from the
-    /// storage and past all memory.
+    /// Reads up to [`SCAN`](Self::SCAN) entries from `index` on into `values`, directly from the storage and
+    /// bypassing the cache.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -236,15 +236,15 @@ impl PagedTable {
         self.fetch(index, values).await
     }
 
-    /// Writes entries, neighbours together and in whole sectors where the table is aligned to them.
-    /// Of several values for one index the last counts. Nothing is durable before the storage's next
-    /// flush; after a failure any of the entries may have been written.
+    /// Writes entries. Neighbours are written together, in whole sectors if the table is sector-aligned. If
+    /// an index occurs more than once, its last value counts. Nothing is durable before the storage's next
+    /// flush. After a failure, any of the entries may have been written.
     ///
     /// # Errors
-    /// `OutOfRange` for an index behind the table, and whatever writing gives.
+    /// `OutOfRange` for an index past the end of the table, and any error of writing.
     pub async fn write(&self, changes: &[(u64, u32)]) -> Result<()> {
         let mut sorted = changes.to_vec();
-        // Stable: of equal indexes the last one stays last, and is what the sector ends up with.
+        // A stable sort keeps the last of equal indexes last, and its value is the one written.
         sorted.sort_by_key(|(index, _)| *index);
         if let Some((last, _)) = sorted.last() {
             self.in_range(*last, 1)?;
@@ -261,7 +261,7 @@ impl PagedTable {
         sorted.into_iter().try_for_each(|(index, value)| self.remember(index, value))
     }
 
-    /// Writes changes that lie close to each other, with the entries between them, in one request.
+    /// Writes changes that are close together, and the entries between them, in one request.
     async fn write_group(&self, start: u64, group: &[(u64, u32)]) -> Result<()> {
         let end = group.last().map_or(start, |(last, _)| last + 1);
         let (first, stop) = match self.offset.is_multiple_of(512) {
@@ -271,7 +271,8 @@ impl PagedTable {
             ),
             false => (start, end),
         };
-        // The changes of a group lie less than a window apart, and whole sectors add less than two of them.
+        // The changes of a group are less than a window apart, and rounding to whole sectors adds less than
+        // two sectors.
         let mut values = vec![0; at_most(stop - first, 2 * WINDOW)];
         if !self.fill_from_memory(first, &mut values) {
             self.fetch(first, &mut values).await?;
@@ -285,7 +286,7 @@ impl PagedTable {
         self.storage.write_at(self.stored_at(first)?, &bytes).await
     }
 
-    /// Fills `values` from pages in memory, wholly or not at all.
+    /// Fills `values` from cached pages. Returns `false` if not all of them are cached.
     fn fill_from_memory(&self, first: u64, values: &mut [u32]) -> bool {
         let mut filled = 0;
         while let Some(rest) = values.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -297,7 +298,7 @@ impl PagedTable {
     }
 
     async fn fetch(&self, first: u64, values: &mut [u32]) -> Result<()> {
-        // Straight into place: a scan of a large map is bound by memory.
+        // Reads directly into the result: a scan of a large map is bound by memory bandwidth.
         self.storage.read_at(self.stored_at(first)?, values.as_mut_bytes()).await?;
         for value in values.iter_mut() {
             *value = u32::from_le(*value);
@@ -305,7 +306,7 @@ impl PagedTable {
         Ok(())
     }
 
-    /// Calls `f` with the rest of the page from `index` on, if the page is in memory.
+    /// Calls `f` with the entries of the page from `index` on, if the page is in memory.
     #[inline(always)]
     fn page<R>(&self, index: u64, f: impl FnOnce(&[AtomicU32]) -> R) -> Option<R> {
         let number = index / PAGE as u64;
@@ -325,12 +326,12 @@ impl PagedTable {
         }
     }
 
-    /// Keeps a page: who looks for it now finds it.
+    /// Caches a page, visible to later lookups.
     fn keep(&self, number: u64, values: Values) -> Result<()> {
         let kept = match &self.pages {
             Pages::All(pages) => {
                 let place = usize::try_from(number).ok().and_then(|number| pages.get(number));
-                // It is not there yet: who keeps it has the page's turn.
+                // The page is absent: the caller holds its load lock.
                 place.is_some_and(|place| place.set(values).is_ok())
             }
             Pages::Some(sets) => set_of(sets, number).is_some_and(|set| {
@@ -344,11 +345,11 @@ impl PagedTable {
         }
     }
 
-    /// Puts an entry that the storage has taken into memory, where its page or a window over it is there.
+    /// Updates an entry in the cached page and in the windows, after the storage has accepted it.
     fn remember(&self, index: u64, value: u32) -> Result<()> {
         let stored = self.page(index, |rest| {
             let place = rest.first();
-            // Who sees it sees what was written before it.
+            // Release: a reader that sees the entry also sees earlier writes.
             place.map(|place| place.store(value, Ordering::Release)).is_some()
         });
         if stored == Some(false) {
@@ -390,8 +391,8 @@ impl fmt::Debug for PagedTable {
 }
 
 impl Set {
-    /// Puts a page in, over an older copy of it or over the first one that nobody has wanted lately.
-    /// Says whether there was a place for it.
+    /// Inserts a page. Replaces its older copy, or evicts by the clock algorithm. Returns whether it found a
+    /// place.
     fn keep(&mut self, page: Page) -> bool {
         if let Some(place) = self.pages.iter_mut().find(|old| old.number == page.number) {
             *place = page;
@@ -401,7 +402,7 @@ impl Set {
             self.pages.push(page);
             return true;
         }
-        // Twice around finds one: the first round takes every mark away.
+        // Two rounds always find one: the first round clears every mark.
         for _ in 0..WAYS * 2 {
             self.hand = (self.hand + 1) % WAYS;
             if let Some(old) = self.pages.get_mut(self.hand)
@@ -416,7 +417,7 @@ impl Set {
 }
 
 impl Windows {
-    /// Takes the oldest window's memory.
+    /// Removes the oldest window and returns its memory.
     fn take(&mut self) -> Vec<u32> {
         match self.windows.is_empty() {
             true => Vec::new(),
@@ -434,7 +435,7 @@ fn read(entry: &AtomicU32) -> u32 {
     entry.load(Ordering::Acquire)
 }
 
-/// Copies as many as there are and as there is room for, and says how many that were.
+/// Copies as many entries as there are and as fit. Returns their number.
 fn copy_entries(entries: &[AtomicU32], to: &mut [u32]) -> usize {
     to.iter_mut().zip(entries).for_each(|(to, entry)| *to = read(entry));
     to.len().min(entries.len())
@@ -445,13 +446,14 @@ fn within(index: u64) -> usize {
     at_most(index % PAGE as u64, PAGE)
 }
 
-/// The number, or `limit` where that is less.
+/// Returns the smaller of `number` and `limit`.
 #[inline]
 fn at_most(number: u64, limit: usize) -> usize {
     usize::try_from(number).unwrap_or(limit).min(limit)
 }
 
-/// How many of the sorted changes go into one request: no gap over a sector, no more than a window.
+/// Returns how many of the sorted changes go into one request: no gap longer than a sector, and at most a
+/// window in total.
 fn group_len(changes: &[(u64, u32)]) -> usize {
     let Some((start, _)) = changes.first() else { return 0 };
     let joined = changes.windows(2).take_while(|pair| match pair {
@@ -513,7 +515,7 @@ mod tests {
         assert_eq!(below.stats().reads, 2);
     }
 
-    /// Loads so many entries from the first on, and all have asked before one of them reads.
+    /// Loads the first `count` entries concurrently. All loads start before one of them reads.
     async fn load_together(table: &PagedTable, count: u64) -> Vec<Result<u32>> {
         let held = table.io.write().await;
         let mut all: Vec<BoxFuture<'_, Option<Result<u32>>>> = Vec::new();
@@ -599,14 +601,14 @@ mod tests {
             u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
         };
         let changes = [(10, 1), (9_001, 2)];
-        // The first entry lands, the second one fails: that nobody is told of either is no harm.
+        // The first entry is written, the second one fails. Neither becomes visible, which is harmless.
         faults.fails.store(2, Ordering::Relaxed);
         assert_eq!(table.write(&changes).await.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(
             (shown(10), shown(9_001).1, held(9_001)),
             ((Some(70), Some(70)), Some(63_007), 63_007)
         );
-        // While they are on their way, and when the future is dropped after the first has landed.
+        // While the writes are in flight, and when the future is dropped after the first one was written.
         faults.waits.store(true, Ordering::Relaxed);
         below.write_at(512 + 40, &70u32.to_le_bytes()).await.unwrap();
         {
@@ -622,7 +624,7 @@ mod tests {
         assert_eq!((shown(10), shown(9_001).1), ((Some(1), Some(1)), Some(2)));
     }
 
-    /// Fails one write, and lets others wait once before they begin.
+    /// Fails one write, and makes other writes wait once before they start.
     #[derive(Debug, Default)]
     struct Stumbles {
         /// The write that fails, counted down to 1.

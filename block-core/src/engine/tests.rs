@@ -26,7 +26,7 @@ struct TestMap {
     storage: Arc<dyn Storage>,
     table: PagedTable,
     lead: u64,
-    /// Every run is said to be this.
+    /// The run that the mapper returns for every query, if set.
     lie: Option<SlotRun>,
 }
 
@@ -260,7 +260,7 @@ async fn content(disk: &Disk) -> Vec<u8> {
     all
 }
 
-/// An image with a few random writes and zeros in it.
+/// Creates an image with a few random writes and zeros.
 async fn scribbled(dice: &mut Dice, parent: Option<Disk>) -> (Arc<MemStorage>, Disk) {
     let storage = MemStorage::new();
     TestMap::create(&storage).await;
@@ -351,7 +351,7 @@ async fn a_map_that_must_not_be_written_over_is_named_by_entry() {
     }
 }
 
-/// While it is set, no request is done without waiting.
+/// While set, no request completes without waiting.
 #[derive(Debug, Default)]
 struct Waits(AtomicBool);
 
@@ -385,11 +385,11 @@ async fn after_a_read_that_had_to_wait_the_next_ones_are_not_tried_at_once_for_a
     assert!(try_read() && try_read());
 }
 
-/// Asserts that this meets an impossible state: a build with debug assertions stops, any other has an error.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
+/// Asserts that `what` reaches an impossible state: it panics with debug assertions, and returns an error otherwise.
 fn meets_a_bug<T>(what: impl FnOnce() -> Result<T>, case: &str) {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)) {
         Err(stopped) => {
@@ -439,7 +439,7 @@ fn a_request_of_half_a_sector_that_reaches_the_engine_is_a_bug_and_not_a_success
     let write = device.write_sectors(0, &[1; 700], WriteFlags::empty());
     meets_a_bug(|| block_on(write), "write");
     meets_a_bug(|| block_on(device.read_sectors(0, &mut buf)), "read");
-    // Of an entry in memory.
+    // The entry is in memory.
     meets_a_bug(|| device.try_read_sectors(0, &mut buf).unwrap(), "read at once");
 }
 

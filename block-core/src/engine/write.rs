@@ -1,4 +1,4 @@
-//! Writing: in place where blocks are stored, by a transaction where they are not.
+//! Writing: in place if the blocks are stored, otherwise by an allocating transaction.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -12,24 +12,25 @@ use crate::{
     bug,
 };
 
-/// Blocks that one transaction allocates at most: what a failure rolls back, and how long readers wait.
+/// Maximum number of blocks that one transaction allocates. It limits how much a failure rolls back and how
+/// long readers wait.
 const BLOCKS_IN_TRANSACTION: u64 = 64;
 
-/// Publications that a writer waits for when all slots left are given up and not yet free.
+/// Number of publications that a writer waits for if all remaining slots are in limbo.
 const PUBLICATIONS_TO_WAIT: usize = 64;
 
-/// Pending entries that are written out without waiting for a flush.
+/// Number of pending entries that are written without waiting for a flush.
 const DIRTY_LIMIT: usize = 1 << 16;
 
-/// The part of a request that falls into one block.
+/// The part of a request within one block.
 #[derive(Debug, Clone)]
 struct Part {
     block: u64,
     /// Guest bytes.
     range: Range<u64>,
-    /// Where they are in the caller's buffer.
+    /// Position in the caller's buffer.
     buf: Range<usize>,
-    /// What the map says now.
+    /// Current entry of the block.
     slot: Slot,
 }
 
@@ -55,8 +56,8 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// What every change goes through first: the map is scanned once, so that nothing is ever written
-    /// into a slot that two blocks share.
+    /// Prepares for writing. Every change calls this first. It scans the map once, so that no write ever goes
+    /// to a slot shared by two blocks.
     pub(super) async fn start_writing(&self) -> Result<()> {
         let unsure = self.unsure.load(Ordering::Acquire);
         if unsure || !self.touched.load(Ordering::Acquire) {
@@ -66,7 +67,8 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// As [`start_writing`](Self::start_writing), each time, for a change with this effect.
+    /// Prepares as [`start_writing`](Self::start_writing) does, but on every call, for a change with this
+    /// effect.
     pub(super) async fn start_changing(&self, effect: Effect) -> Result<()> {
         if self.unsure.load(Ordering::Acquire) {
             self.refresh_layout()?;
@@ -75,7 +77,7 @@ impl<M: BlockMapper> Mapped<M> {
         self.mapper.start_writing(effect).await
     }
 
-    /// Writes pending entries out when there are too many to keep.
+    /// Publishes if there are too many pending entries to keep.
     pub(super) async fn relieve(&self) -> Result<()> {
         match self.pending.len() >= DIRTY_LIMIT {
             true => self.publish().await,
@@ -83,7 +85,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Writes into blocks that are all stored. `false`: they are not, and nothing was written.
+    /// Writes in place if all blocks are stored. Otherwise writes nothing and returns `false`.
     async fn write_in_place(&self, range: &Range<u64>, payload: &Payload<'_>) -> Result<bool> {
         let layout = self.layout();
         let blocks = blocks_of(range, layout.block_size);
@@ -129,10 +131,10 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Reserves, writes, and makes the entries visible. The caller owns the blocks.
+    /// Reserves slots, writes data, and makes the entries visible. The caller owns the blocks.
     ///
-    /// Until the last step nothing but unused space has changed; dropping this future, or an error,
-    /// gives the slots back.
+    /// Until the last step, only unused space changes, apart from data for blocks that are already stored. On
+    /// an error, or if this future is dropped, the slots are returned.
     pub(super) async fn write_transaction(
         &self,
         layout: &Layout,
@@ -164,7 +166,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Writes one block into its new slot: the caller's part, and what has to be around it.
+    /// Writes one block into its new slot: the caller's part and the background around it.
     async fn fill(
         &self,
         layout: &Layout,
@@ -176,7 +178,7 @@ impl<M: BlockMapper> Mapped<M> {
         if !target.is_fresh && !covers {
             self.clear_slot(layout, target.slot).await?;
         }
-        // Apart from the rest, so that a write without a parent is a small future.
+        // Boxed separately, so that a write without a parent is a small future.
         if part.slot == Slot::Free
             && self.parent.is_some()
             && Box::pin(self.fill_around(layout, part, target, writer)).await?
@@ -186,8 +188,8 @@ impl<M: BlockMapper> Mapped<M> {
         writer.add(place_in(layout, target.slot, part.range.start)?, &part.buf).await
     }
 
-    /// Writes one block into its new slot with what the parent shows around the caller's part. `false`: it shows
-    /// zeros there, and nothing was written.
+    /// Writes one block into its new slot, with the parent's content around the caller's part. If the parent
+    /// shows zeros there, writes nothing and returns `false`.
     async fn fill_around(
         &self,
         layout: &Layout,
@@ -201,7 +203,7 @@ impl<M: BlockMapper> Mapped<M> {
         if !self.parent_shows(&around).await? {
             return Ok(false);
         }
-        // In one piece: the storage sees one write, and the caller's bytes are in it.
+        // One buffer that includes the caller's bytes, so that the storage gets a single write.
         let mut whole = PageBuffer::new(length(visible.end - visible.start)?);
         let head = length(part.range.start - visible.start)?;
         let tail = head + part.buf.len();
@@ -217,7 +219,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(true)
     }
 
-    /// Whether the parent holds anything but zeros in `ranges`, as far as its map tells.
+    /// Returns whether the parent may hold anything but zeros in `ranges`, according to its map.
     pub(super) async fn parent_shows(&self, ranges: &[Range<u64>]) -> Result<bool> {
         for range in ranges {
             let covered = on_parent(self.parent.as_ref(), range.clone());
@@ -231,13 +233,13 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(false)
     }
 
-    /// Makes a slot that held something read as zeros.
+    /// Makes a slot with stale bytes read as zeros.
     pub(super) async fn clear_slot(&self, layout: &Layout, slot: u64) -> Result<()> {
         let start = slot_start(layout, slot)?;
         self.storage.write_zeroes(start, layout.stride, ZeroMode::Deallocate).await
     }
 
-    /// Slots for `count` blocks, with the file long enough for them.
+    /// Reserves slots for `count` blocks and makes the file long enough for them.
     pub(super) async fn reserve(
         &self,
         count: usize,
@@ -249,7 +251,7 @@ impl<M: BlockMapper> Mapped<M> {
             if let Some(reservation) = self.slots.reserve(count, lowest, layout)? {
                 break reservation;
             }
-            // What a publication sets free may go to another writer first, who has given up slots too.
+            // Another waiting writer may take the slots freed by a publication.
             if published == PUBLICATIONS_TO_WAIT {
                 let message = "slots given up elsewhere are not free yet";
                 return Err(Error::new(ErrorKind::NoSpace, message));
@@ -267,7 +269,8 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(reservation)
     }
 
-    /// Makes the file `end` bytes long or more: slots are whole, and readers never meet its end.
+    /// Makes the file at least `end` bytes long. All slots are then whole, and readers never meet the end of
+    /// the file.
     async fn ensure_len(&self, end: u64, layout: &Layout) -> Result<()> {
         if self.slots.len() >= end {
             return Ok(());
@@ -283,7 +286,8 @@ impl<M: BlockMapper> Mapped<M> {
                 format!("the image needs {end} bytes and {} holds {len}", self.storage.uri()),
             ));
         }
-        // A little ahead, so that a writer of new blocks does not change the length with each of them.
+        // Extends a little further, so that a writer of new blocks does not change the length for each of
+        // them.
         let ahead = self.slots.end() / 8;
         let limit = slot_start(layout, layout.slot_limit)?.max(end);
         let len = (end + ahead.min(64) * layout.stride).min(limit);
@@ -292,7 +296,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Cuts guest bytes into blocks; `first` is where the first of them is in the caller's buffer.
+    /// Splits guest bytes into blocks. `first` is the position of their first byte in the caller's buffer.
     async fn parts(&self, layout: &Layout, range: Range<u64>, first: usize) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
         let (mut at, mut buf) = (range.start, first);
@@ -308,19 +312,20 @@ impl<M: BlockMapper> Mapped<M> {
     }
 }
 
-/// Where a guest byte lies in the storage when its block is in `slot`.
+/// Returns the offset in the storage of a guest byte whose block is in `slot`.
 pub(super) fn place_in(layout: &Layout, slot: u64, at: u64) -> Result<u64> {
     let place = slot_start(layout, slot)? + layout.lead;
     Ok(place + layout.block_at(at).1)
 }
 
-/// Where a slot begins in the storage, so far from the largest offset that a few slots more can be added.
+/// Returns the offset of a slot in the storage. It is at most `i64::MAX`, so that adding a few slots cannot
+/// overflow.
 pub(super) fn slot_start(layout: &Layout, slot: u64) -> Result<u64> {
     let start = layout.slot_start(slot).filter(|start| *start <= i64::MAX as u64);
     start.ok_or_else(|| bug("a slot lies past the largest offset of a file"))
 }
 
-/// Writes parts of one buffer; parts that follow each other in buffer and storage are one request.
+/// Writes parts of one buffer. Parts that are adjacent in buffer and storage become one request.
 struct RunWriter<'a> {
     storage: &'a dyn Storage,
     payload: &'a Payload<'a>,

@@ -1,4 +1,4 @@
-//! Zeroing and discarding: entries where whole blocks are meant, bytes where parts are.
+//! Zeroing and discarding: changes entries for whole blocks, and bytes for parts of blocks.
 
 use std::ops::Range;
 
@@ -7,18 +7,18 @@ use super::write::place_in;
 use super::{BlockMapper, Change, Layout, Mapped, Slot, SlotRun, blocks_of};
 use crate::{Result, ZeroFlags, ZeroMode, bug};
 
-/// Blocks whose entries one step changes at most, so that others get their turn.
+/// Maximum number of entries that one step changes, so that other requests can run in between.
 const BLOCKS_IN_STEP: u64 = 4096;
 
-/// Bytes of zeros written at once where a parent must be hidden and no entry can say so.
+/// Bytes of zeros per write, if a parent must be hidden and no entry can express zeros.
 const ZEROS: usize = 1 << 16;
 
-/// What the caller wants to read afterwards.
+/// The content that the caller wants to read afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
-    /// Zeros; space may be given back or not.
+    /// Zeros. The mode says whether space may be freed.
     Zeros(ZeroMode),
-    /// Zeros or the old content, whatever frees most.
+    /// Zeros or the old content, whichever frees more space.
     Anything,
 }
 
@@ -48,8 +48,8 @@ impl<M: BlockMapper> Mapped<M> {
         let mut at = range.start;
         while at < range.end {
             let blocks = blocks_of(&(at..range.end), layout.block_size);
-            // A look without lock, to skip what needs nothing; it is repeated under the lock. Meanwhile the
-            // block may move, and the place that its entry named be cut off: only the second look counts.
+            // Looks without a lock to skip blocks that need no change. Before the lock is taken, the block
+            // may move and its old slot may be cut off. So only the second look, under the lock, counts.
             let step = match self.run_of(blocks.start, blocks.end - blocks.start).await {
                 Ok(run) => {
                     let needs_nothing = match run.first {
@@ -98,7 +98,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
     }
 
-    /// Zeros over blocks that show the parent.
+    /// Zeros blocks that read from the parent.
     async fn hide_parent(&self, layout: &Layout, range: Range<u64>) -> Result<()> {
         let (head, whole, tail) = split(layout, range);
         for part in [head, tail] {
@@ -114,7 +114,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Zeros over blocks that are stored in consecutive slots.
+    /// Zeros blocks that are stored in consecutive slots.
     async fn clear_data(
         &self,
         layout: &Layout,
@@ -139,14 +139,14 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let entry = if layout.has_zero_slots { Slot::Zero } else { Slot::Free };
         for block in blocks_of(&whole, layout.block_size) {
-            // Pending first: what is in limbo has an entry that gave it up.
+            // Pending first: every slot in limbo must have an entry that gave it up.
             self.pending.insert([Change { block, slot: entry }]);
             self.slots.give_up(slot + (block - first));
         }
         Ok(())
     }
 
-    /// Zeros the bytes of stored blocks; `slot` is where block `first` is.
+    /// Zeros bytes of stored blocks. `slot` holds block `first`.
     async fn zero_stored(
         &self,
         layout: &Layout,
@@ -166,7 +166,7 @@ impl<M: BlockMapper> Mapped<M> {
         Ok(())
     }
 
-    /// Writes zeros as data into blocks the caller owns.
+    /// Writes zeros as data into blocks that the caller owns.
     async fn write_zero_bytes(&self, range: Range<u64>) -> Result<()> {
         let zeros = [0; ZEROS];
         let mut at = range.start;
@@ -181,8 +181,8 @@ impl<M: BlockMapper> Mapped<M> {
     }
 }
 
-/// Cuts a range into a partial block, whole blocks, and a partial block. A range that reaches the end
-/// of the disk covers the last block wholly.
+/// Splits a range into a partial block, whole blocks, and a partial block. If the range reaches the end of
+/// the disk, the last block counts as whole.
 fn split(layout: &Layout, range: Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
     let whole_start = range.start.next_multiple_of(layout.block_size).min(range.end);
     let whole_end = match range.end == layout.virtual_size {

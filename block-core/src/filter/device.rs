@@ -1,4 +1,4 @@
-//! A disk with a hook in front.
+//! A disk whose requests pass a hook.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::{
     ZeroFlags, ZeroMode,
 };
 
-/// Hands every request to a [`Hook`] first, then to the disk below.
+/// Passes every request to a [`Hook`], then to the disk below.
 ///
-/// It gives no places in a storage ([`BlockDevice::map`]), so that no byte passes it by.
+/// [`BlockDevice::map`] returns no storage offsets, so that no byte bypasses the hook.
 #[derive(Debug)]
 pub struct FilteredDevice<H: Hook> {
     below: Arc<dyn BlockDevice>,
@@ -23,13 +23,14 @@ pub struct FilteredDevice<H: Hook> {
 }
 
 impl<H: Hook> FilteredDevice<H> {
-    /// With `hook` before `below`.
+    /// Creates a filter over `below`.
     pub fn with(below: Arc<dyn BlockDevice>, hook: H) -> Arc<Self> {
         let uri = below.storage().uri().to_owned();
         Arc::new(Self { below, uri, hook })
     }
 
-    /// `go_on` asks below; not before the hook has had its turn, for some of it may be done when it is called.
+    /// Calls `go_on`, which forwards the request, only after the hook: the call itself may already do some of
+    /// the work.
     async fn pass<T, F: Future<Output = Result<T>> + Send>(
         &self,
         request: Request<'_>,
@@ -58,7 +59,7 @@ impl<H: Hook> Drop for FilteredDevice<H> {
     }
 }
 
-/// Bytes of so many sectors; requests lie on the disk, or the device below refuses them.
+/// Converts sectors to bytes. Requests lie on the disk; otherwise the device below rejects them.
 fn bytes(sectors: u64) -> u64 {
     sectors.saturating_mul(SECTOR_SIZE)
 }
@@ -130,7 +131,7 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
 
     async fn map(&self, range: Range<u64>) -> Result<MappedRuns> {
         use crate::{Place, Run};
-        // Asked below for the errors that a range on no disk gives.
+        // Calls the device below for its errors, such as a range outside the disk.
         self.below.map(range.clone()).await?;
         let len = range.end.saturating_sub(range.start);
         let run = Run { start: range.start, len, place: Place::Opaque };

@@ -1,4 +1,4 @@
-//! A filter as a format: it stands on the driver of the image and sees what is asked of the disk.
+//! A filter as a format: it wraps the driver of the image and sees the requests to the disk.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::{
     ErrorKind, Identity, Measure, OpenContext, OptionKind, OptionSpec, Options, Result, Storage,
 };
 
-/// A filter of disks. It recognises nothing: it has to be named.
+/// A filter of disks. It recognises no files, so the caller has to name it.
 #[derive(Debug)]
 pub struct FilterDriver {
     kind: Kind,
 }
 
-/// The driver below.
+/// The driver of the wrapped image.
 const FORMAT: OptionSpec = OptionSpec {
     name: "format",
     kind: OptionKind::Text,
@@ -59,7 +59,7 @@ static SLOW: Descriptor = descriptor("throttle", "a filter that holds requests u
 static FAILING: Descriptor = descriptor("fault", "a filter that fails requests", &FAILING_OPTIONS);
 
 impl FilterDriver {
-    /// The filter of this kind; an overlay filters files only and is taken for `log`.
+    /// Creates the filter of this kind. An overlay filters files only and is treated as `log`.
     pub fn new(kind: Kind) -> Self {
         Self { kind }
     }
@@ -69,7 +69,7 @@ impl FilterDriver {
         Error::new(ErrorKind::Unsupported, text)
     }
 
-    /// The driver below.
+    /// The driver of the wrapped image.
     async fn below(
         &self,
         storage: &dyn Storage,
@@ -84,7 +84,7 @@ impl FilterDriver {
                 let input = registry.probe_input(storage, Some(storage.uri())).await?;
                 let report = registry.recognise(&input);
                 if report.is_raw() && access == Access::ReadWrite {
-                    // A disk that was only taken for raw may not become something else by a write.
+                    // A write must not turn a disk that was only guessed to be raw into another format.
                     return Err(Error::new(ErrorKind::Denied, "the format below was only guessed")
                         .in_image(storage.uri())
                         .with_hint("name it: format=raw"));
@@ -115,7 +115,7 @@ impl BlockDriver for FilterDriver {
         Probe::none(self.descriptor().name)
     }
 
-    /// A filter has to be named, and so has the parent that it filters.
+    /// Returns `None`: the caller has to name a filter, and also the parent that it filters.
     async fn identity(&self, _: &dyn Storage) -> Result<Option<Identity>> {
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! Fails requests as told, to see what the programs above do.
+//! Injects errors, to test the programs above.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,18 +8,18 @@ use super::{Hook, Request};
 use crate::options::split_list;
 use crate::{Error, ErrorKind, OptionKind, OptionSpec, Options, Result};
 
-/// Fails requests as its rules say; the first rule that strikes says how.
+/// Fails requests according to its rules. The first rule that applies determines the error.
 #[derive(Debug)]
 pub struct FaultHook {
     rules: Vec<Rule>,
 }
 
-/// Fails requests of some kind, after a number of them has passed.
+/// Fails requests of one kind, after a number of them has passed.
 #[derive(Debug)]
 struct Rule {
-    /// The kind, by its option's word; `any`: all.
+    /// Kind of request, as in the option. `any`: all.
     op: String,
-    /// A byte that the requests touch.
+    /// Offset of a byte that the request must touch.
     at: Option<u64>,
     after: u64,
     times: u64,
@@ -27,7 +27,7 @@ struct Rule {
     seen: AtomicU64,
 }
 
-/// What the filter can be told.
+/// Options of the filter.
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "op",
@@ -62,7 +62,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     RULES,
 ];
 
-/// Several rules: each is a list of the options above, and a semicolon stands between two.
+/// Several rules, separated by semicolons. Each is a list of the options above.
 const RULES: OptionSpec = OptionSpec {
     name: "rules",
     kind: OptionKind::Text,
@@ -71,10 +71,10 @@ const RULES: OptionSpec = OptionSpec {
 };
 
 impl FaultHook {
-    /// As `options` (parsed against [`OPTIONS`]) say.
+    /// Creates the filter from `options`, which were parsed against [`OPTIONS`].
     ///
     /// # Errors
-    /// `InvalidInput` when `rules` stands beside another option, or is no list of rules.
+    /// `InvalidInput` if `rules` is combined with another option, or is not a list of rules.
     pub fn new(options: &Options) -> Result<Self> {
         let Some(rules) = options.text("rules") else {
             return Ok(Self { rules: vec![Rule::new(options)] });
@@ -139,7 +139,8 @@ impl Rule {
 #[async_trait]
 impl Hook for FaultHook {
     async fn before(&self, request: &Request<'_>) -> Result<()> {
-        // Not at once too: a read that is tried and then sent again must not count twice.
+        // Not in `before_at_once` too: a read that is tried without waiting and then repeated must not count
+        // twice.
         self.rules.iter().try_for_each(|rule| rule.strikes(request))
     }
 }

@@ -1,4 +1,4 @@
-//! What a filter is asked: before a request goes on, and after it came back.
+//! The interface of a filter: called before a request is forwarded, and after it completed.
 
 use std::fmt;
 
@@ -6,61 +6,61 @@ use async_trait::async_trait;
 
 use crate::{Result, ZeroMode};
 
-/// A request to a storage, or to a disk, on its way. All numbers are bytes.
+/// A request to a storage or a disk. All numbers are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Bytes are read.
+    /// Reads bytes.
     Read {
-        /// From here on.
+        /// First byte.
         offset: u64,
-        /// So many.
+        /// Length in bytes.
         len: u64,
     },
-    /// Bytes are written.
+    /// Writes bytes.
     Write {
-        /// From here on.
+        /// First byte.
         offset: u64,
-        /// These.
+        /// Data to write.
         bytes: &'a [u8],
     },
-    /// Bytes are zeroed.
+    /// Zeros bytes.
     Zeroes {
-        /// From here on.
+        /// First byte.
         offset: u64,
-        /// So many.
+        /// Length in bytes.
         len: u64,
-        /// And their space.
+        /// What happens to the space of the range.
         mode: ZeroMode,
     },
-    /// The content of a range is of no interest any more.
+    /// Declares the content of a range unneeded.
     Discard {
-        /// From here on.
+        /// First byte.
         offset: u64,
-        /// So many.
+        /// Length in bytes.
         len: u64,
     },
-    /// Room is set aside.
+    /// Reserves space.
     Allocate {
-        /// From here on.
+        /// First byte.
         offset: u64,
-        /// So many.
+        /// Length in bytes.
         len: u64,
     },
-    /// The length is set.
+    /// Sets the length.
     SetLen(u64),
-    /// All is made durable.
+    /// Makes everything durable.
     Flush,
-    /// Bytes are copied by the layer below.
+    /// Copies bytes in the layer below.
     Copy {
-        /// To here.
+        /// First byte of the destination.
         offset: u64,
-        /// So many.
+        /// Length in bytes.
         len: u64,
     },
 }
 
 impl Request<'_> {
-    /// What it is called.
+    /// Returns the name of the request.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Read { .. } => "read",
@@ -74,7 +74,7 @@ impl Request<'_> {
         }
     }
 
-    /// Where it begins, and how many bytes it is about.
+    /// Returns the offset and length of the request.
     pub fn range(&self) -> (u64, u64) {
         match *self {
             Self::Read { offset, len }
@@ -89,26 +89,28 @@ impl Request<'_> {
     }
 }
 
-/// One thing done to requests that pass, of a [`FilteredStorage`](super::FilteredStorage) or a
+/// An action on the requests that pass a [`FilteredStorage`](super::FilteredStorage) or a
 /// [`FilteredDevice`](super::FilteredDevice).
 #[async_trait]
 pub trait Hook: fmt::Debug + Send + Sync + 'static {
-    /// The request is about to go on. An error refuses it; a long answer holds it up.
+    /// Called before the request is forwarded. An error rejects the request; waiting delays it.
     async fn before(&self, request: &Request<'_>) -> Result<()>;
 
-    /// As [`before`](Self::before), at once; `None` when that cannot be, and then nothing happened: by default.
+    /// Does the same as [`before`](Self::before) without waiting. Returns `None` without any effect if that
+    /// is not possible, which is the default.
     fn before_at_once(&self, _request: &Request<'_>) -> Option<Result<()>> {
         None
     }
 
-    /// The request to `uri` came back with `error`, or was done. By default, that is of no interest.
+    /// Called after the request to `uri` completed, or failed with `error`. The default does nothing.
     fn after(&self, _uri: &str, _request: &Request<'_>, _error: Option<&crate::Error>) {}
 
-    /// Whether the layer below may copy on its own, so that the bytes do not pass. By default, it may not.
+    /// Returns whether the layer below may copy on its own, so that the bytes bypass the filter. The default
+    /// is `false`.
     fn lets_copy(&self) -> bool {
         false
     }
 
-    /// The storage or disk is used no longer. By default, that is of no interest.
+    /// Called when the filter over the storage or disk is dropped. The default does nothing.
     fn done(&self, _uri: &str) {}
 }

@@ -1,4 +1,4 @@
-//! Tells each request, and keeps those that change something, to be played again.
+//! Logs each request. Can also record the requests that change something, to replay them.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,24 +8,24 @@ use async_trait::async_trait;
 use super::{FilteredStorage, Hook, Request};
 use crate::{Error, Result, Storage, ZeroMode};
 
-/// A request that changed the storage, or made changes durable.
+/// A recorded request that changed the storage or made changes durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// Bytes were written at an offset.
+    /// Wrote bytes at an offset.
     Write(u64, Vec<u8>),
-    /// A range was zeroed.
+    /// Zeroed a range.
     Zeroes(Range<u64>, ZeroMode),
-    /// The length was set.
+    /// Set the length.
     SetLen(u64),
-    /// All was made durable.
+    /// Made everything durable.
     Flush,
 }
 
 impl Record {
-    /// Does the same to another storage.
+    /// Repeats the request on another storage.
     ///
     /// # Errors
-    /// What the storage gives.
+    /// Any error of the storage.
     pub async fn play(&self, storage: &dyn Storage) -> Result<()> {
         match self {
             Self::Write(offset, bytes) => storage.write_at(*offset, bytes).await,
@@ -37,7 +37,7 @@ impl Record {
         }
     }
 
-    /// What to play again of a request that was done.
+    /// Returns the record of a completed request, if it is one to replay.
     fn of(request: &Request<'_>) -> Option<Self> {
         match *request {
             Request::Write { offset, bytes } => Some(Self::Write(offset, bytes.to_vec())),
@@ -51,30 +51,30 @@ impl Record {
     }
 }
 
-/// Tells requests as they come, and keeps those that succeed as [`Record`]s if told to.
+/// Logs requests, and records those that succeed as [`Record`]s if it is created to do so.
 #[derive(Debug, Default)]
 pub struct LogHook {
-    /// `None`: nothing is kept.
+    /// `None`: nothing is recorded.
     records: Mutex<Option<Vec<Record>>>,
 }
 
-/// A storage that tells its requests.
+/// A storage that logs its requests.
 pub type LogStorage = FilteredStorage<LogHook>;
 
 impl LogStorage {
-    /// Over `below`, keeping nothing.
+    /// Creates a filter over `below` that records nothing.
     pub fn new(below: Arc<dyn Storage>) -> Arc<Self> {
         Self::with(below, LogHook::default())
     }
 
-    /// Over `below`, keeping every change in memory.
+    /// Creates a filter over `below` that records every change in memory.
     pub fn keeping(below: Arc<dyn Storage>) -> Arc<Self> {
         Self::with(below, LogHook { records: Mutex::new(Some(Vec::new())) })
     }
 }
 
 impl LogHook {
-    /// What was kept so far, in the order in which it was done.
+    /// Returns the records so far, in the order of completion.
     pub fn records(&self) -> Vec<Record> {
         self.kept().clone().unwrap_or_default()
     }
@@ -106,7 +106,8 @@ impl Hook for LogHook {
     }
 
     fn lets_copy(&self) -> bool {
-        // What is copied below cannot be kept, so a storage that keeps has it written instead.
+        // A copy made by the layer below cannot be recorded. While recording, the bytes are written through
+        // the filter instead.
         self.kept().is_none()
     }
 }

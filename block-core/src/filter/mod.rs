@@ -1,10 +1,10 @@
-//! Filters: ordinary drivers that stand on another one and do one thing to what passes.
+//! Filters: ordinary drivers that wrap another driver and do one thing to the requests that pass.
 //!
-//! [`register`] adds them to a program's registry, above its default protocol.
+//! [`register`] adds them to a program's registry, on top of its default protocol.
 //!
-//! As a **protocol** a filter is named in front of a location, and filters stack: `stats:/images/a.vdi`,
-//! `overlay:log:/images/a.vdi`. It sees what a format driver asks of the file. As a **format** it stands on
-//! the driver of the image (`format=`, or found out) and sees what a guest asks of the disk. In the words of
+//! As a **protocol**, a filter is named in front of a location, and filters stack: `stats:/images/a.vdi`,
+//! `overlay:log:/images/a.vdi`. It sees the requests of the format driver to the file. As a **format**, it wraps
+//! the driver of the image (`format=`, or detected) and sees the requests of the guest to the disk. With
 //! `--image-opts`:
 //!
 //! ```text
@@ -12,16 +12,16 @@
 //! driver=throttle,iops=100,format=vdi,file.filename=a.vdi              the disk, 100 requests/s
 //! ```
 //!
-//! | name | what it does | of files | of disks |
+//! | name | what it does | for files | for disks |
 //! |---|---|---|---|
-//! | `stats` | counts requests and bytes; tells them when the storage is dropped | yes | yes |
-//! | `log` | tells each request; [`LogStorage`] keeps them, to be played again | yes | yes |
-//! | `throttle` | lets so many bytes (`bps`) and requests (`iops`) pass in a second | yes | yes |
+//! | `stats` | counts requests and bytes; logs the counters when the storage is dropped | yes | yes |
+//! | `log` | logs each request; [`LogStorage`] can record them for replay | yes | yes |
+//! | `throttle` | limits bytes (`bps`) and requests (`iops`) per second | yes | yes |
 //! | `fault` | fails requests: which (`op`, `at`), after how many (`after`), how many (`times`), how (`error`); or several `rules` | yes | yes |
-//! | `overlay` | keeps all changes in memory; the storage below stays as it is | yes | no: an overlay of the file serves |
+//! | `overlay` | keeps all changes in memory; the storage below is only read | yes | no: use one of the file |
 //!
-//! Power cuts are no filter: they take a record of all that was written, and time to go through what a cut
-//! may leave. The crash simulator of the `testkit` does that.
+//! Power cuts are not simulated by a filter: that takes a record of all writes, and time to try every state that
+//! a cut may leave. The crash simulator of the `testkit` does that.
 
 mod device;
 mod driver;
@@ -52,10 +52,10 @@ use crate::{
     StorageAccess, StorageOptions,
 };
 
-/// Adds all filters, above the protocol that opens bare paths.
+/// Registers all filters, on top of the protocol that opens bare paths.
 ///
 /// # Errors
-/// `Unsupported` when `registry` has no protocol yet.
+/// `Unsupported` if `registry` has no protocol yet.
 pub fn register(registry: &mut Registry) -> Result<()> {
     let base =
         registry.protocols().first().cloned().ok_or_else(|| {
@@ -70,17 +70,17 @@ pub fn register(registry: &mut Registry) -> Result<()> {
     Ok(())
 }
 
-/// A filter.
+/// The kind of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// Counts.
+    /// Counts requests.
     Stats,
-    /// Tells.
+    /// Logs requests.
     Log,
-    /// Holds up.
+    /// Limits the rate.
     Throttle,
-    /// Fails.
+    /// Injects errors.
     Fault,
     /// Keeps changes in memory.
     Overlay,
@@ -89,7 +89,7 @@ pub enum Kind {
 impl Kind {
     const ALL: [Self; 5] = [Self::Stats, Self::Log, Self::Throttle, Self::Fault, Self::Overlay];
 
-    /// Its name.
+    /// Returns the name of the filter.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stats => "stats",
@@ -136,7 +136,8 @@ impl ProtocolDriver for Filter {
         self.kind.options()
     }
 
-    /// The options are those of the first filter; filters behind it do what they do without any.
+    /// Opens the stack of filters. `options` apply to the first filter; the filters behind it use their
+    /// defaults.
     async fn open(&self, location: &str, options: &StorageOptions) -> Result<Arc<dyn Storage>> {
         let mut kinds = vec![self.kind];
         let mut location = location;
@@ -145,7 +146,7 @@ impl ProtocolDriver for Filter {
             location = rest;
         }
         let mut below = options.clone().options(Options::new());
-        // What an overlay is written to stays in memory: the file is only read, and must be there.
+        // An overlay keeps writes in memory: the file is only read, and must exist.
         if kinds.contains(&Kind::Overlay) {
             below.access = StorageAccess::Read;
         }
@@ -158,7 +159,7 @@ impl ProtocolDriver for Filter {
     }
 }
 
-/// A filter named in front of `location`, and what follows.
+/// Returns the filter named in front of `location`, and the rest.
 fn stacked(location: &str) -> Option<(Kind, &str)> {
     let (scheme, rest) = location.split_once(':')?;
     Kind::ALL.into_iter().find(|kind| kind.name() == scheme).map(|kind| (kind, rest))

@@ -1,4 +1,4 @@
-//! Keeps all changes in memory and leaves the storage below as it is.
+//! Keeps all changes in memory and does not change the storage below.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ use crate::{
 
 const PAGE: u64 = 4096;
 
-/// A storage whose changes live in memory and are gone with it. It takes memory in proportion to what is
-/// written.
+/// A storage whose changes are kept in memory and lost when it is dropped. Memory use is proportional to the
+/// data written.
 #[derive(Debug)]
 pub struct OverlayStorage {
     below: Arc<dyn Storage>,
@@ -26,25 +26,26 @@ pub struct OverlayStorage {
 
 #[derive(Debug)]
 struct State {
-    /// Bytes.
+    /// Length in bytes.
     len: u64,
-    /// Up to this byte what is not in `pages` is read from below; behind it there are zeros.
+    /// Offset in bytes. Data before it is read from below unless it is in `pages`. Data past it is zeros
+    /// unless it is in `pages`.
     shown: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
 impl OverlayStorage {
-    /// Over `below`, which is only read.
+    /// Creates an overlay over `below`, which is only read.
     ///
     /// # Errors
-    /// What asking `below` for its length gives.
+    /// Any error of asking `below` for its length.
     pub async fn new(below: Arc<dyn Storage>) -> Result<Arc<Self>> {
         let len = below.len().await?;
         let state = State { len, shown: len, pages: BTreeMap::new() };
         Ok(Arc::new(Self { below, state: RwLock::new(state) }))
     }
 
-    /// Fills `buf` from `offset`, behind the end with zeros.
+    /// Reads into `buf` from `offset`. Past the end, it fills with zeros.
     async fn fill(&self, state: &State, offset: u64, buf: &mut [u8]) -> Result<()> {
         for (page, within, at) in pieces(offset, buf.len()) {
             let Some(part) = buf.get_mut(at) else { continue };
@@ -64,7 +65,7 @@ impl OverlayStorage {
         Ok(())
     }
 
-    /// Puts `bytes` (zeros when there are none) over `len` bytes from `offset` on.
+    /// Writes `bytes` (zeros if `None`) over `len` bytes at `offset`.
     async fn put(&self, offset: u64, len: u64, bytes: Option<&[u8]>) -> Result<()> {
         let too_large = || Error::new(ErrorKind::Limit, "more than memory can hold");
         let count = usize::try_from(len).map_err(|_| too_large())?;
@@ -89,7 +90,7 @@ impl OverlayStorage {
     }
 }
 
-/// Cuts `len` bytes from `offset` on at page boundaries: the page, the bytes in it, the bytes of the request.
+/// Splits `len` bytes at `offset` at page boundaries: the page, the bytes in it, the bytes of the request.
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

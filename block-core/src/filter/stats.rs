@@ -1,4 +1,4 @@
-//! Counts what passes.
+//! Counts requests and bytes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{FilteredStorage, Hook, Request};
 use crate::{Error, Result, Storage};
 
-/// What has passed. All numbers count requests, but those that say bytes.
+/// Counters of the requests that passed. The fields count requests unless their name says bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Reads.
@@ -18,34 +18,34 @@ pub struct Stats {
     pub writes: u64,
     /// Bytes written.
     pub bytes_written: u64,
-    /// Requests to zero, to discard or to set room aside.
+    /// Requests to zero, to discard or to reserve space.
     pub zeroes: u64,
     /// Flushes.
     pub flushes: u64,
     /// Changes of the length.
     pub resizes: u64,
-    /// Copies made below.
+    /// Copies made by the layer below.
     pub copies: u64,
-    /// Requests that failed, which are counted above too.
+    /// Failed requests. They are also counted above.
     pub failed: u64,
 }
 
-/// Counts requests, and tells them at the end.
+/// Counts requests, and logs the counters at the end.
 #[derive(Debug, Default)]
 pub struct StatsHook(Mutex<Stats>);
 
-/// A storage that counts its requests, and tells them when it is dropped.
+/// A storage that counts its requests, and logs the counters when it is dropped.
 pub type StatsStorage = FilteredStorage<StatsHook>;
 
 impl StatsStorage {
-    /// Over `below`, counting from zero.
+    /// Creates a filter over `below` with all counters zero.
     pub fn new(below: Arc<dyn Storage>) -> Arc<Self> {
         Self::with(below, StatsHook::default())
     }
 }
 
 impl StatsHook {
-    /// What has passed so far.
+    /// Returns the counters so far.
     pub fn stats(&self) -> Stats {
         *self.count()
     }

@@ -1,4 +1,4 @@
-//! A storage with a hook in front.
+//! A storage whose requests pass a hook.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -10,7 +10,7 @@ use super::{Hook, Request};
 use crate::forward_storage;
 use crate::{Bytes, Result, Storage, ZeroMode};
 
-/// Hands every request to a [`Hook`] first, then to the storage below.
+/// Passes every request to a [`Hook`], then to the storage below.
 #[derive(Debug)]
 pub struct FilteredStorage<H: Hook> {
     below: Arc<dyn Storage>,
@@ -18,12 +18,13 @@ pub struct FilteredStorage<H: Hook> {
 }
 
 impl<H: Hook> FilteredStorage<H> {
-    /// With `hook` before `below`.
+    /// Creates a filter over `below`.
     pub fn with(below: Arc<dyn Storage>, hook: H) -> Arc<Self> {
         Arc::new(Self { below, hook })
     }
 
-    /// `go_on` asks below; not before the hook has had its turn, for some of it may be done when it is called.
+    /// Calls `go_on`, which forwards the request, only after the hook: the call itself may already do some of
+    /// the work.
     async fn pass<T, F: Future<Output = Result<T>> + Send>(
         &self,
         request: Request<'_>,

@@ -1,4 +1,4 @@
-//! Lets so many requests and bytes pass in a second, and no more.
+//! Limits the number of requests and bytes per second.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,21 +8,21 @@ use async_trait::async_trait;
 use super::{Hook, Request};
 use crate::{OptionKind, OptionSpec, Options, Result};
 
-/// Holds requests up until their turn has come.
+/// Delays requests to keep the configured rate.
 ///
-/// The thread sleeps: there is no runtime here whose timer could be asked. So other work of a
-/// single-threaded program waits too, which is what a slow disk does to it.
+/// It blocks the thread, because this crate has no runtime with a timer. In a single-threaded program this
+/// stops other work too, as a slow disk would.
 #[derive(Debug)]
 pub struct ThrottleHook {
-    /// Nanoseconds a byte takes.
+    /// Nanoseconds per byte.
     byte: f64,
-    /// Nanoseconds a request takes.
+    /// Nanoseconds per request.
     request: f64,
-    /// When everything admitted so far is through.
+    /// Time when all requests admitted so far are done.
     busy_until: Mutex<Option<Instant>>,
 }
 
-/// What the filter can be told.
+/// Options of the filter.
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "bps",
@@ -38,17 +38,17 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
-/// The longest that one request is held up.
+/// Maximum delay of one request.
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl ThrottleHook {
-    /// As `options` (parsed against [`OPTIONS`]) say.
+    /// Creates the filter from `options`, which were parsed against [`OPTIONS`].
     pub fn new(options: &Options) -> Self {
         let nanos = |name| options.number(name).map_or(0.0, |rate| 1e9 / rate as f64);
         Self { byte: nanos("bps"), request: nanos("iops"), busy_until: Mutex::new(None) }
     }
 
-    /// Takes a place in the queue; the answer is how long it is until its end.
+    /// Adds the request to the queue, and returns the time until it is done.
     fn queue(&self, request: &Request<'_>) -> Duration {
         let bytes = match request {
             Request::Read { .. } | Request::Write { .. } | Request::Copy { .. } => {
