@@ -1,4 +1,4 @@
-//! The checksums that image formats carry.
+//! The checksums used by image formats.
 
 /// Parameters of a reflected 32-bit CRC.
 const IEEE: u32 = 0xEDB8_8320;
@@ -9,7 +9,7 @@ pub(crate) fn crc32(parts: &[&[u8]]) -> u32 {
     !crc(&IEEE_TABLE, u32::MAX, parts)
 }
 
-/// CRC-32 without the final inversion, from `seed`: as LVM2 does it.
+/// CRC-32 from `seed` without the final inversion, as in LVM2.
 pub(crate) fn crc32_raw(seed: u32, parts: &[&[u8]]) -> u32 {
     crc(&IEEE_TABLE, seed, parts)
 }
@@ -29,7 +29,7 @@ pub(crate) fn adler32(bytes: &[u8]) -> u32 {
     (b << 16) | a
 }
 
-/// Fletcher-64 over 32-bit little-endian words as APFS does it: over everything behind the checksum.
+/// Fletcher-64 over 32-bit little-endian words, as in APFS: over all bytes after the checksum.
 pub(crate) fn fletcher64(bytes: &[u8]) -> u64 {
     const MODULUS: u64 = 0xFFFF_FFFF;
     let (mut low, mut high) = (0u64, 0u64);
@@ -43,7 +43,7 @@ pub(crate) fn fletcher64(bytes: &[u8]) -> u64 {
     (check_high << 32) | check_low
 }
 
-/// The ones' complement of the sum of all bytes, as in VHD; the checksum field itself is not among `parts`.
+/// The ones' complement of the sum of all bytes, as in VHD. `parts` must leave out the checksum field.
 pub(crate) fn inverted_sum(parts: &[&[u8]]) -> u32 {
     !sum(parts)
 }
@@ -64,7 +64,7 @@ fn crc(table: &[u32; 256], seed: u32, parts: &[&[u8]]) -> u32 {
 const IEEE_TABLE: [u32; 256] = table(IEEE);
 const CASTAGNOLI_TABLE: [u32; 256] = table(CASTAGNOLI);
 
-// The loop variables are the table's indices: evaluated while compiling, where an overflow would not build.
+// The loop variables index the table. All of it is evaluated at compile time, where an overflow does not build.
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 const fn table(polynomial: u32) -> [u32; 256] {
     let mut table = [0u32; 256];

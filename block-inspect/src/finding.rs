@@ -1,34 +1,35 @@
-//! One thing that was found in a file.
+//! One finding about a file.
 
 use super::policy::{Policy, Verdict};
 use block_core::inspect::{Code, Found, Severity};
 use serde::Serialize;
 
-/// What was found, where, and what it means.
+/// What was found, where, and the policy's verdict on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The stable name of it.
+    /// The finding's stable name.
     pub code: Code,
-    /// How bad it is.
+    /// The finding's severity.
     pub severity: Severity,
-    /// What the policy makes of it.
+    /// The policy's verdict.
     pub verdict: Verdict,
-    /// The format whose structure it is in.
+    /// The format of the structure concerned.
     pub format: String,
-    /// Bytes from the start, or before the end when `from_end`; `None` when it is about the whole file.
+    /// Bytes from the start of the file, or before its end if `from_end`. `None` if the finding concerns the whole
+    /// file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     /// Whether `offset` counts back from the end of the file.
     pub from_end: bool,
-    /// How many bytes are concerned.
+    /// Number of bytes concerned.
     pub len: u32,
-    /// The first of them in hexadecimal; empty when they are not there.
+    /// The first of those bytes in hexadecimal. Empty if they are absent.
     pub found: String,
-    /// A name that the file gives, escaped.
+    /// A name found in the file, escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What was found and what was wanted, a clause.
+    /// A clause saying what was found and what was expected.
     pub message: String,
 }
 
@@ -48,7 +49,7 @@ impl Finding {
         }
     }
 
-    /// The place as people write it: `0x40`, `END-512`, or nothing.
+    /// Returns the offset for display: `0x40`, `END-512`, or an empty string.
     pub fn place(&self) -> String {
         match self.offset {
             Some(offset) if self.from_end => format!("END-{offset}"),

@@ -1,4 +1,4 @@
-//! Findings that follow from how the file was named, whatever its format.
+//! Findings that follow from the probe's result, independent of the format.
 
 use super::options::InspectOptions;
 use block_core::inspect::Code;
@@ -7,7 +7,7 @@ use block_core::probe::{
     Candidate, Copy, Decision, Effect, Evidence, Integrity, Kind, ProbeReport, RelationKind,
 };
 
-/// Turns the answers of the probe into findings.
+/// Turns the probe's result into findings.
 pub(super) fn examine(cx: &mut Examination<'_>, probe: &ProbeReport, options: &InspectOptions) {
     let selected = probe.selected.as_deref().unwrap_or("none");
     cx.of_format(selected);
@@ -49,7 +49,7 @@ pub(super) fn examine(cx: &mut Examination<'_>, probe: &ProbeReport, options: &I
     }
 }
 
-/// The size of a disk that is the file itself.
+/// Returns the disk's size in bytes if the file itself is the disk.
 pub(super) fn raw_size(probe: &ProbeReport) -> Option<u64> {
     let kind = probe.selected().map(|selected| selected.kind)?;
     matches!(kind, Kind::Raw | Kind::Content).then_some(probe.file_len)
@@ -108,7 +108,7 @@ fn judge_evidence(cx: &mut Examination<'_>, evidence: &Evidence) {
         Effect::Slack => Code::SlackNonzero,
         _ => return,
     };
-    // A file that ends inside its own header is broken, not merely short.
+    // A file that ends inside its own header is broken, not just short.
     if code == Code::Truncated {
         cx.evidence(Code::Structure, evidence, message.clone());
     }

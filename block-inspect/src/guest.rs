@@ -1,4 +1,4 @@
-//! The guest's disk inside an image, seen as a read-only storage.
+//! The guest's disk inside an image, presented as a read-only storage.
 
 use super::options::InspectOptions;
 use super::report::InspectReport;
@@ -12,7 +12,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A disk presented as a storage that can be read and nothing else, so that what the guest keeps on it can be probed.
+/// A disk presented as a read-only storage, so that its content can be probed.
 #[derive(Debug)]
 pub struct GuestStorage {
     disk: Disk,
@@ -20,7 +20,7 @@ pub struct GuestStorage {
 }
 
 impl GuestStorage {
-    /// The content of `disk`, which was opened from `uri`.
+    /// Wraps `disk`, which was opened from `uri`.
     pub fn new(disk: Disk, uri: &str) -> Self {
         Self { disk, uri: format!("guest disk of {uri}") }
     }
@@ -102,12 +102,14 @@ impl Storage for GuestStorage {
     }
 }
 
-/// As [`inspect`], and then the same for the guest's disk inside, if the file is not refused and a registered driver
-/// opens it without opening anything else. One level, read-only, within the same limits; the verdict stays that of the
-/// file: what a guest keeps on its disk is the guest's business.
+/// Inspects the file as [`inspect`] does, then the guest's disk inside it. The guest part is skipped if the file is
+/// refused, or if no registered driver opens it without opening another file. The guest part is one level deep,
+/// read-only and within the same limits. The verdict stays that of the file, because the guest decides what its disk
+/// holds.
 ///
 /// # Errors
-/// As [`inspect`]. An image that its driver refuses, at once or while it is read, has no guest part.
+/// Returns the same errors as [`inspect`]. If the driver refuses the image while opening or reading it, the report has
+/// no guest part.
 pub async fn inspect_deep(
     storage: Arc<dyn Storage>,
     options: &InspectOptions,
@@ -121,7 +123,7 @@ pub async fn inspect_deep(
     let Some(driver) = driver else {
         return Ok(report);
     };
-    // The context's gate is the default one, which opens nothing that an image names.
+    // The context has the default gate, which opens nothing that an image names.
     let cx = OpenContext::new(Arc::clone(registry));
     let uri = storage.uri().to_owned();
     let Ok(device) = driver.open(storage, &Options::new(), Access::Read, &cx).await else {
@@ -132,7 +134,7 @@ pub async fn inspect_deep(
     match inspect(&guest, &inner, registry).await {
         Ok(inner) => report.guest = Some(Box::new(inner)),
         Err(error) if error.kind() == ErrorKind::Io => return Err(error),
-        // The image says that it holds what it does not: there is no disk to look at.
+        // The image claims to hold data that it does not, so there is no disk to inspect.
         Err(_) => {}
     }
     Ok(report)

@@ -1,9 +1,9 @@
-//! What is known of disk-image formats without a driver: naming unknown files, and saying whether they are safe.
+//! Identifies disk-image files and judges whether they are safe, without the formats' drivers.
 //!
-//! [`register`] hands the [`CATALOGUE`] to a registry, whose probing then names far more formats than the program has
-//! drivers for. [`inspect`] names a file, examines the metadata that can do harm within [`InspectLimits`], and returns
-//! an [`InspectReport`]: findings, each with a stable [`Code`], a place and a severity, and a [`Verdict`] under a
-//! [`Policy`]. It reads one storage and opens none.
+//! [`register`] adds the [`CATALOGUE`] to a registry, so that probing recognises far more formats than the program has
+//! drivers for. [`inspect`] identifies a file's format and examines its metadata within [`InspectLimits`]. It returns
+//! an [`InspectReport`] with a [`Verdict`] under a [`Policy`] and all findings, each with a stable [`Code`], a location
+//! and a severity. It reads one storage and opens no other.
 //!
 //! ```
 //! use block_core::inspect::Code;
@@ -69,18 +69,18 @@ pub static CATALOGUE: Catalogue = Catalogue {
     inspectors: inspectors::ALL,
 };
 
-/// Adds the catalogue to a registry.
+/// Adds the [`CATALOGUE`] to a registry.
 pub fn register(registry: &mut Registry) {
     registry.register_catalogue(&CATALOGUE);
 }
 
-/// Inspects `storage` and nothing else: what it names is reported and never opened.
+/// Inspects `storage` alone. Files that it names are reported but never opened.
 ///
-/// The findings are complete even when the first of them already means refusal. Every format that claims the file is
-/// examined, whether it was selected or not.
+/// The findings are complete even if the first one already means refusal. Every format that claims the file is
+/// examined, not only the selected one.
 ///
 /// # Errors
-/// Whatever reading gives. What is wrong with the file is in the report.
+/// Returns the error of a failed read. Defects of the file are findings, not errors.
 pub async fn inspect(
     storage: &dyn Storage,
     options: &InspectOptions,

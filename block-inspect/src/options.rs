@@ -1,34 +1,34 @@
-//! How to inspect a file: the declared format, the policy and the limits.
+//! Options for an inspection: the policy, the declared format and the limits.
 
 use super::policy::Policy;
 use block_core::inspect::InspectLimits;
 
-/// How to inspect.
+/// Options for an inspection.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct InspectOptions {
-    /// What a finding means.
+    /// The verdict for each finding.
     pub policy: Policy,
-    /// The format the file is said to have.
+    /// The format that the caller declared for the file.
     pub declared: Option<String>,
-    /// How large and how costly a sound file may be.
+    /// Read limits and thresholds for excessive values.
     pub limits: InspectLimits,
 }
 
 impl InspectOptions {
-    /// Under `policy`, with nothing declared.
+    /// Creates options with `policy` and no declared format.
     pub fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Says which format the file is said to have.
+    /// Declares the format of the file.
     #[must_use]
     pub fn declared(mut self, format: impl Into<String>) -> Self {
         self.declared = Some(format.into());
         self
     }
 
-    /// With other limits.
+    /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: InspectLimits) -> Self {
         self.limits = limits;

@@ -1,4 +1,4 @@
-//! Where the partitions of a disk begin: what its MBR or GPT says.
+//! Lists the partitions of a disk from its MBR or GPT.
 
 use block_core::{Result, Storage};
 use serde::Serialize;
@@ -7,32 +7,32 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Partition {
-    /// Its number, as Linux counts: logical partitions of an MBR from 5 on.
+    /// Partition number in Linux's numbering: the logical partitions of an MBR start at 5.
     pub number: u32,
-    /// First byte on the disk.
+    /// Byte offset on the disk.
     pub start: u64,
     /// Length in bytes, as the table states it.
     pub length: u64,
-    /// What it is for: a name that is known, or the type's own number.
+    /// The partition type: its name if known, else the type's number.
     pub kind: String,
-    /// The name that a GPT gives it, not escaped.
+    /// The partition's name in the GPT, not escaped.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
 
-/// Partitions that are listed at most, and links of an extended partition that are followed.
+/// Most partitions that are listed, and most links of an extended partition that are followed.
 const MAX_PARTITIONS: u32 = 128;
-/// Bytes of one GPT entry at most.
+/// Largest GPT entry in bytes.
 const MAX_ENTRY: u32 = 512;
-/// Sizes of a sector that a GPT is looked for with.
+/// Sector sizes in bytes at which a GPT is looked for.
 const SECTORS: [u64; 2] = [512, 4096];
-/// Bytes of a sector that an MBR counts in.
+/// Sector size of an MBR in bytes.
 const MBR_SECTOR: u64 = 512;
 
-/// Lists the partitions of the disk in `disk`, in the order of the table. A disk without a table that holds has none.
+/// Lists the partitions of `disk` in the order of the table. Returns none if the disk has no valid table.
 ///
 /// # Errors
-/// Whatever reading gives.
+/// Returns the error of a failed read.
 pub async fn partitions(disk: &dyn Storage) -> Result<Vec<Partition>> {
     let len = disk.len().await?;
     let mut head = [0; 512];
@@ -51,7 +51,7 @@ pub async fn partitions(disk: &dyn Storage) -> Result<Vec<Partition>> {
     }
     let mut found = Vec::new();
     for (number, entry) in (1..).zip(&entries) {
-        // What lies past the end was never written by a program that made the table for this disk.
+        // A partition past the end: the table was not made for this disk.
         if entry.kind == 0 || entry.start >= len {
             continue;
         }
@@ -66,7 +66,7 @@ pub async fn partitions(disk: &dyn Storage) -> Result<Vec<Partition>> {
 const PROTECTIVE: u8 = 0xEE;
 const EXTENDED: [u8; 3] = [0x05, 0x0F, 0x85];
 
-/// An entry of an MBR, in bytes.
+/// An entry of an MBR, with its place in bytes.
 struct Entry {
     kind: u8,
     start: u64,
@@ -91,8 +91,8 @@ impl Entry {
     }
 }
 
-/// The entries of an MBR; `None` where the sector holds none. The boot sector of a file system ends in the same two
-/// bytes, and its code stands where the entries would be.
+/// Returns the entries of an MBR, or `None` if the sector holds none. A file system's boot sector ends in the same two
+/// bytes, with code in place of the entries.
 fn mbr(sector: &[u8; 512]) -> Option<Vec<Entry>> {
     if !sector.ends_with(&[0x55, 0xAA]) {
         return None;
@@ -108,7 +108,7 @@ fn mbr(sector: &[u8; 512]) -> Option<Vec<Entry>> {
         if !matches!(status, 0 | 0x80) || (kind != 0 && (start == 0 || sectors == 0)) {
             return None;
         }
-        // Both come from 32 bits.
+        // Both are 32-bit numbers.
         let (start, length) = (start.checked_mul(MBR_SECTOR)?, sectors.checked_mul(MBR_SECTOR)?);
         entries.push(Entry { kind, start, length });
     }
@@ -144,7 +144,7 @@ async fn logical(
     Ok(())
 }
 
-/// The partitions of a GPT whose sectors have `sector` bytes; `None` where there is no header of one.
+/// Returns the partitions of a GPT with sectors of `sector` bytes, or `None` if there is no valid header.
 async fn gpt(disk: &dyn Storage, len: u64, sector: u64) -> Result<Option<Vec<Partition>>> {
     let mut header = [0; 92];
     if len < sector.saturating_mul(2) {
@@ -178,7 +178,7 @@ async fn gpt(disk: &dyn Storage, len: u64, sector: u64) -> Result<Option<Vec<Par
     Ok(Some(found))
 }
 
-/// The partition of one entry of a GPT; `None` where the entry is unused or its numbers make none.
+/// Returns the partition of one GPT entry, or `None` if the entry is unused or invalid.
 fn gpt_entry(entry: &[u8], number: u32, sector: u64) -> Option<Partition> {
     let kind = uuid::Uuid::from_bytes_le(entry.get(..16)?.try_into().ok()?);
     if kind.is_nil() {
@@ -289,7 +289,7 @@ mod tests {
             let len = sector as u64;
             assert_eq!(places(&found), [(2, 10 * len, 10 * len)]);
             assert_eq!(found[0].name, "ab");
-            // An entry that ends before it begins is none, and a count of all ones costs no time.
+            // An entry that ends before it begins is skipped, and a count of all ones costs no time.
             disk[second + 40] = 1;
             disk[sector + 80..sector + 84].fill(0xFF);
             assert_eq!(listed(&disk), []);

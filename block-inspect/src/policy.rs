@@ -1,18 +1,18 @@
-//! From findings to a verdict.
+//! Turns findings into a verdict.
 
 use block_core::inspect::{Code, Severity};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What to do with a file, the mildest first.
+/// What to do with a file, in ascending order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Nothing speaks against using it.
+    /// No finding is an objection to using the file.
     Accept,
-    /// Use it after reading the findings.
+    /// Use the file only after reading the findings.
     Warn,
-    /// Do not use it.
+    /// Do not use the file.
     Refuse,
 }
 
@@ -20,14 +20,14 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// From anyone: it must stand alone.
+    /// From an untrusted source. The file must be self-contained.
     Untrusted,
-    /// From somebody who may name other files and ask for large disks. A file that contradicts itself is refused all
-    /// the same.
+    /// From a source that may name other files and ask for large disks. A file that contradicts itself is still
+    /// refused.
     Trusted,
 }
 
-/// What each finding means for the verdict.
+/// The verdict for each finding.
 ///
 /// | severity | untrusted | trusted |
 /// |---|---|---|
@@ -35,7 +35,7 @@ pub enum Origin {
 /// | medium | warn | warn |
 /// | info | accept | accept |
 ///
-/// Each code can be overridden; there is no switch for all at once.
+/// The verdict on a single code can be overridden. There is no switch for all codes.
 ///
 /// ```
 /// use block_inspect::{Code, Policy, Severity, Verdict};
@@ -58,29 +58,29 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// For files from anyone.
+    /// Returns the policy for files from an untrusted source.
     pub fn untrusted() -> Self {
         Self { origin: Origin::Untrusted, overrides: BTreeMap::new() }
     }
 
-    /// For files whose maker may name other files.
+    /// Returns the policy for files from a trusted source.
     pub fn trusted() -> Self {
         Self { origin: Origin::Trusted, overrides: BTreeMap::new() }
     }
 
-    /// With another verdict on one code.
+    /// Overrides the verdict on one code.
     #[must_use]
     pub fn with(mut self, code: Code, verdict: Verdict) -> Self {
         self.overrides.insert(code, verdict);
         self
     }
 
-    /// Where the file is taken to come from.
+    /// Returns the assumed origin of the file.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// What a finding of `code` with `severity` means.
+    /// Returns the verdict for a finding of `code` with `severity`.
     pub fn judge(&self, code: Code, severity: Severity) -> Verdict {
         if let Some(verdict) = self.overrides.get(&code) {
             return *verdict;

@@ -10,42 +10,42 @@ use block_core::probe::ProbeReport;
 
 use serde::Serialize;
 
-/// What a file is and whether it is safe.
+/// The format of a file and whether it is safe to use.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct InspectReport {
-    /// The storage that was read.
+    /// URI of the storage that was read.
     pub uri: String,
     /// Length of the file in bytes.
     pub file_len: u64,
-    /// What it is; `None` when it is ambiguous or empty.
+    /// The format, or `None` if the file is ambiguous.
     pub format: Option<String>,
-    /// A closer description.
+    /// A more precise description of the format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Size of the disk in bytes as the file states it, believed or not.
+    /// Disk size in bytes as the file states it, plausible or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<u64>,
-    /// What to do with it: the worst verdict of all findings.
+    /// The most severe verdict of all findings.
     pub verdict: Verdict,
     /// The policy behind the verdict.
     pub policy: Policy,
-    /// What was found, the worst first, then by place.
+    /// The findings, the most severe first, then by location.
     pub findings: Vec<Finding>,
-    /// Limits that kept the examination from being complete.
+    /// Names of the limits that cut the examination short.
     pub limits_hit: Vec<String>,
-    /// How the file was named, with all evidence, partition tables and file systems.
+    /// The result of probing, with all evidence, partition tables and file systems.
     pub probe: ProbeReport,
     /// The partitions of a raw disk.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<Partition>,
-    /// The same about the guest's disk inside, from [`inspect_deep`](super::inspect_deep).
+    /// The report on the guest's disk inside the image, from [`inspect_deep`](super::inspect_deep).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<Box<InspectReport>>,
 }
 
 impl InspectReport {
-    /// The report of a finished examination: all findings judged and sorted.
+    /// Creates the report of a finished examination, with all findings judged and sorted.
     pub(crate) fn new(
         mut examination: Examination<'_>,
         probe: ProbeReport,

@@ -1,6 +1,6 @@
-//! SHA-256, for the one header that carries it.
+//! SHA-256, used by one header format.
 
-/// The digest of the parts in a row.
+/// Returns the digest of the concatenated parts.
 #[allow(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,

@@ -1,4 +1,4 @@
-//! A disk that was detected, and not declared, cannot be made into something else by writing to it.
+//! A disk whose format was detected, not declared, cannot be turned into another format by writing to it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use block_core::{
 
 const MIB: usize = 1 << 20;
 
-/// A driver that keeps the storage it is given, and opens nothing.
+/// A driver that keeps the storage passed to it, and opens nothing.
 #[derive(Debug)]
 struct Catcher {
     name: &'static str,
@@ -78,7 +78,7 @@ impl BlockDriver for Catcher {
     }
 }
 
-/// The storage that a driver gets when `storage` is opened for writing, as `format` or by detection.
+/// Returns the storage that a driver receives when `storage` is opened for writing, as `format` or by detection.
 async fn opened(storage: &Arc<MemStorage>, format: Option<&str>) -> Arc<dyn Storage> {
     let caught = Caught::default();
     let mut registry = Registry::new();
@@ -131,7 +131,7 @@ async fn only_a_detected_disk_is_guarded() {
     }
 }
 
-/// A guard over a disk of zeros.
+/// Returns a disk of zeros and the guard over it.
 async fn guarded(len: usize) -> (Arc<MemStorage>, Arc<dyn Storage>) {
     let storage = MemStorage::from_bytes(&vec![0; len]);
     let guard = opened(&storage, None).await;
@@ -176,7 +176,7 @@ async fn magic_is_refused_wherever_probing_looks() {
         }
     }
     assert_eq!(storage.to_bytes().unwrap(), before);
-    // What a guest usually does goes through: a boot sector, a file system, data.
+    // Usual guest writes are admitted: a boot sector, a file system, data.
     let mut boot = [0u8; 512];
     boot[510..].copy_from_slice(&[0x55, 0xAA]);
     guard.write_at(0, &boot).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_magic_in_two_halves_is_refused_at_the_second() {
 #[tokio::test]
 async fn a_length_that_exposes_a_footer_is_refused() {
     let (storage, guard) = guarded(4 * MIB).await;
-    // In the middle nobody looks.
+    // Probing does not read the middle of the disk.
     guard.write_at(2 * MIB as u64 - 512, &footer()).await.unwrap();
     assert_eq!(guard.set_len(2 * MIB as u64).await.unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(storage.len().await.unwrap(), 4 * MIB as u64);

@@ -1,4 +1,4 @@
-//! A long search: many subjects, many seeds, on several threads, until enough has been seen.
+//! Campaigns: a long search over many subjects and seeds, on several threads.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,32 +11,32 @@ use super::promises::{
 use super::report::{Tally, Verdict, Violation};
 use super::rig::Subject;
 
-/// How long to search, and how much has to be seen.
+/// The goals of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Campaign {
-    /// Where random numbers begin; printed with every violation.
+    /// The first seed. Every violation prints its own.
     pub seed: u64,
-    /// Threads that search.
+    /// Number of threads.
     pub threads: usize,
-    /// Crash states to examine, at least; subjects share them by their weights. What is counted as distinct are
-    /// states that differ in a byte of a file that is not random.
+    /// Fewest crash states to examine. Subjects share them by weight. Two states are distinct if a file differs in a
+    /// byte not marked as random.
     pub crash_states: u64,
-    /// Faults to inject, at least, shared in the same way.
+    /// Fewest faults to inject, shared in the same way.
     pub faults: u64,
-    /// Futures to drop, at least, shared in the same way.
+    /// Fewest futures to drop, shared in the same way.
     pub drops: u64,
-    /// Goes on at least this long.
+    /// Shortest duration of the search.
     pub at_least: Duration,
 }
 
-/// What a campaign saw.
+/// The results of a campaign.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// All of it.
+    /// The sum over all subjects.
     pub total: Tally,
-    /// The part of each subject, by the subject's name.
+    /// The result of each subject, by name.
     pub subjects: Vec<(String, Tally)>,
-    /// How long each promise was searched, added up over the threads, by the promise's name.
+    /// Time spent on each promise, by name, summed over all threads.
     pub promises: Vec<(&'static str, Duration)>,
 }
 
@@ -52,16 +52,16 @@ impl fmt::Display for Seen {
     }
 }
 
-/// A promise, and the count that it is searched for.
+/// A promise and the count that measures its progress.
 struct Search {
     name: &'static str,
     promise: fn(&Subject, &Effort) -> Verdict,
     count: fn(&Tally) -> u64,
-    /// Of all subjects together.
+    /// The goal, over all subjects.
     wanted: u64,
 }
 
-/// What all threads know.
+/// The state shared by all threads.
 struct State {
     seen: Seen,
     violation: Option<Box<Violation>>,
@@ -69,11 +69,11 @@ struct State {
 }
 
 impl Campaign {
-    /// Searches until all numbers are reached and the time is over, or a promise is broken. A promise whose
-    /// number is reached gives its turns to the others, until only time is left.
+    /// Searches until all counts and the duration are reached, or a promise is broken. A promise that has reached its
+    /// count yields its turns to the others, until only the duration remains.
     ///
     /// # Errors
-    /// The first broken promise.
+    /// Returns the first broken promise.
     pub fn run(&self, subjects: &[Subject]) -> Result<Seen, Box<Violation>> {
         let start = Instant::now();
         let subjects: Vec<Subject> = subjects.iter().map(|s| s.clone().counting()).collect();
@@ -95,7 +95,8 @@ impl Campaign {
             for _ in 0..self.threads {
                 scope.spawn(|| {
                     loop {
-                        // Taken and given back at once: a guard in a `while let` would live on.
+                        // The lock is released at the end of this statement. In a `while let`, the guard would live
+                        // through the loop body.
                         let next = self.turn(&mut lock(&state), &searches, &subjects, start);
                         let Some((turn, search, subject)) = next else { break };
                         let jobs = (searches.len() * subjects.len()) as u64;
@@ -131,7 +132,7 @@ impl Campaign {
         }
     }
 
-    /// The next thing to search: its turn, the search and the subject by their indices.
+    /// Returns the next job: its turn, and the indices of the search and the subject.
     fn turn(
         &self,
         state: &mut State,

@@ -1,9 +1,9 @@
-//! The one line with which a driver's tests run the whole suite.
+//! The macro that runs the whole suite in a driver's tests.
 
-/// Makes a test of each promise for a driver.
+/// Generates one test per promise for a driver.
 ///
-/// `conformance!(MyDriver)` tests the base images that `MyDriver` makes with default options;
-/// `conformance!(name: subject)` makes a module `name` of tests for a [`Subject`](crate::Subject).
+/// `conformance!(MyDriver)` tests the base images that `MyDriver` creates with default options. `conformance!(name:
+/// subject)` generates a module `name` of tests for a [`Subject`](crate::Subject).
 #[macro_export]
 macro_rules! conformance {
     ($name:ident : $subject:expr) => {

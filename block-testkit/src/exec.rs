@@ -1,4 +1,4 @@
-//! Running futures without a runtime: to the end, or for a number of polls.
+//! Runs futures without a runtime, to completion or for a number of polls.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a single operation may take before a test calls it hung.
+/// Time after which a test considers a single operation hung.
 pub const HUNG: Duration = Duration::from_secs(30);
 
 struct Unpark(Thread);
@@ -18,10 +18,10 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future to its end on this thread.
+/// Runs a future to completion on this thread.
 ///
 /// # Panics
-/// When it makes no progress for [`HUNG`].
+/// If the future does not complete within [`HUNG`].
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -36,7 +36,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls a future at most `polls` times, then drops it. `None`: it was dropped before it was done.
+/// Polls a future at most `polls` times, then drops it. Returns `None` if it had not completed.
 pub fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut cx = Context::from_waker(Waker::noop());
@@ -48,7 +48,7 @@ pub fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     None
 }
 
-/// A future that gives way once: pending at the first poll, ready at the second.
+/// A future that yields once: pending at the first poll, ready at the second.
 #[derive(Debug, Default)]
 pub struct GiveWay(bool);
 
@@ -65,7 +65,7 @@ impl Future for GiveWay {
     }
 }
 
-/// Gives way `times` times.
+/// Yields `times` times.
 pub async fn give_way(times: u32) {
     for _ in 0..times {
         GiveWay::default().await;

@@ -1,4 +1,4 @@
-//! The bytes of a file in shared pages: a snapshot costs no copy.
+//! The bytes of a file in shared pages, so that a snapshot copies nothing.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use block_core::{
 const PAGE: usize = 4096;
 const PAGE64: u64 = PAGE as u64;
 
-/// A page, and the number that its bytes give.
+/// A page and the digest of its bytes.
 struct Page {
     bytes: [u8; PAGE],
-    /// 0: not known yet.
+    /// 0 if not computed yet.
     digest: AtomicU64,
 }
 
@@ -30,7 +30,7 @@ impl Page {
         Self { bytes: [0; PAGE], digest: AtomicU64::new(0) }
     }
 
-    /// Its bytes, to be changed.
+    /// Returns the bytes for modification and resets the digest.
     fn change(page: &mut Arc<Self>) -> &mut [u8; PAGE] {
         let page = Arc::make_mut(page);
         *page.digest.get_mut() = 0;
@@ -62,7 +62,7 @@ impl PartialEq for Page {
 
 impl Eq for Page {}
 
-/// A number for the bytes of a page, not 0.
+/// Returns a nonzero digest of a page.
 fn digest_of(bytes: &[u8; PAGE]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
     let digest =
@@ -70,7 +70,7 @@ fn digest_of(bytes: &[u8; PAGE]) -> u64 {
     digest.max(1)
 }
 
-/// The bytes of a file. Cheap to clone: clones share what neither has changed.
+/// The bytes of a file. Clones are cheap, because they share unmodified pages.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Image {
     len: u64,
@@ -83,7 +83,7 @@ impl fmt::Debug for Image {
     }
 }
 
-/// Cuts `range` at page boundaries: (page, first byte in it, end in it).
+/// Splits `range` at page boundaries into (page, first byte in it, end in it).
 fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, usize, usize)> {
     let mut at = range.start;
     std::iter::from_fn(move || {
@@ -99,25 +99,25 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, usize, usize)> {
 }
 
 impl Image {
-    /// A file of these bytes.
+    /// Creates a file with these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut image = Self::default();
         image.write(0, bytes);
         image
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Whether the file is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// A number for the length and the bytes, but for those in `ignored`: files that differ have different
-    /// numbers, as far as 64 bits can tell. Pages that files share are added up once.
+    /// Returns a 64-bit digest of the length and of the bytes outside `ignored`. The digest of a shared page is
+    /// computed once.
     pub fn digest(&self, ignored: &[Range<u64>]) -> u64 {
         let mut zeros = None;
         self.pages.iter().fold(mix(self.len), |sum, (number, page)| {
@@ -131,13 +131,13 @@ impl Image {
                 }
                 digest = digest_of(&bytes);
             }
-            // A page of zeros is a hole to whoever reads it.
+            // A page of zeros reads the same as a hole.
             let hole = *zeros.get_or_insert_with(|| digest_of(&[0; PAGE]));
             if digest == hole { sum } else { sum ^ mix(digest ^ mix(*number)) }
         })
     }
 
-    /// Fills `buf` from `offset`; past the end there are zeros.
+    /// Reads into `buf` from `offset`. Bytes past the end are zeros.
     pub fn read(&self, offset: u64, buf: &mut [u8]) {
         let mut done = 0;
         for (page, start, end) in pieces(offset..offset.saturating_add(buf.len() as u64)) {
@@ -150,7 +150,7 @@ impl Image {
         }
     }
 
-    /// Puts `bytes` at `offset`, making the file longer if need be.
+    /// Writes `bytes` at `offset`, extending the file if needed.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -166,7 +166,7 @@ impl Image {
         }
     }
 
-    /// Makes a range read as zeros, making the file longer if need be.
+    /// Zeroes a range, extending the file if needed.
     pub fn zero(&mut self, range: Range<u64>) {
         if !range.is_empty() {
             self.len = self.len.max(range.end);
@@ -174,7 +174,7 @@ impl Image {
         }
     }
 
-    /// Cuts or extends the file; what an extension exposes reads as zeros.
+    /// Truncates or extends the file. New bytes read as zeros.
     pub fn set_len(&mut self, len: u64) {
         if len < self.len {
             self.clear(len..self.len);
@@ -182,14 +182,14 @@ impl Image {
         self.len = len;
     }
 
-    /// All bytes.
+    /// Returns all bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len as usize];
         self.read(0, &mut bytes);
         bytes
     }
 
-    /// The first byte in which two files differ.
+    /// Returns the offset of the first byte in which two files differ.
     pub fn first_difference(&self, other: &Self) -> Option<u64> {
         let empty = Arc::new(Page::zeros());
         for page in self.pages.keys().chain(other.pages.keys()) {
@@ -205,7 +205,7 @@ impl Image {
         (self.len != other.len).then(|| self.len.min(other.len))
     }
 
-    /// Bytes in pages that hold something.
+    /// Returns the number of bytes in stored pages.
     pub fn stored_bytes(&self) -> u64 {
         self.pages.len() as u64 * PAGE64
     }
@@ -230,7 +230,7 @@ impl Image {
         }
     }
 
-    /// The extents of `range` by page.
+    /// Appends the extents of `range` to `out`, in units of pages.
     pub fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) {
         let end = range.end.min(self.len);
         let mut at = range.start;
@@ -248,7 +248,7 @@ impl Image {
     }
 }
 
-/// An [`Image`] as a storage. Nothing ever fails, nothing ever waits.
+/// An [`Image`] as a storage. Requests never fail and never wait.
 #[derive(Debug)]
 pub struct ImageStorage {
     uri: String,
@@ -256,17 +256,17 @@ pub struct ImageStorage {
 }
 
 impl ImageStorage {
-    /// A storage that begins as `image`.
+    /// Creates a storage with the content `image`.
     pub fn new(uri: impl Into<String>, image: Image) -> Arc<Self> {
         Arc::new(Self { uri: uri.into(), image: Mutex::new(image) })
     }
 
-    /// Its bytes as they are.
+    /// Returns a snapshot of the bytes.
     pub fn snapshot(&self) -> Image {
         self.image().clone()
     }
 
-    /// Does something to its bytes.
+    /// Modifies the bytes with `what`.
     pub fn change<T>(&self, what: impl FnOnce(&mut Image) -> T) -> T {
         what(&mut self.image())
     }

@@ -1,4 +1,4 @@
-//! The kit with which a driver proves that it never loses a byte: one line runs everything.
+//! The conformance kit: tests that a driver never loses a byte. One line runs them all.
 //!
 //! ```ignore
 //! // in tests/conformance.rs of the driver's crate
@@ -6,24 +6,23 @@
 //! block_testkit::conformance!(children: Subject::of(MyDriver).with_parents(1));
 //! ```
 //!
-//! Each test is one promise of the traits. What is promised is written on
-//! [`BlockDevice`](block_core::BlockDevice), on [`Storage`](block_core::Storage), and as the *write contract* on
-//! [`engine`](block_core::engine). A driver over [`engine::Mapped`](block_core::engine::Mapped) gets the contract
-//! from the engine as long as its map does what [`BlockMapper`](block_core::engine::BlockMapper) asks; a
-//! driver of another kind is held to the same words.
+//! Each test is one promise of the traits. The promises are documented on [`BlockDevice`](block_core::BlockDevice), on
+//! [`Storage`](block_core::Storage), and as the *write contract* on [`engine`](block_core::engine). A driver over
+//! [`engine::Mapped`](block_core::engine::Mapped) gets the contract from the engine if its map follows
+//! [`BlockMapper`](block_core::engine::BlockMapper). Any other driver must keep the same contract itself.
 //!
-//! | promise | how it is looked at |
+//! | promise | how it is tested |
 //! |---|---|
-//! | [`ranges`](promises::ranges) | requests behind, across and far past the end; unaligned bytes against a vector |
-//! | [`caps`](promises::caps), [`read_only`](promises::read_only) | what is declared works, the rest is refused; opened for reading, no byte of any file changes |
-//! | [`extents`](promises::extents) | they tile the disk and agree with reading, as do `is_allocated` and `map`; a mapped place is not given away |
+//! | [`ranges`](promises::ranges) | requests past, across and far past the end; unaligned bytes compared with a vector |
+//! | [`caps`](promises::caps), [`read_only`](promises::read_only) | declared requests work, all others are refused; an image opened for reading changes no byte of any file |
+//! | [`extents`](promises::extents) | they tile the disk and agree with reads, as do `is_allocated` and `map`; a mapped place is not reused |
 //! | [`creating`](promises::creating) | every choice of every option, odd sizes, a fault and a power cut at every request of `create` |
-//! | [`reopening`](promises::reopening), [`damaged_images`](promises::damaged_images) | own images are recognised and stay as they are; no damaged one causes a panic |
-//! | [`random_requests`](promises::random_requests) | a model, with reopening, the death of the process, compaction, resizing |
-//! | [`every_fault`](promises::every_fault) | each storage request fails in turn: not done, half done, done all the same; then retry, or go on |
+//! | [`reopening`](promises::reopening), [`damaged_images`](promises::damaged_images) | the driver's own images are recognised and unchanged; a damaged one never causes a panic |
+//! | [`random_requests`](promises::random_requests) | a model, with reopening, process death, compaction, resizing |
+//! | [`every_fault`](promises::every_fault) | each storage request fails in turn: not done, half done, or done; then it is retried or not |
 //! | [`every_drop`](promises::every_drop) | each future is dropped at each await; its I/O never happens, happens, or happens late |
-//! | [`failed_flushes`](promises::failed_flushes) | each flush fails the way a kernel does, which forgets what it could not save |
-//! | [`power_cuts`](promises::power_cuts), [`short_histories`](promises::short_histories) | every moment of a history, every sector old or any unflushed version, any length |
+//! | [`failed_flushes`](promises::failed_flushes) | each flush fails as in a kernel, which drops data that it could not save |
+//! | [`power_cuts`](promises::power_cuts), [`short_histories`](promises::short_histories) | at every moment of a history, with each sector old or any unflushed version, and any length |
 //! | [`written_parents`](promises::written_parents) | a child is committed, emptied, made independent; all images of the chain lose power together |
 //! | [`threads`](promises::threads) | each sector's history must be that of an atomic register |
 //!
@@ -37,38 +36,35 @@
 //!   WHEN  power cut at moment 8 (Atoms(512)), crash state 0.1.0
 //! ```
 //!
-//! * **WHAT** is the broken promise. Sectors name the write their data comes from: `the data of write #3
-//!   for sector 40` in sector 9 is data that moved; `zeros` where write #3 is allowed alone is data lost
-//!   after a flush.
-//! * **OPS** is the shortest list of requests that still breaks it: `write sector+count`, in sectors.
-//!   Numbers of writes count up from the first after the parents' own.
-//! * **WHEN** says what struck. For a fault: the rule, and whether the request was sent again. For a
-//!   dropped future: the request by its place in the list, after how many polls, and what became of its
-//!   I/O. For a power cut: the moment (each request is two: issued and done), how torn the disk may be,
-//!   and the state: one number for the length of the file, then one for each piece of unflushed data,
-//!   0 being its old content.
-//! * **SEED** in an [`Effort`] finds the same again before shortening.
+//! * **WHAT** is the broken promise. Sectors name the write their data comes from. `the data of write #3 for sector 40`
+//!   in sector 9 is data that moved. `zeros` where only write #3 is allowed is data lost after a flush.
+//! * **OPS** is the shortest list of requests found that still breaks the promise: `write sector+count`, in sectors.
+//!   Writes are numbered from the first one after those that filled the parents.
+//! * **WHEN** is the injected event. For a fault: the rule, and whether the request was sent again. For a dropped
+//!   future: the request's index in the list, the number of polls, and the fate of its I/O. For a power cut: the moment
+//!   (each request has two, issued and done), the level (how torn the disk may be), and the state. The state is one
+//!   number for the length of the file, then one for each piece of unflushed data; 0 is its old content.
+//! * **SEED** in an [`Effort`] reproduces the failure before shortening.
 //!
-//! The report above reads: with the flush acknowledged by nobody yet, the map entry was on disk and the
-//! file was not longer. The barrier between data and entry is missing.
+//! In the report above, no flush had been acknowledged. The map entry was on disk, but the file had not grown. The
+//! barrier between data and entry is missing.
 //!
-//! The `OPS` line can be read back: [`ops::parse`] makes requests of it, and [`cut_everywhere`], [`fault_everywhere`]
-//! and [`drop_everywhere`] play them with every power cut, fault or drop. That is a regression test.
+//! [`ops::parse`] turns the `OPS` line back into requests. [`cut_everywhere`], [`fault_everywhere`] and
+//! [`drop_everywhere`] replay them with every power cut, fault or drop, as a regression test.
 //!
 //! # Beyond one driver's tests
 //!
-//! [`Campaign`] searches many subjects on several threads until a number of crash states, faults and
-//! dropped futures has been seen, or for as long as told. [`Subject::window`] shows some blocks of a large disk as
-//! a small one, so that many blocks cost no more than a few. [`FaultStorage`] and [`CrashStorage`] go under any
-//! code that takes a [`Storage`](block_core::Storage), and [`World`] cuts the power of several of them at once.
-//! [`Subject::over`] puts every image into a storage of another kind, a file for instance.
-//! [`storage_requests`] holds a storage to the promises of its trait, and [`memory_bound`] looks at what an
-//! image costs.
+//! [`Campaign`] searches many subjects on several threads, until it has seen a number of crash states, faults and
+//! dropped futures and a minimum time has passed. [`Subject::window`] shows some blocks of a large disk as a small
+//! disk, so that a large map is as cheap to test as a small one. [`FaultStorage`] and [`CrashStorage`] work under any
+//! code that takes a [`Storage`](block_core::Storage), and [`World`] cuts the power of several of them together.
+//! [`Subject::over`] stores every image in another kind of storage, such as a file. [`storage_requests`] checks a
+//! storage against its trait, and [`memory_bound`] measures the memory that an image needs.
 //!
 //! # The kit itself is tested
 //!
-//! `block-testkit/mutations/run.sh` makes these mistakes one after the other and demands that the named test
-//! fails. "model" is `block-core-model`: the engine under a scheduler that chooses every interleaving.
+//! `block-testkit/mutations/run.sh` makes these mistakes one at a time and requires the named test to fail. "model" is
+//! `block-core-model`: the engine under a scheduler that explores every interleaving.
 //!
 //! | | mistake | caught by |
 //! |---|---|---|
@@ -118,8 +114,8 @@
 //! | 49 | what a storage cuts off comes back when it grows | `memory_keeps_the_promises_of_every_storage` |
 //! | 50 | a table keeps every page | `a_small_memory_holds_few_pages…` |
 //!
-//! `vdi_…::` are the conformance tests of block-vdi. Mistakes 35 to 39 ended in success before the engine told
-//! impossible states; they are tried without the debug assertions of this crate, so that the tests see the error.
+//! `vdi_…::` are the conformance tests of block-vdi. Mistakes 35 to 39 used to succeed, before the engine reported
+//! impossible states. They run without this crate's debug assertions, so that the tests see the error.
 //!
 //! [`cut_everywhere`]: promises::cut_everywhere
 //! [`fault_everywhere`]: promises::fault_everywhere

@@ -1,30 +1,30 @@
-//! Whether the history of a sector is one that an atomic register can have.
+//! Checks whether the history of each sector is that of an atomic register.
 
 use std::collections::BTreeMap;
 
 use super::stamp::{Content, Id, ZERO};
 
-/// What was done to a sector.
+/// A request's effect on a sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// It was read.
+    /// The sector was read, with this content.
     Read(Content),
-    /// It was written, or zeroed: [`ZERO`].
+    /// The sector was written, or zeroed ([`ZERO`]).
     Write(Id),
-    /// It was discarded: afterwards it is zero or as before.
+    /// The sector was discarded. It then reads as zeros or as before.
     MaybeZero,
 }
 
-/// A request to one sector, and when it was under way.
+/// A request to one sector, with its start and end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    /// Which sector.
+    /// Sector number.
     pub sector: u64,
-    /// When it began.
+    /// The time it was sent.
     pub start: u64,
-    /// When it was acknowledged.
+    /// The time it was acknowledged.
     pub end: u64,
-    /// What it was.
+    /// The effect.
     pub what: What,
 }
 
@@ -36,7 +36,7 @@ pub struct History {
 }
 
 impl History {
-    /// Of a disk that showed `initial` at the beginning.
+    /// Creates the history of a disk that initially showed `initial`.
     pub fn new(initial: &[Id]) -> Self {
         Self { sectors: BTreeMap::new(), initial: initial.to_vec() }
     }
@@ -48,20 +48,20 @@ impl History {
         }
     }
 
-    /// How many requests there are.
+    /// Returns the number of requests.
     pub fn len(&self) -> usize {
         self.sectors.values().map(Vec::len).sum()
     }
 
-    /// Whether there are none.
+    /// Whether there are no requests.
     pub fn is_empty(&self) -> bool {
         self.sectors.is_empty()
     }
 
-    /// Compares every read with the writes it can have seen.
+    /// Compares every read with the writes that it can have seen.
     ///
     /// # Errors
-    /// The first read that no serial order explains, in words.
+    /// Describes the first read that no serial order explains.
     pub fn check(&self) -> Result<(), String> {
         for (sector, accesses) in &self.sectors {
             let initial = self.initial.get(*sector as usize).copied().unwrap_or(ZERO);
@@ -99,7 +99,7 @@ fn check_one(sector: u64, initial: Id, accesses: &[Access]) -> Result<(), String
         }
         read.push((access, id));
     }
-    // A later read does not go back before what an earlier one saw.
+    // A later read must not show a write older than an earlier read did.
     read.sort_by_key(|(access, _)| access.start);
     for (index, (late, late_id)) in read.iter().enumerate() {
         let Some(late_write) = only(&writes, *late_id) else {
@@ -120,7 +120,7 @@ fn check_one(sector: u64, initial: Id, accesses: &[Access]) -> Result<(), String
     Ok(())
 }
 
-/// The write that gave a sector this content, when only one did.
+/// Returns the write with this id. `None` for zeros, which several requests can write.
 fn only<'a>(writes: &[&'a Access], id: Id) -> Option<&'a Access> {
     if id == ZERO {
         return None;

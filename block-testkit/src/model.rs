@@ -1,4 +1,4 @@
-//! What a guest may see: for each sector the contents that are allowed.
+//! The content that a guest may see: the allowed contents of each sector.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,32 +6,32 @@ use std::ops::Range;
 use super::ops::{Change, Op};
 use super::stamp::{ANY, Content, Id, SECTOR, ZERO, identify};
 
-/// The contents each sector may show. Nearly always there is one; after a failure, a dropped future or
-/// a power cut there may be several.
+/// The contents that each sector may show. Usually there is one. After a failure, a dropped future or a power cut there
+/// may be several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    /// One allowed content of each sector.
+    /// One allowed content per sector.
     cells: Vec<Id>,
-    /// The other allowed contents, for the sectors that have any.
+    /// The other allowed contents of sectors that have several.
     others: BTreeMap<u64, Vec<Id>>,
-    /// Other sizes (in sectors) the disk may have.
+    /// Other sizes in sectors that the disk may have.
     other_sizes: Vec<u64>,
-    /// How far old data may lie behind the end of the disk, sectors.
+    /// End of the old data that may remain past the end of the disk, in sectors.
     stale_end: u64,
 }
 
 impl Model {
-    /// Exactly this content.
+    /// Creates a model that allows only this content.
     pub fn new(cells: Vec<Id>) -> Self {
         Self { cells, others: BTreeMap::new(), other_sizes: Vec::new(), stale_end: 0 }
     }
 
-    /// Size of the disk, sectors.
+    /// Returns the disk size in sectors.
     pub fn sectors(&self) -> u64 {
         self.cells.len() as u64
     }
 
-    /// The change is done.
+    /// Applies a completed request. `below` is the parents' content.
     pub fn exact(&mut self, op: &Op, id: Id, below: &[Id]) {
         match op.change() {
             Change::Nothing => {}
@@ -53,7 +53,7 @@ impl Model {
         }
     }
 
-    /// The change is done, or not, or in some sectors only.
+    /// Applies a request that may have been done, not done, or done in some sectors only.
     pub fn maybe(&mut self, op: &Op, id: Id, below: &[Id]) {
         match op.change() {
             Change::Nothing => {}
@@ -96,14 +96,14 @@ impl Model {
         }
     }
 
-    /// The contents a sector may show.
+    /// Returns the contents that a sector may show.
     pub fn allowed(&self, sector: u64) -> Vec<Id> {
         let mut allowed = vec![self.cells[sector as usize]];
         allowed.extend(self.others.get(&sector).into_iter().flatten());
         allowed
     }
 
-    /// How many sectors may show more than one content.
+    /// Returns the number of sectors that may show more than one content.
     pub fn doubtful(&self) -> usize {
         self.others.len()
     }
@@ -113,10 +113,10 @@ impl Model {
         sectors == self.sectors() || self.other_sizes.contains(&sectors)
     }
 
-    /// Compares what was read from `sector` on.
+    /// Compares bytes that were read from `sector` on.
     ///
     /// # Errors
-    /// The first sector that shows what it must not, in words.
+    /// Describes the first sector with content that is not allowed.
     pub fn verify(&self, sector: u64, bytes: &[u8]) -> Result<(), String> {
         for (at, chunk) in (sector..).zip(bytes.chunks_exact(SECTOR)) {
             self.verify_one(at, chunk)?;
@@ -124,25 +124,24 @@ impl Model {
         Ok(())
     }
 
-    /// Compares the whole disk; what it shows is what it must show from here on.
+    /// Compares the whole disk, then narrows the model to what it showed.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify), or that the size is wrong.
+    /// Same as [`verify`](Self::verify), or the size is wrong.
     pub fn settle(&mut self, bytes: &[u8]) -> Result<(), String> {
         let sectors = (bytes.len() / SECTOR) as u64;
         if !self.allows_size(sectors) {
             return Err(format!("the disk has {sectors} sectors, wanted {}", self.sectors()));
         }
-        // Behind a size that was believed and proves too small there are zeros, or what was there before
-        // the disk was made smaller, if it was.
+        // If the disk is larger than the model, the rest reads as zeros. If it may have been shrunk before, old data
+        // may be there instead.
         let (known, stale) = (self.sectors(), self.stale_end.min(sectors));
         if stale > known {
             self.cells.resize(stale as usize, ANY);
         }
         self.cells.resize(sectors as usize, ZERO);
         self.others.retain(|sector, _| *sector < sectors);
-        // A size that was in doubt is what the disk says it is; a failed attempt to make it larger may
-        // still come to light when it is opened again.
+        // The size is now what the disk reports. A growth that failed may still appear when the disk is opened again.
         self.other_sizes.retain(|other| *other > sectors);
         self.verify(0, bytes)?;
         for sector in std::mem::take(&mut self.others).into_keys().chain(known..stale) {
@@ -155,7 +154,7 @@ impl Model {
         Ok(())
     }
 
-    /// The disk was opened again: its size is no longer in doubt.
+    /// Records that the disk was opened again, which makes its size certain.
     pub fn size_is_known(&mut self) {
         self.other_sizes.clear();
         self.stale_end = 0;
@@ -178,7 +177,7 @@ impl Model {
     }
 }
 
-/// What was asked of a disk and when: gives the [`Model`] of any moment at which the power may be cut.
+/// The requests to a disk with their times, from which follows the [`Model`] at any power cut.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     initial: Vec<Id>,
@@ -189,28 +188,28 @@ pub struct Ledger {
 /// A request to the disk.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// What was asked.
+    /// The request.
     pub op: Op,
-    /// The number its data carries.
+    /// The number stamped into its data.
     pub id: Id,
-    /// When it began.
+    /// The time it was sent.
     pub start: u64,
-    /// When it was acknowledged; `None`: it failed, was dropped, or never came to an end.
+    /// The time it was acknowledged. `None` if it failed, was dropped, or never finished.
     pub end: Option<u64>,
 }
 
 impl Ledger {
-    /// A disk that durably shows `initial`, above parents that show `below`.
+    /// Creates a ledger for a disk that durably shows `initial`, over parents that show `below`.
     pub fn new(initial: Vec<Id>, below: Vec<Id>) -> Self {
         Self { initial, below, entries: Vec::new() }
     }
 
-    /// Adds a request; the order is that in which they began.
+    /// Adds a request. Requests are added in the order they were sent.
     pub fn push(&mut self, entry: Entry) {
         self.entries.push(entry);
     }
 
-    /// The process died: what no flush had covered may be lost, whatever is flushed later.
+    /// Records that the process died. Unflushed changes may be lost, even if a later flush succeeds.
     pub fn forsake(&mut self) {
         let flushed = self.flushed_by(u64::MAX);
         for entry in &mut self.entries {
@@ -219,7 +218,7 @@ impl Ledger {
         }
     }
 
-    /// The beginning of the last flush that was done at `moment`.
+    /// Returns the start of the last flush that was done by `moment`.
     fn flushed_by(&self, moment: u64) -> u64 {
         self.entries
             .iter()
@@ -229,12 +228,12 @@ impl Ledger {
             .unwrap_or(0)
     }
 
-    /// When something became durable: the ends of flushes and of FUA writes.
+    /// Returns the times at which data became durable: the ends of flushes and FUA writes.
     pub fn promises(&self) -> Vec<u64> {
         self.entries.iter().filter(|e| e.op.makes_durable()).filter_map(|e| e.end).collect()
     }
 
-    /// What the guest may find when the power is cut at `moment`.
+    /// Returns what the guest may find after a power cut at `moment`.
     pub fn at(&self, moment: u64) -> Model {
         let flushed = self.flushed_by(moment);
         let mut model = Model::new(self.initial.clone());

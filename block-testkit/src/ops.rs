@@ -1,4 +1,4 @@
-//! Requests to a disk: as values, in words, at random, and as few as needed.
+//! Requests to a disk: their values and text form, random generation, and shortening of failing lists.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,76 +8,76 @@ use super::rng::Rng;
 use super::stamp::{Id, SECTOR, in_pages, stamped};
 use block_core::{BlockDevice, DeviceCaps, Preallocation, SECTOR_SIZE, WriteFlags, ZeroFlags};
 
-/// One request. Numbers are sectors.
+/// One request. All numbers are in sectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Reads; what is read is compared.
+    /// Reads sectors and compares them.
     Read {
         /// First sector.
         sector: u64,
-        /// How many.
+        /// Number of sectors.
         count: u64,
     },
     /// Writes stamped sectors.
     Write {
         /// First sector.
         sector: u64,
-        /// How many.
+        /// Number of sectors.
         count: u64,
-        /// Durable on return.
+        /// Whether the change is durable on return.
         fua: bool,
     },
     /// Writes zeros.
     Zeroes {
         /// First sector.
         sector: u64,
-        /// How many.
+        /// Number of sectors.
         count: u64,
-        /// Space may be given back.
+        /// Whether the driver may deallocate the space.
         unmap: bool,
-        /// Durable on return.
+        /// Whether the change is durable on return.
         fua: bool,
     },
     /// Discards.
     Discard {
         /// First sector.
         sector: u64,
-        /// How many.
+        /// Number of sectors.
         count: u64,
     },
-    /// Makes everything durable.
+    /// Flushes.
     Flush,
     /// Closes the disk and opens it again.
     Reopen,
-    /// Drops the disk without closing it and opens it again; all but what was flushed may be lost.
+    /// Drops the disk without closing it and opens it again. Unflushed changes may be lost.
     Kill,
     /// Compacts the file.
     Compact,
-    /// Forgets all data of the image.
+    /// Removes all data from the image.
     MakeEmpty,
-    /// Makes the disk this many sectors large.
+    /// Resizes the disk to this many sectors.
     Resize(u64),
 }
 
-/// What a request does to the content.
+/// The effect of a request on the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Nothing.
     Nothing,
     /// The sectors hold new data.
     Write(Range<u64>),
-    /// The sectors are zeros.
+    /// The sectors read as zeros.
     Zero(Range<u64>),
-    /// The sectors are zeros or as before.
+    /// The sectors read as zeros or as before.
     MaybeZero(Range<u64>),
-    /// The disk shows what lies below.
+    /// The disk shows the parents' content.
     Empty,
     /// The disk has this many sectors.
     Size(u64),
 }
 
 impl Op {
-    /// What it does to the content.
+    /// Returns the effect on the content.
     pub fn change(&self) -> Change {
         match *self {
             Self::Write { sector, count, .. } => Change::Write(sector..sector + count),
@@ -89,12 +89,12 @@ impl Op {
         }
     }
 
-    /// Whether everything acknowledged before it is durable when it returns.
+    /// Whether all requests acknowledged earlier are durable when this one returns.
     pub fn flushes(&self) -> bool {
         matches!(self, Self::Flush | Self::Reopen)
     }
 
-    /// Whether what it did itself is durable when it returns.
+    /// Whether its own changes are durable when it returns.
     pub fn makes_durable(&self) -> bool {
         match self {
             Self::Write { fua, .. } | Self::Zeroes { fua, .. } => *fua,
@@ -102,7 +102,7 @@ impl Op {
         }
     }
 
-    /// Whether the image can be asked this.
+    /// Whether an image with `caps` and `sectors` sectors supports the request.
     pub fn possible(&self, caps: DeviceCaps, sectors: u64) -> bool {
         match self {
             Self::Compact => caps.contains(DeviceCaps::COMPACT),
@@ -113,7 +113,7 @@ impl Op {
         }
     }
 
-    /// Whether it lies on a disk of `sectors` sectors.
+    /// Whether the request fits on a disk of `sectors` sectors.
     pub fn fits(&self, sectors: u64) -> bool {
         match *self {
             Self::Read { sector, count }
@@ -124,11 +124,11 @@ impl Op {
         }
     }
 
-    /// Sends it to the device. A read gives what it read. `Reopen` flushes and closes, `Kill` does
-    /// nothing here: opening again is the caller's part.
+    /// Sends the request to the device. A read returns its bytes. `Reopen` closes the device and `Kill` does nothing
+    /// here. In both cases the caller opens the disk again.
     ///
     /// # Errors
-    /// What the device gives.
+    /// Returns the device's error.
     pub async fn send(
         &self,
         device: &dyn BlockDevice,
@@ -136,7 +136,7 @@ impl Op {
     ) -> block_core::Result<Option<Vec<u8>>> {
         match *self {
             Self::Read { sector, count } => {
-                // Both ways have to give the same.
+                // Both read methods must return the same bytes.
                 if sector % 2 == 1 {
                     return Ok(Some(device.read_bytes(sector, count).await?.to_vec()));
                 }
@@ -147,7 +147,7 @@ impl Op {
             Self::Write { sector, count, fua } => {
                 let flags = if fua { WriteFlags::FUA } else { WriteFlags::empty() };
                 let bytes = stamped(id, sector, count);
-                // Both ways have to do the same.
+                // Both write methods must have the same effect.
                 match sector % 2 {
                     0 => device.write_sectors(sector, &bytes, flags).await?,
                     _ => device.write_bytes(sector, in_pages(&bytes), flags).await?,
@@ -201,7 +201,7 @@ impl fmt::Display for Op {
 impl FromStr for Op {
     type Err = String;
 
-    /// Reads a request as a report prints it: `write 5+3 fua`, `resize 831`.
+    /// Parses a request as printed in a report: `write 5+3 fua`, `resize 831`.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = text.split_whitespace();
         let name = words.next().unwrap_or_default();
@@ -232,42 +232,42 @@ impl FromStr for Op {
     }
 }
 
-/// The requests of a report's `OPS` line.
+/// Parses the requests of a report's `OPS` line.
 ///
 /// # Errors
-/// The first that is none.
+/// Returns a message about the first invalid request.
 pub fn parse(line: &str) -> Result<Vec<Op>, String> {
     line.split('|').map(str::parse).collect()
 }
 
-/// Where random requests go: near the borders of blocks, where things go wrong.
+/// The target of random requests. They favour block boundaries, where most mistakes show.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground {
-    /// Size of the disk.
+    /// Disk size in sectors.
     pub sectors: u64,
-    /// Sectors in a block.
+    /// Sectors per block.
     pub unit: u64,
-    /// What the image can do.
+    /// The capabilities of the image.
     pub caps: DeviceCaps,
-    /// Whether requests that work on the whole image (reopen, compact, resize, empty) are among them.
+    /// Whether to include requests on the whole image: reopen, compact, resize, empty.
     pub maintenance: bool,
 }
 
 impl Ground {
-    /// A range on the disk, not empty.
+    /// Returns a random non-empty range on the disk, as `(sector, count)`.
     pub fn range(&self, rng: &mut Rng) -> (u64, u64) {
         let block = rng.within(0..self.sectors.div_ceil(self.unit)) * self.unit;
         let half = (self.unit / 2).max(1);
         let (sector, count) = match rng.within(0..8) {
-            // A few sectors, somewhere in a block.
+            // A few sectors within a block.
             0 | 1 => (block + rng.within(0..self.unit), rng.within(1..9)),
             // Its first or last sectors.
             2 => (block, rng.within(1..4)),
             3 => (block + self.unit - rng.within(1..4).min(self.unit), rng.within(1..4)),
-            // All of it, or more than one.
+            // One whole block, or several.
             4 => (block, self.unit),
             5 => (block, self.unit * rng.within(1..4)),
-            // Over the border.
+            // Across a block boundary.
             6 => (block + half, self.unit),
             _ => (block + rng.within(0..self.unit), rng.within(1..self.unit + 2)),
         };
@@ -275,7 +275,7 @@ impl Ground {
         (sector, count.clamp(1, self.sectors - sector))
     }
 
-    /// A request.
+    /// Returns a random request.
     pub fn op(&self, rng: &mut Rng) -> Op {
         let range = self.range(rng);
         self.op_at(rng, range)
@@ -298,8 +298,8 @@ impl Ground {
         }
     }
 
-    /// `count` requests that the image can be asked, each on the disk as the ones before left it. Every
-    /// third goes where an earlier one went.
+    /// Returns `count` requests that the image supports. Each fits the disk as the previous ones left it. About every
+    /// third targets an earlier range again.
     pub fn ops(mut self, rng: &mut Rng, count: usize) -> Vec<Op> {
         let mut ops = Vec::new();
         let mut ranges = Vec::new();
@@ -322,7 +322,7 @@ impl Ground {
     }
 }
 
-/// Makes a failing list as short as it gets within a few hundred tries: halves, quarters, single ones.
+/// Shortens a failing list within 400 tries, by removing halves, then quarters, down to single requests.
 pub fn shrink<F>(ops: &[Op], mut fails: F) -> Vec<Op>
 where
     F: FnMut(&[Op]) -> bool,

@@ -1,32 +1,32 @@
-//! What a test found: counts that prove it looked, or a broken promise with all it takes to see it again.
+//! Test results: counts that prove coverage, or a broken promise with all data to reproduce it.
 
 use std::fmt;
 
 use super::ops::Op;
 
-/// How much was looked at.
+/// Counts of what was tested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Histories played.
+    /// Histories replayed.
     pub runs: u64,
     /// Requests sent to disks.
     pub requests: u64,
-    /// Sectors compared with what they may hold.
+    /// Sectors compared with their allowed contents.
     pub sectors: u64,
-    /// Faults that struck.
+    /// Faults injected.
     pub faults: u64,
-    /// Futures dropped before they were done.
+    /// Futures dropped before they completed.
     pub dropped: u64,
-    /// States after a power cut that were opened and examined.
+    /// Crash states opened and examined.
     pub crash_states: u64,
-    /// Crash states in which something unflushed was partly there: the interesting ones.
+    /// Crash states in which unflushed data was partly on disk.
     pub partial_states: u64,
-    /// How many of all crash states differ from each other, as far as somebody counts.
+    /// Distinct crash states. 0 if the caller does not count them.
     pub distinct_states: u64,
 }
 
 impl Tally {
-    /// Adds another count.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.requests += other.requests;
@@ -62,17 +62,17 @@ impl fmt::Display for Tally {
 /// A broken promise.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// Which promise.
+    /// The name of the promise.
     pub promise: &'static str,
-    /// Whose.
+    /// The name of the subject.
     pub subject: String,
-    /// What was wrong.
+    /// A description of the violation.
     pub what: String,
-    /// The seed that led there.
+    /// The seed that reproduces it.
     pub seed: u64,
-    /// The requests, as few as the shrinker could make them.
+    /// The requests, shortened as far as possible.
     pub ops: Vec<Op>,
-    /// The fault, the dropped future or the crash state in question.
+    /// The fault, dropped future or crash state.
     pub circumstance: Option<String>,
 }
 
@@ -90,5 +90,5 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a promise's test gives.
+/// The result of testing a promise.
 pub type Verdict = Result<Tally, Box<Violation>>;

@@ -1,4 +1,4 @@
-//! What is tested, and the world of simulated storages it is tested in.
+//! The subject of a test, and the simulated storages it runs on.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use block_core::{
     Reference, Registry, Result, SECTOR_SIZE, Storage, StorageOptions, WriteFlags,
 };
 
-/// What one driver is tested as: create options, size, and how many parents lie below.
+/// One configuration of a driver under test: create options, disk size, and number of parents.
 #[derive(Clone)]
 pub struct Subject {
-    /// How reports call it.
+    /// Name in reports.
     pub name: String,
     driver: Arc<dyn BlockDriver>,
     create: Vec<(String, String)>,
@@ -31,16 +31,16 @@ pub struct Subject {
     rework: Option<fn(&mut Image)>,
     volatile: Vec<Range<u64>>,
     metadata: Option<u64>,
-    /// In a campaign, for how many others it counts.
+    /// Its number of shares in a campaign.
     pub(super) weight: u64,
-    /// The crash states that were seen, by their digests.
+    /// Digests of the crash states seen.
     distinct: Option<Arc<Mutex<HashSet<u64>>>>,
 }
 
-/// Makes a storage that holds these bytes, which serves in place of memory.
+/// Creates a storage that holds these bytes, used instead of memory.
 pub type Backing = Arc<dyn Fn(&Image) -> Arc<dyn Storage> + Send + Sync>;
 
-/// Looks at the bytes of an image that lost power, for hazards only the format knows.
+/// Checks the bytes of an image after a power cut, for hazards that only the format knows.
 pub type Invariant = fn(&Image) -> std::result::Result<(), String>;
 
 impl std::fmt::Debug for Subject {
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Subject {
 }
 
 impl Subject {
-    /// A base image with default options, a few blocks large.
+    /// Creates a subject: a base image with default options, a few blocks large.
     pub fn of(driver: impl BlockDriver + 'static) -> Self {
         let driver: Arc<dyn BlockDriver> = Arc::new(driver);
         Self {
@@ -69,84 +69,84 @@ impl Subject {
         }
     }
 
-    /// Under another name in reports.
+    /// Sets the name in reports.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
         self
     }
 
-    /// Created with `name=value`.
+    /// Adds the create option `name=value`.
     #[must_use]
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.create.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A disk of `size` bytes, a multiple of 512.
+    /// Sets the disk size in bytes, a multiple of 512.
     #[must_use]
     pub fn size(mut self, size: u64) -> Self {
         self.size = Some(size);
         self
     }
 
-    /// With `parents` images of the same format below, the lowest one holding data.
+    /// Adds `parents` images of the same format below. They hold data.
     #[must_use]
     pub fn with_parents(mut self, parents: usize) -> Self {
         self.layers = 1 + parents;
         self
     }
 
-    /// With a look at the raw bytes of every crash state.
+    /// Adds a check of the raw bytes of every crash state.
     #[must_use]
     pub fn invariant(mut self, invariant: Invariant) -> Self {
         self.invariant = Some(invariant);
         self
     }
 
-    /// With every image in a storage of this kind (a file, say) instead of memory.
+    /// Stores every image in this kind of storage, such as a file, instead of memory.
     #[must_use]
     pub fn over(mut self, backing: Backing) -> Self {
         self.backing = Some(backing);
         self
     }
 
-    /// With this done to each image once it was created, before anything is written to it: for layouts that the
-    /// driver reads and does not make.
+    /// Modifies each image after creation, before the first write. For layouts that the driver reads but does not
+    /// create.
     #[must_use]
     pub fn rework(mut self, rework: fn(&mut Image)) -> Self {
         self.rework = Some(rework);
         self
     }
 
-    /// Says which bytes of an image are random: crash states that differ in nothing else are the same.
+    /// Marks a byte range of an image as random. Crash states that differ only there are the same.
     #[must_use]
     pub fn volatile(mut self, bytes: Range<u64>) -> Self {
         self.volatile.push(bytes);
         self
     }
 
-    /// With so many bytes of memory for the metadata of an image.
+    /// Sets the memory for an image's metadata, in bytes.
     #[must_use]
     pub fn metadata(mut self, bytes: u64) -> Self {
         self.metadata = Some(bytes);
         self
     }
 
-    /// With so many shares of a campaign, where others have one.
+    /// Sets the subject's shares of a campaign. The default is 1.
     #[must_use]
     pub fn weight(mut self, shares: u64) -> Self {
         self.weight = shares;
         self
     }
 
-    /// Remembers which crash states were seen from here on.
+    /// Starts counting distinct crash states.
     pub(super) fn counting(mut self) -> Self {
         self.distinct = Some(Arc::default());
         self
     }
 
-    /// How many different crash states were seen.
+    /// Returns the number of distinct crash states seen.
     pub(super) fn distinct(&self) -> u64 {
         let count = |seen: &Arc<Mutex<HashSet<u64>>>| {
             seen.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
@@ -154,7 +154,7 @@ impl Subject {
         self.distinct.as_ref().map_or(0, count)
     }
 
-    /// A crash state was seen.
+    /// Records a crash state.
     pub(super) fn saw(&self, disks: &[(String, Image)]) {
         let Some(seen) = &self.distinct else { return };
         let digest =
@@ -162,32 +162,32 @@ impl Subject {
         seen.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
     }
 
-    /// What serves in place of memory for an image.
+    /// Returns the storage that replaces memory for `image`, if any.
     pub(super) fn backing(&self, image: &Image) -> Option<Arc<dyn Storage>> {
         self.backing.as_ref().map(|backing| backing(image))
     }
 
-    /// The driver under test.
+    /// Returns the driver under test.
     pub fn driver(&self) -> &Arc<dyn BlockDriver> {
         &self.driver
     }
 
-    /// Whether there are parents below.
+    /// Whether the subject has parents.
     pub fn has_parents(&self) -> bool {
         self.layers > 1
     }
 
-    /// What the format's own look at the top image says.
+    /// Runs the format's own check of the top image.
     pub(super) fn look(&self, top: &Image) -> std::result::Result<(), String> {
         self.invariant.map_or(Ok(()), |invariant| invariant(top))
     }
 
-    /// The create options it was given.
+    /// Returns the create options.
     pub(super) fn options(&self) -> &[(String, String)] {
         &self.create
     }
 
-    /// Without parents.
+    /// Removes the parents.
     pub(super) fn alone(mut self) -> Self {
         self.layers = 1;
         self
@@ -201,10 +201,10 @@ impl Subject {
         Ok(options)
     }
 
-    /// The subject's images as they are before every run.
+    /// Creates the images that every run starts from.
     ///
     /// # Panics
-    /// When the driver cannot create, open or write: there is nothing to test then.
+    /// If the driver cannot create, open or write its images. Then there is nothing to test.
     pub fn golden(&self) -> Golden {
         block_on(self.make_golden()).expect("the driver creates and fills its images")
     }
@@ -212,7 +212,7 @@ impl Subject {
     async fn make_golden(&self) -> Result<Golden> {
         let block = self.block_size().await?;
         let unit = block.unwrap_or(64 << 10);
-        // Not a whole number of blocks: the last one is partial.
+        // Not a multiple of the block size: the last block is partial.
         let size =
             self.size.unwrap_or(unit * 4 - unit / 2 + SECTOR_SIZE * u64::from(block.is_none()));
         let rig = Rig::of_images(self, vec![Image::default(); self.layers]);
@@ -220,7 +220,7 @@ impl Subject {
         let mut content = vec![ZERO; sectors as usize];
         let mut next_id = 1;
         for layer in 0..self.layers {
-            // A parent ends a block before its child, so that reads go past its end.
+            // Each parent is one block shorter than its child, so that reads extend past its end.
             let shorter = (self.layers - 1 - layer) as u64 * unit;
             let own_size = size.saturating_sub(shorter).max(unit.min(size));
             rig.create_layer(layer, own_size).await?;
@@ -256,7 +256,7 @@ impl Subject {
         })
     }
 
-    /// The format's block size in bytes, from an image made for the purpose.
+    /// Returns the format's block size in bytes, from an image created for this purpose.
     async fn block_size(&self) -> Result<Option<u64>> {
         let alone = self.clone().alone();
         let rig = Rig::of_images(&alone, vec![Image::default()]);
@@ -265,7 +265,8 @@ impl Subject {
     }
 }
 
-/// Where a parent holds data: part of its first block, all of its second, a piece over a boundary.
+/// Returns the ranges where a parent holds data: part of its first block, all of its second, and one across a block
+/// boundary.
 fn pieces_of_parent(layer: u64, block: u64, sectors: u64) -> Vec<(u64, u64)> {
     let wanted =
         [(3 + layer, block / 2), (block, block), (2 * block + block / 4, block / 8 + layer)];
@@ -277,40 +278,41 @@ fn pieces_of_parent(layer: u64, block: u64, sectors: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// The images every run starts from, and what the guest sees in them.
+/// The images that every run starts from, and their content as the guest sees it.
 #[derive(Debug, Clone)]
 pub struct Golden {
-    /// The bytes of each layer, base first.
+    /// The bytes of each layer, from the base up.
     pub images: Vec<Image>,
-    /// Size of the disk.
+    /// Disk size in sectors.
     pub sectors: u64,
-    /// Sectors in a block, for formats that have blocks.
+    /// Sectors per block, if the format has blocks.
     pub block_sectors: Option<u64>,
-    /// What each sector shows.
+    /// The content of each sector.
     pub content: Vec<Id>,
-    /// The first number no write has used.
+    /// The first unused write number.
     pub next_id: Id,
 }
 
 impl Golden {
-    /// What the guest may see before the first write.
+    /// Returns the content that the guest may see before the first write.
     pub fn model(&self) -> Model {
         Model::new(self.content.clone())
     }
 
-    /// The unit tests aim at: the block, or 64 KiB for formats without; a third of the disk at most.
+    /// Returns the unit, in sectors, that requests are aimed at: a block, or 64 KiB for formats without blocks. At most
+    /// a third of the disk.
     pub fn unit(&self) -> u64 {
         self.block_sectors.unwrap_or(128).min(self.sectors / 3).max(1)
     }
 }
 
-/// A registry, a gate and one storage for each layer of a subject.
+/// A registry, a gate, and one storage per layer of a subject.
 pub struct Rig {
     subject: Subject,
     registry: Arc<Registry>,
     gate: Arc<SimGate>,
     storages: Vec<Arc<dyn Storage>>,
-    /// The same storages, when they are plain images.
+    /// The same storages, if they are plain images.
     images: Vec<Arc<ImageStorage>>,
     parent_access: Access,
 }
@@ -321,13 +323,13 @@ impl std::fmt::Debug for Rig {
     }
 }
 
-/// The URI of a layer's storage.
+/// Returns the URI of a layer's storage.
 pub fn layer_uri(layer: usize) -> String {
     format!("sim:{layer}")
 }
 
 impl Rig {
-    /// Over these storages, base first, named by [`layer_uri`].
+    /// Creates a rig over these storages, from the base up. [`layer_uri`] names them.
     pub fn new(subject: &Subject, storages: Vec<Arc<dyn Storage>>) -> Self {
         let mut registry = Registry::new();
         registry.register(Arc::clone(&subject.driver));
@@ -342,14 +344,14 @@ impl Rig {
         }
     }
 
-    /// Opens the parent of the top layer for this.
+    /// Sets the access with which the parent of the top layer is opened.
     #[must_use]
     pub(super) fn parent_access(mut self, access: Access) -> Self {
         self.parent_access = access;
         self
     }
 
-    /// Over storages that hold these images and never fail.
+    /// Creates a rig over storages that hold these images and never fail.
     pub fn of_images(subject: &Subject, images: Vec<Image>) -> Self {
         let images: Vec<Arc<ImageStorage>> = images
             .into_iter()
@@ -360,17 +362,17 @@ impl Rig {
         Self { images, ..Self::new(subject, storages) }
     }
 
-    /// The bytes of each layer, for a rig made of images.
+    /// Returns the bytes of each layer. Empty unless the rig was made of images.
     pub fn images(&self) -> Vec<Image> {
         self.images.iter().map(|image| image.snapshot()).collect()
     }
 
-    /// The storage of the top layer.
+    /// Returns the storage of the top layer.
     pub fn top(&self) -> &Arc<dyn Storage> {
         self.storages.last().expect("a subject has a layer")
     }
 
-    /// What a driver gets to open, create and check with.
+    /// Returns the context with which the driver opens, creates and checks.
     pub fn context(&self) -> OpenContext {
         let mut limits = Limits::default();
         if let Some(bytes) = self.subject.metadata {
@@ -382,7 +384,7 @@ impl Rig {
             .parent_access(self.parent_access)
     }
 
-    /// The registry with the driver in it.
+    /// Returns the registry, which holds the driver.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
@@ -390,7 +392,7 @@ impl Rig {
     /// Opens the top layer.
     ///
     /// # Errors
-    /// What the driver gives.
+    /// Returns the driver's error.
     pub async fn open(&self, access: Access) -> Result<Arc<dyn BlockDevice>> {
         self.open_layer(self.storages.len() - 1, access).await
     }
@@ -398,7 +400,7 @@ impl Rig {
     /// Opens the layer below the top one.
     ///
     /// # Errors
-    /// What the driver gives.
+    /// Returns the driver's error.
     pub(super) async fn open_below(&self, access: Access) -> Result<Arc<dyn BlockDevice>> {
         self.open_layer(self.storages.len() - 2, access).await
     }
@@ -408,10 +410,10 @@ impl Rig {
         self.subject.driver.open(storage, &Options::new(), access, &self.context()).await
     }
 
-    /// Makes one layer, as a child of the one below it.
+    /// Creates one layer of `size` bytes, as a child of the layer below it.
     ///
     /// # Errors
-    /// What the driver gives.
+    /// Returns the driver's error.
     pub async fn create_layer(&self, layer: usize, size: u64) -> Result<()> {
         let mut request = CreateRequest::new(size).options(self.subject.create_options()?);
         if layer > 0 {
@@ -422,7 +424,7 @@ impl Rig {
         self.subject.driver.create(storage, &request, &self.context()).await
     }
 
-    /// Whether the driver checks images.
+    /// Whether the driver can check images.
     pub fn can_check(&self) -> bool {
         self.subject.driver.descriptor().can_check
     }
@@ -430,15 +432,15 @@ impl Rig {
     /// Checks the top layer.
     ///
     /// # Errors
-    /// What the driver gives.
+    /// Returns the driver's error.
     pub async fn check(&self, mode: CheckMode) -> Result<CheckReport> {
         self.subject.driver.check(Arc::clone(self.top()), mode, &self.context()).await
     }
 
-    /// Checks the top layer and says what is corrupt in it. `Ok`: nothing, or the driver cannot check.
+    /// Checks the top layer for corruption. Returns an empty report if the driver cannot check.
     ///
     /// # Errors
-    /// The findings, or what kept the check from running.
+    /// Returns the findings in words, or the error that stopped the check.
     pub async fn sound(&self) -> std::result::Result<CheckReport, String> {
         if !self.can_check() {
             return Ok(CheckReport::default());
@@ -446,7 +448,7 @@ impl Rig {
         self.sound_layer(self.top()).await
     }
 
-    /// As [`sound`](Self::sound), of every layer below the top one.
+    /// Like [`sound`](Self::sound), for every layer below the top one.
     pub(super) async fn sound_below(&self) -> std::result::Result<(), String> {
         if self.can_check() {
             for layer in &self.storages[..self.storages.len() - 1] {
@@ -480,17 +482,17 @@ impl Rig {
 /// Reads the whole disk.
 ///
 /// # Errors
-/// What the device gives.
+/// Returns the device's error.
 pub async fn read_all(device: &dyn BlockDevice) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     read_all_into(device, &mut bytes).await?;
     Ok(bytes)
 }
 
-/// As [`read_all`], into a buffer that is made to fit.
+/// Like [`read_all`], into a buffer that is resized to fit.
 ///
 /// # Errors
-/// What the device gives.
+/// Returns the device's error.
 pub async fn read_all_into(device: &dyn BlockDevice, bytes: &mut Vec<u8>) -> Result<()> {
     bytes.resize(device.sector_count() as usize * SECTOR, 0xA5);
     device.read_sectors(0, bytes).await
@@ -517,7 +519,7 @@ impl ProtocolDriver for SimProtocol {
     }
 }
 
-/// The parent of layer n is layer n - 1.
+/// Resolves the parent of layer n to layer n - 1.
 #[derive(Debug)]
 struct SimGate(&'static str);
 

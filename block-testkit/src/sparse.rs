@@ -1,4 +1,4 @@
-//! A few blocks of a large disk, shown as a small one: what a test has to compare stays small.
+//! A window: a few blocks of a large disk, shown as a small disk that is cheap to compare.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,30 +16,30 @@ use block_core::{
     Result, Run, SECTOR_SIZE, Storage, WriteFlags, ZeroFlags,
 };
 
-/// Where the small disk lies in the large one.
+/// The blocks of a large disk that form a small one.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
-    /// Size of the large disk, bytes.
+    /// Size of the large disk in bytes.
     pub size: u64,
-    /// Bytes of a block.
+    /// Block size in bytes.
     pub block_size: u64,
-    /// The blocks that show, in their order; the last one may be the last of the disk, and partial.
+    /// The visible blocks in ascending order. The last one may be the disk's last block, and partial.
     pub blocks: &'static [u64],
 }
 
 impl Window {
-    /// Size of the small disk, bytes.
+    /// Returns the size of the small disk in bytes.
     pub fn len(&self) -> u64 {
         let last = self.blocks.last().map_or(0, |block| block * self.block_size);
         (self.blocks.len() as u64 - 1) * self.block_size + self.block_size.min(self.size - last)
     }
 
-    /// Whether there is nothing to see: never.
+    /// Whether no block is visible. A window shows at least one.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// A range of the small disk cut at its blocks: what it is there, and where it begins in the large one.
+    /// Splits a range of the small disk at block boundaries. Returns each piece with its offset in the large disk.
     fn pieces(self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, u64)> {
         let mut at = range.start;
         std::iter::from_fn(move || {
@@ -53,21 +53,21 @@ impl Window {
         })
     }
 
-    /// Whether a byte of the large disk shows.
+    /// Whether a byte of the large disk is visible.
     fn shows(&self, at: u64) -> bool {
         self.blocks.contains(&(at / self.block_size))
     }
 }
 
 impl Subject {
-    /// A base image of a large disk of which some blocks show. Nothing else of it is ever stored: the check of
-    /// an image fails where that is not so.
+    /// Creates a subject: the base image of a large disk with some visible blocks. No other block is ever stored:
+    /// checking the image fails if one is.
     pub fn window(driver: impl BlockDriver + 'static, window: Window) -> Self {
         Self::of(Sparse { driver: Arc::new(driver), window }).size(window.len())
     }
 }
 
-/// The driver of a subject whose disks are windows.
+/// The driver of a subject with windows as disks.
 struct Sparse {
     driver: Arc<dyn BlockDriver>,
     window: Window,
@@ -179,7 +179,7 @@ struct SparseDevice {
 }
 
 impl SparseDevice {
-    /// The pieces of a request: what each is in the request, in bytes, and where it begins in the disk below.
+    /// Splits a request into pieces: the byte range in the request, and the offset in the disk below.
     fn pieces(
         &self,
         sector: u64,

@@ -1,34 +1,34 @@
-//! What tests write: sectors that say who wrote them and where they belong.
+//! Stamps: test data in which each sector records the write and the sector number it belongs to.
 
 use std::fmt;
 
 use block_core::{Bytes, PageBuffer, SECTOR_SIZE};
 
-/// Bytes in a sector, for slices.
+/// Bytes per sector, as a `usize`.
 pub const SECTOR: usize = SECTOR_SIZE as usize;
 
-/// Which write a sector comes from. [`ZERO`] is no write at all.
+/// The number of the write that a sector comes from. [`ZERO`] stands for no write.
 pub type Id = u32;
 
 /// The content of a sector that reads as zeros.
 pub const ZERO: Id = 0;
 
-/// In a set of allowed contents: anything at all.
+/// Any content, in a set of allowed contents.
 pub const ANY: Id = u32::MAX;
 
-/// What a sector turned out to hold.
+/// The content found in a sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// What write `id` put into a sector of this number; [`ZERO`] for zeros.
+    /// The data of write `id` for this sector, or zeros for [`ZERO`].
     Written(Id),
-    /// What write `id` put into *another* sector: data that moved to where it does not belong.
+    /// The data of write `id` for *another* sector: misplaced data.
     Elsewhere {
-        /// The write.
+        /// The number of the write.
         id: Id,
         /// The sector it was written to.
         sector: u64,
     },
-    /// Parts of several contents, or bytes nobody wrote.
+    /// Parts of several contents, or bytes that no test wrote.
     Mixed,
 }
 
@@ -45,12 +45,12 @@ impl fmt::Display for Content {
     }
 }
 
-/// The first word of a sector.
+/// Returns the first word of a sector.
 fn base(id: Id, sector: u64) -> u64 {
     u64::from(id) << 32 | (sector & 0xFFFF_FFFF)
 }
 
-/// What the words of a sector differ in from the first one.
+/// The XOR difference of each word of a sector to the first one.
 const WORDS: [u64; SECTOR / 8] = {
     let mut words = [0; SECTOR / 8];
     let mut index = 0;
@@ -61,7 +61,7 @@ const WORDS: [u64; SECTOR / 8] = {
     words
 };
 
-/// Fills `buf` (whole sectors) with what write `id` puts from `sector` on.
+/// Fills `buf` (whole sectors) with the data of write `id` from `sector` on.
 pub fn fill(buf: &mut [u8], id: Id, sector: u64) {
     if id == ZERO {
         buf.fill(0);
@@ -74,21 +74,21 @@ pub fn fill(buf: &mut [u8], id: Id, sector: u64) {
     }
 }
 
-/// `count` sectors of write `id` from `sector` on.
+/// Returns `count` sectors of write `id` from `sector` on.
 pub fn stamped(id: Id, sector: u64, count: u64) -> Vec<u8> {
     let mut buf = vec![0; count as usize * SECTOR];
     fill(&mut buf, id, sector);
     buf
 }
 
-/// The same bytes in memory that can be given away, and that requests past a page cache take as it is.
+/// Copies `bytes` to page-aligned shared memory, usable for direct I/O without another copy.
 pub fn in_pages(bytes: &[u8]) -> Bytes {
     let mut pages = PageBuffer::new(bytes.len());
     pages.copy_from_slice(bytes);
     Bytes::from(pages)
 }
 
-/// Tells what one sector's bytes, read from `sector`, are.
+/// Identifies the bytes of one sector, read from `sector`.
 pub fn identify(bytes: &[u8], sector: u64) -> Content {
     const ZEROS: [u8; SECTOR] = [0; SECTOR];
     let first = bytes.first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
@@ -97,7 +97,7 @@ pub fn identify(bytes: &[u8], sector: u64) -> Content {
     }
     let id = (first >> 32) as Id;
     let at = first & 0xFFFF_FFFF;
-    // No early way out, so that the compiler may compare many words at once.
+    // No early exit, so that the compiler can vectorise the comparison.
     let (words, _) = bytes.as_chunks::<8>();
     let mut difference = u64::from(words.len() != WORDS.len());
     for (bytes, word) in words.iter().zip(WORDS) {

@@ -1,26 +1,26 @@
-//! What can be wrong with a file: stable codes, how bad each is, and what it means.
+//! Stable codes for what can be wrong with a file, with the severity and meaning of each.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// How bad a finding is, the worst last.
+/// The severity of a finding, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Worth knowing.
     Info,
-    /// To be looked at before use.
+    /// Review before use.
     Medium,
-    /// The file contradicts itself, costs too much, or needs what this program does not know.
+    /// The file contradicts itself, costs too much, or needs an unsupported feature.
     High,
-    /// Opening the file would read or write other files, or different programs see different disks in it.
+    /// Opening the file would read or write other files, or different programs would see different disks in it.
     Critical,
 }
 
 macro_rules! codes {
     ($($variant:ident $text:literal $severity:ident $origin:ident $meaning:literal;)*) => {
-        /// A stable name for what was found. New ones may come; none changes its meaning.
+        /// A stable name for a finding. Codes may be added, but none changes its meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code {
@@ -28,25 +28,26 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// All codes, the worst first.
+            /// All codes, roughly from the most to the least severe.
             pub const ALL: &'static [Code] = &[$(Code::$variant),*];
 
-            /// The name that programs match on.
+            /// Returns the name for programs to match on.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$variant => $text),* }
             }
 
-            /// How bad it is, unless an examination knows better.
+            /// Returns the default severity. An examination may override it.
             pub fn severity(self) -> Severity {
                 match self { $(Code::$variant => Severity::$severity),* }
             }
 
-            /// What it means, as a clause.
+            /// Returns the meaning as a clause.
             pub fn meaning(self) -> &'static str {
                 match self { $(Code::$variant => $meaning),* }
             }
 
-            /// Whether it is harmless in a file whose maker is trusted. A file that contradicts itself is not.
+            /// Whether the finding is acceptable in a file from a trusted source. A file that contradicts itself never
+            /// is.
             pub fn is_about_origin(self) -> bool {
                 match self { $(Code::$variant => codes!(@origin $origin)),* }
             }
@@ -132,7 +133,7 @@ impl Serialize for Code {
 impl FromStr for Code {
     type Err = crate::Error;
 
-    /// Takes `EXT_BACKING` and `ext-backing`.
+    /// Accepts both `EXT_BACKING` and `ext-backing`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wanted = text.replace('-', "_").to_ascii_uppercase();
         Self::ALL.iter().copied().find(|code| code.as_str() == wanted).ok_or_else(|| {

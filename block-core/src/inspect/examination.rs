@@ -1,4 +1,4 @@
-//! An inspection in progress: bounded reads of one storage, and the findings so far.
+//! An inspection in progress: bounded reads of one storage and the findings so far.
 
 use super::code::{Code, Severity};
 use super::limits::InspectLimits;
@@ -6,22 +6,22 @@ use super::paths;
 use crate::probe::{At, Evidence, ProbeInput};
 use crate::{BoxFuture, ErrorKind, Result, Storage};
 
-/// Examines the metadata of some formats.
+/// A function that examines the metadata of some formats.
 #[derive(Clone, Copy, Debug)]
 pub struct Inspector {
     /// The names of the formats.
     pub formats: &'static [&'static str],
-    /// Reads what can do harm and records it.
+    /// Reads the metadata and records findings.
     pub examine: for<'a, 'b> fn(&'a mut Examination<'b>) -> BoxFuture<'a, Result<()>>,
 }
 
-/// The state that examiners share. What was read is in [`Examination::input`], by absolute offset.
+/// The state that inspectors share. [`Examination::input`] holds what was read, by absolute offset.
 #[derive(Debug)]
 pub struct Examination<'a> {
     storage: &'a dyn Storage,
-    /// What was read of the file so far, by absolute offset.
+    /// The bytes read so far, by absolute offset.
     pub input: ProbeInput,
-    /// How much may be read, and what is excessive.
+    /// Read limits and thresholds for excessive values.
     pub limits: InspectLimits,
     virtual_size: Option<u64>,
     format: String,
@@ -31,28 +31,28 @@ pub struct Examination<'a> {
     limits_hit: Vec<String>,
 }
 
-/// What was found in a file, and where. What it means for the use of the file is not said here.
+/// A finding and its location. It does not say what that means for using the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Found {
-    /// The stable name of it.
+    /// The finding's stable name.
     pub code: Code,
-    /// How bad it is.
+    /// The finding's severity.
     pub severity: Severity,
-    /// The format whose structure it is in.
+    /// The format of the structure concerned.
     pub format: String,
-    /// Where it is; `None` when it is about the whole file.
+    /// The location, or `None` if the finding concerns the whole file.
     pub at: Option<At>,
-    /// The first bytes there in hexadecimal; empty when they are not there.
+    /// The first bytes at the location in hexadecimal. Empty if they are absent.
     pub hex: String,
-    /// A name that the file gives, escaped.
+    /// A name found in the file, escaped.
     pub name: Option<String>,
-    /// What was found and what was wanted: a clause, escaped.
+    /// A clause saying what was found and what was expected, escaped.
     pub message: String,
 }
 
 impl<'a> Examination<'a> {
-    /// Begins to examine `storage`, of which `input` was read.
+    /// Starts an examination of `storage`. `input` holds what was already read.
     pub fn new(storage: &'a dyn Storage, input: ProbeInput, limits: InspectLimits) -> Self {
         Self {
             storage,
@@ -67,13 +67,13 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Says which format the next findings are about.
+    /// Sets the format for the findings that follow.
     pub fn of_format(&mut self, format: &str) {
         format.clone_into(&mut self.format);
     }
 
-    /// Reads `len` bytes at `offset` into the input unless they are there. `false` when the file does not have them
-    /// all, or a limit forbids it.
+    /// Reads `len` bytes at `offset` into the input unless already there. Returns `false` if the file does not hold
+    /// them all or a limit forbids the read.
     pub async fn need(&mut self, offset: u64, len: u64) -> Result<bool> {
         let Ok(size) = usize::try_from(len) else {
             return Ok(false);
@@ -97,13 +97,13 @@ impl<'a> Examination<'a> {
                 self.input.add_window(offset, window);
                 Ok(true)
             }
-            // The file shrank while it was being read.
+            // The file shrank during the read.
             Err(error) if error.kind() == ErrorKind::OutOfRange => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// As [`need`](Self::need), but takes what the file has of the range; how many bytes that is.
+    /// Like [`need`](Self::need), but truncates the range to the file. Returns the number of bytes available.
     pub async fn need_some(&mut self, offset: u64, len: u64) -> Result<u64> {
         let len = len.min(self.input.len().saturating_sub(offset));
         Ok(if len > 0 && self.need(offset, len).await? { len } else { 0 })
@@ -116,12 +116,12 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Records a finding at a place.
+    /// Records a finding at a location.
     pub fn find(&mut self, code: Code, at: impl Into<At>, message: impl Into<String>) {
         self.push(code, code.severity(), Some(at.into()), None, message.into());
     }
 
-    /// Records a finding at a place if `present`.
+    /// Records a finding at a location if `present`.
     pub fn find_if(
         &mut self,
         present: bool,
@@ -134,7 +134,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Records a finding with another severity than the code's own.
+    /// Records a finding with a severity other than the code's default.
     pub fn find_as(
         &mut self,
         code: Code,
@@ -150,7 +150,8 @@ impl<'a> Examination<'a> {
         self.push(code, code.severity(), None, None, message.into());
     }
 
-    /// Records that the file names something: once for what it is, and once for each rule on names it breaks.
+    /// Records that the file contains a name: one finding for `code`, one if it is the file's own name, and one for
+    /// each name rule it breaks.
     pub fn reference(
         &mut self,
         code: Code,
@@ -170,7 +171,8 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Records a table that is larger than `cap` bytes, or than the caller's limit, or runs past the end of the file by more than `slack` bytes.
+    /// Records a finding if a table exceeds `cap` bytes or the caller's limit, and one if it ends more than `slack`
+    /// bytes past the end of the file.
     pub fn table(
         &mut self,
         what: &str,
@@ -198,7 +200,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Records pairs of structures that share bytes. Empty ones share none.
+    /// Records a finding for each pair of structures that share bytes. Empty structures share none.
     pub fn overlaps(&mut self, parts: &[(&str, u64, u64)]) {
         for (index, (a, a_start, a_len)) in parts.iter().enumerate() {
             for (b, b_start, b_len) in parts.iter().skip(index.saturating_add(1)) {
@@ -212,7 +214,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Notes the size of the disk, and finds it excessive if it is.
+    /// Sets the disk's size in bytes, and records a finding if it is excessive.
     pub fn disk_size(&mut self, at: impl Into<At>, size: Option<u64>) {
         let cap = self.limits.virtual_size;
         self.virtual_size = size;
@@ -223,7 +225,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Records a piece of evidence that speaks against the file.
+    /// Records evidence against the file as a finding.
     pub fn evidence(&mut self, code: Code, evidence: &Evidence, message: String) {
         let at = At { offset: evidence.offset, from_end: evidence.from_end, len: evidence.len };
         self.push(code, code.severity(), Some(at), None, message);
@@ -238,7 +240,7 @@ impl<'a> Examination<'a> {
         message: String,
     ) {
         let same = |found: &Found| found.code == code && found.at == at && found.name == name;
-        // A hostile file could make as many findings as it has bytes.
+        // A hostile file could cause one finding for each of its bytes.
         if self.found.len() >= 1000 {
             self.limit("findings");
             return;
@@ -254,7 +256,7 @@ impl<'a> Examination<'a> {
             crate::probe::to_hex(bytes)
         });
         let format = self.format.clone();
-        // Words of the file reach the reader of a report only escaped, also those inside of a sentence.
+        // Text from the file appears in a report only escaped, including inside a message.
         let message = match message.contains(char::is_control) {
             true => message.escape_debug().to_string(),
             false => message,
@@ -262,18 +264,18 @@ impl<'a> Examination<'a> {
         self.found.push(Found { code, severity, format, at, hex, name, message });
     }
 
-    /// The storage that is examined.
+    /// Returns the examined storage.
     pub fn storage(&self) -> &'a dyn Storage {
         self.storage
     }
 
-    /// The size of the disk in bytes, as an inspector noted it.
+    /// Returns the disk's size in bytes as set by an inspector.
     pub fn virtual_size(&self) -> Option<u64> {
         self.virtual_size
     }
 
-    /// Ends the examination: what was found, in the order of finding, and the limits that cut it short. A cut is a
-    /// finding of its own.
+    /// Ends the examination. Returns the findings in the order they were made, and the limits that cut it short. If
+    /// there are any, one more finding says so.
     pub fn finish(mut self) -> (Vec<Found>, Vec<String>) {
         if !self.limits_hit.is_empty() {
             let message = format!("not everything was examined: {}", self.limits_hit.join(", "));

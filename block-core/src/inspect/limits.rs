@@ -1,25 +1,25 @@
-//! How much an inspection may read, and what is excessive.
+//! Limits on what an inspection may read, and thresholds for excessive values.
 
-/// How much an inspection may read, and what it takes for excessive.
+/// Limits on what an inspection may read, and thresholds for excessive values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectLimits {
-    /// The largest disk that is not `SIZE_EXCESSIVE`, bytes.
+    /// Largest disk in bytes that is not `SIZE_EXCESSIVE`.
     pub virtual_size: u64,
-    /// The largest table that is not `TABLE_EXCESSIVE` where the format has no tighter cap, bytes. By default what a
+    /// Largest table in bytes that is not `TABLE_EXCESSIVE`, where the format has no tighter cap. The default is what a
     /// disk of 64 TiB needs in blocks of 1 MiB.
     pub table_bytes: u64,
-    /// Bytes read beyond those of the probe.
+    /// Most bytes read in addition to the probe's.
     pub read_bytes: u64,
-    /// Read calls beyond those of the probe.
+    /// Most read calls in addition to the probe's.
     pub reads: u32,
-    /// Bytes of a text (descriptor, property list) that are looked at.
+    /// Most bytes read of a text, such as a descriptor or a property list.
     pub text_bytes: u64,
-    /// Unpacked bytes for each byte of a packed file that are not a `BOMB`.
+    /// Most unpacked bytes per byte of a packed file that are not a `BOMB`.
     pub ratio: u64,
-    /// PBKDF2 iterations that are not `KDF_COST`.
+    /// Most PBKDF2 iterations that are not `KDF_COST`.
     pub kdf_iterations: u64,
-    /// Argon2 memory that is not `KDF_COST`, bytes.
+    /// Most Argon2 memory in bytes that is not `KDF_COST`.
     pub kdf_memory: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Examining a file for what can do harm: the codes of findings, and bounded reads.
+//! Examines a file for harmful content, with bounded reads and stable finding codes.
 //!
-//! An **inspector** reads the metadata of one format through an [`Examination`] and records findings, each with a
-//! stable [`Code`]. It opens nothing that the file names. A driver brings its own
-//! ([`BlockDriver::inspect`](crate::BlockDriver::inspect)), a [`Catalogue`](crate::probe::Catalogue) those of formats
-//! without a driver. What the findings mean for the use of the file is for the caller to judge.
+//! An **inspector** reads one format's metadata through an [`Examination`] and records findings, each with a stable
+//! [`Code`]. It opens no file that the image names. A driver brings its own inspector
+//! ([`BlockDriver::inspect`](crate::BlockDriver::inspect)). A [`Catalogue`](crate::probe::Catalogue) brings those for
+//! formats without a driver. The caller decides what the findings mean for using the file.
 #![cfg_attr(
     not(test),
     deny(

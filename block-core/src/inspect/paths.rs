@@ -1,11 +1,11 @@
-//! The rules on names that a file gives for other files.
+//! Rules for the names of other files that an image contains.
 
 use super::code::Code;
 
-/// Longest name that any program takes, bytes.
+/// Longest name in bytes that any program accepts.
 const LONGEST: usize = 1023;
 
-/// The rules `name` breaks, each with the reason as a clause.
+/// Returns the rules that `name` breaks, each with the reason as a clause.
 pub fn broken_rules(name: &[u8]) -> Vec<(Code, &'static str)> {
     let mut broken = Vec::new();
     if name.is_empty() {
@@ -42,8 +42,8 @@ pub fn broken_rules(name: &[u8]) -> Vec<(Code, &'static str)> {
     broken
 }
 
-/// Whether `name`, as a file beside the one at `uri` or as a path, is that very file. Nothing is looked up for it, so a
-/// link or another spelling goes unseen.
+/// Whether `name`, relative to the directory of `uri` or as a path, is the same file. It compares text only: a link or
+/// another spelling is not detected.
 pub(super) fn is_same_file(name: &[u8], uri: &str) -> bool {
     let Ok(text) = std::str::from_utf8(name) else {
         return false;
@@ -55,7 +55,7 @@ pub(super) fn is_same_file(name: &[u8], uri: &str) -> bool {
     !plain.is_empty() && (plain == beside || plain == path)
 }
 
-/// A name for people and reports: escaped, and cut after 300 bytes.
+/// Returns the name escaped for display, cut after 300 bytes.
 pub(super) fn escaped(name: &[u8]) -> String {
     let shown = name.get(..300).unwrap_or(name);
     let mut text = match std::str::from_utf8(shown) {

@@ -1,25 +1,25 @@
-//! What one prober answers about one file.
+//! One prober's answer about one file.
 
 use super::evidence::{At, Copy, Effect, Evidence, Integrity};
 use super::input::ProbeInput;
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// What sort of thing a format is.
+/// The sort of format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A disk-image container: a driver maps guest blocks to places in it.
     Container,
-    /// A text or a bundle that points at other files.
+    /// A text or a bundle that names other files.
     Descriptor,
     /// A name for content that the raw driver serves, such as an optical disc image.
     Content,
     /// An archive or compressed stream around something else.
     Wrapper,
-    /// Known, and not a disk: a saved machine state, say.
+    /// A recognised file that is not a disk, such as a saved machine state.
     NotADisk,
-    /// The disk is the file.
+    /// A raw disk: the file holds the disk's bytes and nothing else.
     Raw,
 }
 
@@ -28,44 +28,45 @@ pub enum Kind {
 pub struct Probe {
     /// The format's name, such as `vdi`.
     pub id: Cow<'static, str>,
-    /// What sort of format it is.
+    /// The sort of format.
     pub kind: Kind,
-    /// A closer description, such as `1.1 dynamic`; shown, never compared.
+    /// A more precise description, such as `1.1 dynamic`. It is displayed, never compared.
     pub variant: Option<Cow<'static, str>>,
-    /// Everything observed, in the order it was looked at.
+    /// All observations, in the order they were made.
     pub evidence: Vec<Evidence>,
-    /// The format this one is a special case of: if both match, this one stands and the other is dropped.
+    /// The more general format. If both match, this probe stays and the general one is dropped.
     pub refines: Option<&'static str>,
-    /// The driver that opens it, when it has another name than the format.
+    /// The driver that opens this format, if its name differs from the format's.
     pub driver: Option<&'static str>,
-    /// The highest score this format may reach. It can only lower.
+    /// The highest score this format may reach, 0 to 100. It only ever lowers the score.
     pub ceiling: u8,
-    /// Byte offset from which the file is the format's payload: what looks like a file system there belongs to the guest.
+    /// Byte offset where the format's payload begins. File systems seen from there on belong to the guest.
     pub payload_from: Option<u64>,
-    /// Where the format's own structures lie.
+    /// Where the format's own structures are.
     pub placement: Placement,
-    /// Whether file systems and partition tables may stand beside or inside the format without contradicting it.
+    /// Whether file systems and partition tables may appear beside or inside the format without contradicting it.
     pub carries_hints: bool,
-    /// The formats that this one carries in the same file, under other names for the same content.
+    /// Formats carried in the same file: other names for the same content.
     pub carries: &'static [&'static str],
 }
 
-/// Where a format's own structures lie in the file. It decides what two formats that claim one file are to each other.
+/// Where a format's own structures are in the file. When two formats claim one file, this decides how they relate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
-    /// Nowhere in particular: no other format may claim the file beside this one.
+    /// Anywhere: no other format may claim the same file.
     #[default]
     Anywhere,
-    /// At the start of the file, before the data. Behind it a trailer of another format makes a nested container.
+    /// At the start of the file, before the data. A trailer of another format after it makes a nested container.
     Header,
-    /// At the end of the file, after a disk that begins at its first byte. Such a disk carries hints.
+    /// At the end of the file, after a disk that begins at byte 0. Partition tables and file systems on that disk are
+    /// expected.
     Trailer,
     /// Inside the disk: a format with a trailer may carry this one as its content.
     Content,
 }
 
 impl Probe {
-    /// The answer "not mine".
+    /// Returns the answer "not mine".
     pub fn none(id: impl Into<Cow<'static, str>>) -> Self {
         Self {
             id: id.into(),
@@ -103,14 +104,14 @@ impl Probe {
         ProbeBuilder { input, probe: Self::none(id), signed: false }
     }
 
-    /// Whether there is any evidence apart from the file name.
+    /// Whether there is any evidence other than the file name and notes.
     pub fn claims(&self) -> bool {
         self.evidence.iter().any(|evidence| !matches!(evidence.effect, Effect::Name | Effect::Note))
     }
 }
 
-/// Gathers the evidence of a [`Probe`]. After a signature that does not match, everything else is ignored, so that a
-/// prober is one chain of calls.
+/// Collects the evidence of a [`Probe`]. Until a signature matches, only keywords and the file name are recorded. A
+/// prober can therefore be one chain of calls.
 #[derive(Debug)]
 pub struct ProbeBuilder<'a> {
     input: &'a ProbeInput,
@@ -119,42 +120,42 @@ pub struct ProbeBuilder<'a> {
 }
 
 impl ProbeBuilder<'_> {
-    /// Says what sort of format this is; [`Kind::Container`] otherwise.
+    /// Sets the sort of format. The default is [`Kind::Container`].
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.probe.kind = kind;
         self
     }
 
-    /// Describes the file more closely than the format's name does.
+    /// Sets a description more precise than the format's name.
     #[must_use]
     pub fn variant(mut self, variant: impl Into<Cow<'static, str>>) -> Self {
         self.probe.variant = Some(variant.into());
         self
     }
 
-    /// Names the format this one is a special case of.
+    /// Names the more general format that this one is a special case of.
     #[must_use]
     pub fn refines(mut self, parent: &'static str) -> Self {
         self.probe.refines = Some(parent);
         self
     }
 
-    /// Names the driver that opens this format, when it is not called as the format is.
+    /// Names the driver that opens this format, if its name differs from the format's.
     #[must_use]
     pub fn driver(mut self, driver: &'static str) -> Self {
         self.probe.driver = Some(driver);
         self
     }
 
-    /// Limits the score, for a layout known only second-hand or one with little to check.
+    /// Caps the score. For layouts documented only second-hand, or with few fields to check.
     #[must_use]
     pub fn at_most(mut self, ceiling: u8) -> Self {
         self.probe.ceiling = self.probe.ceiling.min(ceiling);
         self
     }
 
-    /// Says that from `offset` (bytes) on the file is payload, so that file systems seen there are the guest's.
+    /// Declares that the payload begins at byte `offset`. File systems seen from there on belong to the guest.
     #[must_use]
     pub fn payload_from(mut self, offset: u64) -> Self {
         self.probe.payload_from = Some(offset);
@@ -168,7 +169,8 @@ impl ProbeBuilder<'_> {
         self.magic(At::start(offset, len), bytes, false)
     }
 
-    /// Looks for a magic that is an ordinary word, or short as those of archives are: it needs structure beside it.
+    /// Looks for a magic that is an ordinary word, or as short as those of archives. It needs a structure check beside
+    /// it.
     #[must_use]
     pub fn word(self, offset: u64, bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -182,21 +184,21 @@ impl ProbeBuilder<'_> {
         self.magic(At::end(from_end, len), bytes, false)
     }
 
-    /// Says where the format's own structures lie; [`Placement::Anywhere`] otherwise.
+    /// Sets where the format's own structures are. The default is [`Placement::Anywhere`].
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.probe.placement = placement;
         self
     }
 
-    /// Says that file systems and partition tables may stand beside or inside the format.
+    /// Declares that file systems and partition tables may appear beside or inside the format.
     #[must_use]
     pub fn carries_hints(mut self) -> Self {
         self.probe.carries_hints = true;
         self
     }
 
-    /// Names the formats that this one carries in the same file.
+    /// Names the formats carried in the same file.
     #[must_use]
     pub fn carries(mut self, formats: &'static [&'static str]) -> Self {
         self.probe.carries = formats;
@@ -215,7 +217,7 @@ impl ProbeBuilder<'_> {
         self
     }
 
-    /// Records a signature found by other means than comparing fixed bytes (a marker in a text, say).
+    /// Records a signature found by other means than comparing fixed bytes, such as a marker in a text.
     #[must_use]
     pub fn signed_if(
         mut self,
@@ -262,7 +264,7 @@ impl ProbeBuilder<'_> {
         self.record(code, at, expected, Effect::Structure { passed })
     }
 
-    /// Records a checksum; `None` when it could not be or need not be computed.
+    /// Records a checksum result. `None` means it could not be computed or did not need to be.
     #[must_use]
     pub fn integrity(
         self,
@@ -303,7 +305,7 @@ impl ProbeBuilder<'_> {
         if present { self.record(code, at, expected, Effect::Degraded) } else { self }
     }
 
-    /// Records nonzero bytes where writers leave zeros. What was not read is not judged.
+    /// Records nonzero bytes where writers leave zeros. Bytes that were not read are not judged.
     #[must_use]
     pub fn slack(mut self, at: impl Into<At>) -> Self {
         if !self.signed {
@@ -344,7 +346,7 @@ impl ProbeBuilder<'_> {
         self
     }
 
-    /// Records something worth showing that speaks neither for nor against the format.
+    /// Records a fact for display, neither for nor against the format.
     #[must_use]
     pub fn note(
         self,
@@ -373,7 +375,7 @@ impl ProbeBuilder<'_> {
         self
     }
 
-    /// The answer.
+    /// Returns the answer.
     pub fn done(self) -> Probe {
         self.probe
     }

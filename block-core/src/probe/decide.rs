@@ -1,4 +1,4 @@
-//! From all answers to one decision.
+//! Combines all answers into one decision.
 
 use super::claim::{Kind, Placement, Probe};
 use super::hint::Hint;
@@ -6,10 +6,10 @@ use super::input::ProbeInput;
 use super::report::{Candidate, Decision, ProbeReport, Relation, RelationKind, WindowRead};
 use super::score::{CLAIM, Score, raw_score, score};
 
-/// A hint of this weight or more contradicts a container that does not own its place.
+/// Lowest weight of a hint that contradicts a container, unless the container owns the hint's place.
 const STRONG_HINT: u8 = 60;
 
-/// Weighs all answers. The order of `probes` and `hints` does not matter.
+/// Combines all answers into a report. The order of `probes` and `hints` does not matter.
 pub fn decide(input: &ProbeInput, probes: Vec<Probe>, hints: Vec<Hint>) -> ProbeReport {
     let mut relations = Vec::new();
     let mut hints = distinct(hints, &mut relations);
@@ -91,7 +91,7 @@ impl Scored {
     }
 }
 
-/// Drops hints that are another name for the bytes of a stronger one.
+/// Drops each hint that a stronger one covers.
 fn distinct(hints: Vec<Hint>, relations: &mut Vec<Relation>) -> Vec<Hint> {
     let outer = |inner: &Hint| {
         hints
@@ -110,7 +110,7 @@ fn distinct(hints: Vec<Hint>, relations: &mut Vec<Relation>) -> Vec<Hint> {
     hints.iter().filter(|inner| outer(inner).is_none()).cloned().collect()
 }
 
-/// Scores the answers that have any evidence and sorts them, best first, then by name.
+/// Scores the answers that have any evidence, and sorts them: the highest score first, then by name.
 fn score_all(probes: Vec<Probe>) -> Vec<Scored> {
     let mut scored: Vec<Scored> = probes
         .into_iter()
@@ -124,7 +124,7 @@ fn score_all(probes: Vec<Probe>) -> Vec<Scored> {
     scored
 }
 
-/// Drops each format that a special case of it has claimed, and lifts the special case above it.
+/// Drops each format if a special case of it has claimed the file. Raises the special case's score above it.
 fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored> {
     let mut dropped: Vec<String> = Vec::new();
     let parents: Vec<(String, u8)> =
@@ -144,7 +144,7 @@ fn refine(mut scored: Vec<Scored>, relations: &mut Vec<Relation>) -> Vec<Scored>
         } else {
             *parent_value
         };
-        // A special case with more against it than the general one keeps its own, lower score.
+        // A special case with more evidence against it than the general format keeps its own, lower score.
         let own = child.score.value;
         child.score = Score::of(if own >= *parent_value { lifted } else { own.max(CLAIM) });
         dropped.push(parent.to_owned());
@@ -167,7 +167,7 @@ enum Outer<'a> {
     Conflict,
 }
 
-/// Finds the one claim that carries all others, and every contradiction on the way.
+/// Finds the one claim that carries all others, and records every contradiction.
 fn relate<'a>(
     input: &ProbeInput,
     claims: &[&'a Scored],
@@ -217,7 +217,7 @@ fn relate<'a>(
     }
 }
 
-/// The relation of two claims, with the outer and the inner one. The order of the arguments does not matter.
+/// Returns the relation of two claims, the outer format and the inner one. The order of the arguments does not matter.
 fn relation<'a>(a: &'a Probe, b: &'a Probe) -> (RelationKind, &'a str, &'a str) {
     directed(a, b).or_else(|| directed(b, a)).unwrap_or_else(|| {
         let (first, second) = if a.id <= b.id { (a, b) } else { (b, a) };

@@ -1,4 +1,4 @@
-//! One observation about a file: what stood where, what was wanted, and what it says about the format.
+//! One observation about a file: what was found, what was expected, and its effect on the score.
 
 use super::limits;
 use serde::{Serialize, Serializer};
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// A range of the file, counted from its start or back from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// Bytes from the start, or, when `from_end`, how many bytes before the end the range begins.
+    /// Bytes from the start of the file. If `from_end`, bytes from the start of the range to the end of the file.
     pub offset: u64,
     /// Whether `offset` counts back from the end.
     pub from_end: bool,
@@ -16,17 +16,17 @@ pub struct At {
 }
 
 impl At {
-    /// `len` bytes at `offset`.
+    /// Returns the range of `len` bytes at `offset`.
     pub const fn start(offset: u64, len: u32) -> Self {
         Self { offset, from_end: false, len }
     }
 
-    /// `len` bytes that begin `from_end` bytes before the end.
+    /// Returns the range of `len` bytes that begins `from_end` bytes before the end.
     pub const fn end(from_end: u64, len: u32) -> Self {
         Self { offset: from_end, from_end: true, len }
     }
 
-    /// The absolute offset in a file of `file_len` bytes; `None` when the file is too short.
+    /// Returns the absolute offset in a file of `file_len` bytes, or `None` if the file is too short.
     pub fn absolute(&self, file_len: u64) -> Option<u64> {
         if self.from_end { file_len.checked_sub(self.offset) } else { Some(self.offset) }
     }
@@ -38,52 +38,52 @@ impl From<(u64, u32)> for At {
     }
 }
 
-/// What an observation says about a format. Only these, never a number of the prober's choosing, make the score.
+/// What an observation says about a format. The score is computed from these alone. A prober never supplies a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
-    /// The format's magic stands at its fixed place; this many bytes of it.
+    /// The format's magic is at its fixed offset.
     Signature {
         /// Length of the magic in bytes.
         bytes: u8,
-        /// The magic is an ordinary word or a short wrapper magic: alone it proves little.
+        /// Whether the magic is an ordinary word or a short wrapper magic, which proves little alone.
         word: bool,
     },
-    /// The version field says something.
+    /// The version field was checked.
     Version {
-        /// Whether it is a version the prober knows.
+        /// Whether the prober supports this version.
         known: bool,
     },
-    /// A checksum over what was read.
+    /// A checksum was checked.
     Integrity(Integrity),
-    /// A field, or fields against each other or against the file length, make sense.
+    /// A field was checked alone, against another field, or against the file length.
     Structure {
-        /// Whether they do.
+        /// Whether the check passed.
         passed: bool,
     },
-    /// The format keeps a second copy of this.
+    /// The second copy of a structure was compared.
     Duplicate(Copy),
     /// A recoverable oddity: an unclean flag, a missing trailer, one damaged copy of two.
     Degraded,
-    /// Bytes that normal writers leave zero are not. Does not lower the score.
+    /// Nonzero bytes where normal writers leave zeros. Does not lower the score.
     Slack,
-    /// A keyword of a text format.
+    /// A keyword of a text format is present.
     Text,
-    /// The file name ends as this format's names do. Never decides.
+    /// The file name has an extension of this format. Never decides.
     Name,
-    /// Worth showing; neither for nor against.
+    /// A fact for display, neither for nor against.
     Note,
 }
 
-/// How a checksum came out.
+/// The result of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Integrity {
-    /// The stored value is the computed one.
+    /// The stored value equals the computed one.
     Pass,
-    /// It is not.
+    /// The stored value differs from the computed one.
     Fail,
-    /// The format allows it to be left out, and it is; or the bytes it covers were not read.
+    /// The checksum is optional and missing, or the bytes it covers were not read.
     Absent,
 }
 
@@ -91,36 +91,36 @@ pub enum Integrity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Copy {
-    /// Both are the same.
+    /// The copies are equal.
     Equal,
-    /// They contradict each other.
+    /// The copies differ.
     Differs,
-    /// Only one is there.
+    /// One copy is missing.
     Missing,
 }
 
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// What was looked at, in words: `magic`, `version`, `block size`.
+    /// The name of what was checked, such as `magic`, `version` or `block size`.
     pub code: Cow<'static, str>,
-    /// Where it begins, in bytes from the start, or before the end when `from_end`.
+    /// Where it begins: bytes from the start of the file, or before its end if `from_end`.
     pub offset: u64,
     /// Whether `offset` counts back from the end of the file.
     pub from_end: bool,
-    /// How many bytes were looked at.
+    /// Number of bytes checked.
     pub len: u32,
-    /// The first bytes found there, at most [`limits::FOUND`]; empty when they are absent. Hexadecimal when serialised.
+    /// The first bytes found there, at most [`limits::FOUND`]. Empty if they are absent. Serialised in hexadecimal.
     #[serde(serialize_with = "hex")]
     pub found: Vec<u8>,
-    /// What was wanted.
+    /// What was expected.
     pub expected: Cow<'static, str>,
-    /// What it says about the format.
+    /// The effect on the format's score.
     pub effect: Effect,
 }
 
 impl Evidence {
-    /// An observation of `found` (cut to [`limits::FOUND`] bytes) at `at`.
+    /// Creates an observation of `found` at `at`, keeping the first [`limits::FOUND`] bytes.
     pub fn new(
         code: impl Into<Cow<'static, str>>,
         at: At,
@@ -140,22 +140,22 @@ impl Evidence {
         }
     }
 
-    /// The place as people write it: `0x40`, or `END-512`.
+    /// Returns the offset for display: `0x40`, or `END-512`.
     pub fn place(&self) -> String {
         if self.from_end { format!("END-{}", self.offset) } else { format!("{:#x}", self.offset) }
     }
 
-    /// Where it begins in a file of `file_len` bytes.
+    /// Returns the absolute offset in a file of `file_len` bytes, or `None` if the file is too short.
     pub fn absolute(&self, file_len: u64) -> Option<u64> {
         At { offset: self.offset, from_end: self.from_end, len: self.len }.absolute(file_len)
     }
 
-    /// The bytes found, in hexadecimal with spaces.
+    /// Returns the bytes found in hexadecimal, separated by spaces.
     pub fn found_hex(&self) -> String {
         to_hex(&self.found)
     }
 
-    /// Whether this observation speaks against the format.
+    /// Whether this observation counts against the format.
     pub fn is_against(&self) -> bool {
         matches!(
             self.effect,
@@ -168,7 +168,7 @@ impl Evidence {
     }
 }
 
-/// Bytes in upper-case hexadecimal with spaces between them.
+/// Returns `bytes` in upper-case hexadecimal, separated by spaces.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
     pairs.join(" ")

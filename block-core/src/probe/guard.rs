@@ -1,4 +1,4 @@
-//! Keeping a disk that was detected, as raw or by its trailer alone, from turning into something else.
+//! Prevents writes from changing the detected format of a disk that was opened as raw or by its trailer alone.
 
 use std::any::Any;
 use std::ops::Range;
@@ -11,25 +11,27 @@ use super::{ProbeInput, ReadPlan};
 use crate::forward_storage;
 use crate::{Advice, Bytes, Error, ErrorKind, Registry, Result, Storage, ZeroMode};
 
-/// A storage whose format was found out by looking, not declared.
+/// A storage whose format was detected, not declared.
 ///
-/// Whoever writes to a raw disk chooses all of its bytes. If they may write what another format begins or ends with,
-/// the next program that looks opens other files or another disk. So a write, a zeroing or a new length that would
-/// lead probing to another driver is refused. All windows that probing reads are watched, not the first sector only.
+/// The guest chooses every byte of a raw disk. If it could write another format's header or trailer, the next program
+/// to probe the file would open other files or a different disk. So the guard refuses any write, zeroing or new length
+/// after which probing would select another driver. It watches every window that probing reads, not only the first
+/// sector.
 #[derive(Debug)]
 pub(crate) struct GuardedStorage {
     inner: Arc<dyn Storage>,
     registry: Arc<Registry>,
-    /// The driver that probing has to lead to.
+    /// The driver that probing must keep selecting.
     driver: &'static str,
-    /// The byte ranges that probing reads. Requests elsewhere share the lock, those inside hold it alone.
+    /// The byte ranges that probing reads. Requests outside them share the lock; requests that touch one hold it
+    /// exclusively.
     watched: RwLock<Vec<Range<u64>>>,
 }
 
-/// Ranges that are watched at most; the plan itself reads fewer.
+/// Most ranges that are watched. A single plan reads fewer.
 const MOST_RANGES: usize = 1024;
 
-/// What a request would make of the storage.
+/// The change that a request would make.
 #[derive(Clone, Copy, Debug)]
 enum Change<'a> {
     Write { offset: u64, bytes: &'a [u8] },
@@ -38,7 +40,7 @@ enum Change<'a> {
 }
 
 impl Change<'_> {
-    /// The bytes it changes.
+    /// Returns the byte range that changes.
     fn range(&self) -> Range<u64> {
         match *self {
             Self::Write { offset, bytes } => {
@@ -57,7 +59,7 @@ impl Change<'_> {
         }
     }
 
-    /// Lays the change over `window`, which was read at `start`.
+    /// Applies the change to `window`, which was read at `start`.
     fn apply(&self, start: u64, window: &mut [u8]) {
         let range = self.range();
         for (byte, at) in window.iter_mut().zip(start..) {
@@ -76,7 +78,7 @@ impl Change<'_> {
 }
 
 impl GuardedStorage {
-    /// Guards `inner`, whose probing read the windows of `input` and led to `driver`.
+    /// Guards `inner`. Its probe read the windows of `input` and selected `driver`.
     pub(crate) fn new(
         inner: Arc<dyn Storage>,
         registry: Arc<Registry>,
@@ -86,14 +88,14 @@ impl GuardedStorage {
         Self { inner, registry, driver, watched: RwLock::new(ranges(input)) }
     }
 
-    /// Whether the request changes what probing reads.
+    /// Whether the change alters anything that probing reads.
     fn touches(watched: &[Range<u64>], change: &Change<'_>, len: u64) -> bool {
         let range = change.range();
         change.len_after(len) != len
             || watched.iter().any(|window| range.start < window.end && window.start < range.end)
     }
 
-    /// The windows that probing would read after the change.
+    /// Returns the windows that probing would read after the change.
     async fn after(&self, change: &Change<'_>, len: u64) -> Result<ProbeInput> {
         let mut plan = ReadPlan::new(change.len_after(len), Some(self.inner.uri()));
         loop {
@@ -118,7 +120,8 @@ impl GuardedStorage {
         }
     }
 
-    /// Refuses a change after which probing would lead elsewhere; otherwise watches what probing would read then, too.
+    /// Refuses the change if probing would then select another driver. Otherwise also watches the windows that probing
+    /// would read after the change.
     async fn admit(
         &self,
         watched: &mut Vec<Range<u64>>,
@@ -145,7 +148,7 @@ impl GuardedStorage {
             .with_code("raw-guard")
             .with_hint(Advice::NameFormat(self.driver)));
         }
-        // The old ranges stay: if the change fails half-way, either state may be the true one.
+        // Keep the old ranges: if the change fails half-way, the file may be in either state.
         for range in ranges(&input) {
             if !watched.contains(&range) {
                 watched.push(range);
@@ -162,7 +165,7 @@ fn ranges(input: &ProbeInput) -> Vec<Range<u64>> {
     input.windows().into_iter().map(|(start, len)| start..start.saturating_add(len)).collect()
 }
 
-/// Does a request under the guard: `$change` is checked if it touches what probing reads.
+/// Performs a request under the guard. Checks `$change` first if it touches what probing reads.
 macro_rules! guarded {
     ($self:ident, $change:expr, $request:expr) => {{
         let change = $change;
@@ -209,7 +212,7 @@ impl Storage for GuardedStorage {
         len: u64,
     ) -> Result<bool> {
         let watched = self.watched.read().await;
-        // What the layer below copies is not seen here, so that only places nobody probes are copied by it.
+        // The guard does not see the bytes that the layer below copies, so it may copy only outside the watched ranges.
         if Self::touches(&watched, &Change::Zero { offset, len }, self.inner.len().await?) {
             return Ok(false);
         }

@@ -1,30 +1,30 @@
-//! What a raw disk seems to hold: partition tables and file systems.
+//! Hints about a raw disk's content: partition tables and file systems.
 
 use super::evidence::{At, Effect, Evidence};
 use super::input::ProbeInput;
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// A partition table or file system seen in the windows. It supports raw and never selects a driver.
+/// A partition table or file system seen in the windows. It raises the score of raw and never selects a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hint {
-    /// What it is: `mbr`, `gpt`, `ext`, `ntfs`.
+    /// Its name: `mbr`, `gpt`, `ext`, `ntfs`.
     pub id: Cow<'static, str>,
-    /// How sure, 0 to 100; 60 and more counts against a container that does not own the place.
+    /// Confidence, 0 to 100. From 60 on it contradicts a container that does not own the place.
     pub weight: u8,
     /// Byte offset of the magic from the start of the file.
     pub offset: u64,
-    /// What was looked at.
+    /// The checks that were made.
     pub evidence: Vec<Evidence>,
-    /// The hints that are but another name for the same bytes.
+    /// Other hints for the same bytes, which this one replaces.
     #[serde(skip)]
     pub covers: &'static [&'static str],
 }
 
-/// The weight of a hint whose own checks fail, at most.
+/// Highest weight of a hint with a failed check.
 const FAILED: u8 = 25;
 
-/// Gathers the evidence of a [`Hint`].
+/// Collects the evidence of a [`Hint`].
 #[derive(Debug)]
 pub struct HintBuilder<'a> {
     input: &'a ProbeInput,
@@ -66,14 +66,14 @@ impl<'a> HintBuilder<'a> {
         self
     }
 
-    /// Names the hints that are but another name for the same bytes.
+    /// Names other hints for the same bytes, which this one replaces.
     #[must_use]
     pub fn covers(mut self, hints: &'static [&'static str]) -> Self {
         self.hint.covers = hints;
         self
     }
 
-    /// The hint: as heavy as `weight`, or hardly if a check failed.
+    /// Returns the hint with `weight`, or with a low weight if a check failed.
     pub fn done(mut self, weight: u8) -> Hint {
         self.hint.weight = if self.failed { weight.min(FAILED) } else { weight };
         self.hint

@@ -1,8 +1,8 @@
-//! The windows of a file that a probe may look at.
+//! The windows of a file that probers examine.
 
-/// The length of a file, some windows of its bytes, and perhaps its name.
+/// The length of a file, some windows of its bytes, and optionally its name.
 ///
-/// A byte that was not read, or lies past the end of the file, is *absent*: no accessor ever makes up a zero for it.
+/// A byte that was not read, or is past the end of the file, is *absent*. No accessor substitutes a zero for it.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeInput {
     len: u64,
@@ -18,27 +18,27 @@ struct Window {
 }
 
 impl ProbeInput {
-    /// An input of `len` bytes of which nothing has been read.
+    /// Creates an input of `len` bytes with no windows.
     pub fn empty(len: u64) -> Self {
         Self { len, ..Self::default() }
     }
 
-    /// The input of a file that was read whole. [`Registry::probe_bytes`](crate::Registry::probe_bytes) makes the one
-    /// that reading the file in windows would make.
+    /// Creates an input that holds a whole file. [`Registry::probe_bytes`](crate::Registry::probe_bytes) holds only the
+    /// windows that a probe of the file would read.
     pub fn of_bytes(file: &[u8]) -> Self {
         let mut input = Self::empty(u64::try_from(file.len()).unwrap_or(u64::MAX));
         input.add_window(0, file.to_vec());
         input
     }
 
-    /// Gives the input a file name (the last component is what counts).
+    /// Sets the file name. Only its last component matters.
     #[must_use]
     pub fn with_name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// Adds a window; bytes that would lie past the end of the file are dropped.
+    /// Adds a window. Bytes past the end of the file are dropped.
     pub fn add_window(&mut self, offset: u64, mut bytes: Vec<u8>) {
         let room = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         bytes.truncate(room);
@@ -47,8 +47,8 @@ impl ProbeInput {
         }
     }
 
-    /// The same file after `bytes` were written at `offset`, inside the windows this input holds. A write past the end
-    /// of the file makes it longer, which leaves the old tail windows where they were.
+    /// Returns this input as if `bytes` had been written at `offset`. Only bytes inside existing windows change. A
+    /// write past the end makes the file longer, and the old tail windows keep their offsets.
     #[must_use]
     pub fn overlaid(&self, offset: u64, bytes: &[u8]) -> Self {
         let mut after = self.clone();
@@ -71,7 +71,7 @@ impl ProbeInput {
         after
     }
 
-    /// Length of the file in bytes.
+    /// Returns the length of the file in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -81,7 +81,7 @@ impl ProbeInput {
         self.len == 0
     }
 
-    /// The file name, when there is one.
+    /// Returns the file name, if any.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -98,7 +98,7 @@ impl ProbeInput {
         }
     }
 
-    /// `len` bytes from `offset`, if they exist and were read in one window.
+    /// Returns `len` bytes at `offset` if one window holds them all.
     pub fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
         self.windows.iter().find_map(|window| {
             let from = usize::try_from(offset.checked_sub(window.offset)?).ok()?;
@@ -106,7 +106,7 @@ impl ProbeInput {
         })
     }
 
-    /// What was read from `offset` on, at most `len` bytes and perhaps none.
+    /// Returns up to `len` bytes that were read at `offset`, possibly none.
     pub fn prefix(&self, offset: u64, len: usize) -> &[u8] {
         self.windows
             .iter()
@@ -119,7 +119,7 @@ impl ProbeInput {
             .unwrap_or_default()
     }
 
-    /// `len` bytes that start `from_end` bytes before the end of the file.
+    /// Returns `len` bytes that start `from_end` bytes before the end of the file.
     pub fn tail(&self, from_end: u64, len: usize) -> Option<&[u8]> {
         self.bytes(self.len.checked_sub(from_end)?, len)
     }
@@ -129,52 +129,52 @@ impl ProbeInput {
         self.bytes(offset, expected.len()) == Some(expected)
     }
 
-    /// Whether the range runs past the end of the file, so that no read could supply it.
+    /// Whether the range extends past the end of the file, where no read can succeed.
     pub fn is_past_end(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_none_or(|end| end > self.len)
     }
 
-    /// `N` bytes at `offset` as an array.
+    /// Returns the `N` bytes at `offset`.
     pub fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         self.bytes(offset, N)?.try_into().ok()
     }
 
-    /// The byte at `offset`.
+    /// Returns the byte at `offset`.
     pub fn u8(&self, offset: u64) -> Option<u8> {
         self.array::<1>(offset).map(|[byte]| byte)
     }
 
-    /// The little-endian 16-bit number at `offset`.
+    /// Returns the little-endian 16-bit number at `offset`.
     pub fn u16_le(&self, offset: u64) -> Option<u16> {
         self.array(offset).map(u16::from_le_bytes)
     }
 
-    /// The big-endian 16-bit number at `offset`.
+    /// Returns the big-endian 16-bit number at `offset`.
     pub fn u16_be(&self, offset: u64) -> Option<u16> {
         self.array(offset).map(u16::from_be_bytes)
     }
 
-    /// The little-endian 32-bit number at `offset`.
+    /// Returns the little-endian 32-bit number at `offset`.
     pub fn u32_le(&self, offset: u64) -> Option<u32> {
         self.array(offset).map(u32::from_le_bytes)
     }
 
-    /// The big-endian 32-bit number at `offset`.
+    /// Returns the big-endian 32-bit number at `offset`.
     pub fn u32_be(&self, offset: u64) -> Option<u32> {
         self.array(offset).map(u32::from_be_bytes)
     }
 
-    /// The little-endian 64-bit number at `offset`.
+    /// Returns the little-endian 64-bit number at `offset`.
     pub fn u64_le(&self, offset: u64) -> Option<u64> {
         self.array(offset).map(u64::from_le_bytes)
     }
 
-    /// The big-endian 64-bit number at `offset`.
+    /// Returns the big-endian 64-bit number at `offset`.
     pub fn u64_be(&self, offset: u64) -> Option<u64> {
         self.array(offset).map(u64::from_be_bytes)
     }
 
-    /// The windows held, as `(offset, length)` in bytes, sorted.
+    /// Returns the windows as `(offset, length)` in bytes, sorted.
     pub fn windows(&self) -> Vec<(u64, u64)> {
         let mut all: Vec<_> = self
             .windows
@@ -185,7 +185,7 @@ impl ProbeInput {
         all
     }
 
-    /// The limits that kept the plan from reading more; empty as a rule.
+    /// Returns the names of the limits that stopped the plan from reading more. Usually empty.
     pub fn limits_hit(&self) -> &[String] {
         &self.limits_hit
     }

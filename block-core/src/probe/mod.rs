@@ -1,8 +1,8 @@
-//! Naming what a file is from a few bounded windows of it.
+//! Identifies a file's format from a few bounded windows of its bytes.
 //!
-//! A prober looks at bytes and answers [`Evidence`]; one shared function, [`score()`], turns evidence into a number, and
-//! [`decide`] turns all answers into a [`ProbeReport`]. Nothing here does I/O, fails, panics, or depends on the order in
-//! which probers are asked:
+//! A **prober** is a function that examines the windows and returns a [`Probe`]: its [`Evidence`] for one format.
+//! [`score()`] turns that evidence into a number. [`decide`] combines all answers into a [`ProbeReport`]. Nothing here
+//! does I/O, fails or panics, and the order of the probers does not matter:
 //!
 //! ```
 //! use block_core::probe::{self, Decision, ProbeInput};
@@ -13,8 +13,9 @@
 //! assert_eq!(report.selected.as_deref(), Some("raw"));
 //! ```
 //!
-//! Which probers are asked is for the [`Registry`](crate::Registry) to say: those of its drivers, and those of each
-//! [`Catalogue`] of formats that are known without a driver. The bytes come through a [`ReadPlan`], which says what to read next and keeps the total under [`limits`].
+//! The [`Registry`](crate::Registry) decides which probers run: those of its drivers, and those of each registered
+//! [`Catalogue`] of formats without a driver. A [`ReadPlan`] says which windows to read next and keeps the total under
+//! [`limits`].
 #![cfg_attr(
     not(test),
     deny(

@@ -1,9 +1,9 @@
-//! What to read of a file before it can be named.
+//! Which parts of a file to read before its format can be identified.
 
 use super::input::ProbeInput;
 use super::limits;
 
-/// Bytes to read: `len` bytes at `offset`, wholly inside the file.
+/// A read of `len` bytes at `offset`, wholly inside the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     /// Byte offset from the start of the file.
@@ -13,13 +13,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Where it ends.
+    /// Returns the offset past the last byte.
     fn end(&self) -> u64 {
         self.offset.saturating_add(u64::try_from(self.len).unwrap_or(u64::MAX))
     }
 }
 
-/// The reads that lead to a [`ProbeInput`], in a few rounds: the caller reads, the plan decides what is worth reading.
+/// Plans the reads that fill a [`ProbeInput`], in a few rounds. The plan chooses the reads and the caller performs
+/// them.
 ///
 /// ```
 /// use block_core::probe::ReadPlan;
@@ -39,8 +40,8 @@ impl Request {
 /// assert_eq!(input.u8(0), Some(0));
 /// ```
 ///
-/// The requests of a round do not depend on each other, so they may be read in any order or at once. A read that comes
-/// back short (the file shrank) is supplied as it is; a read that fails ends the probe with that error.
+/// The requests of a round are independent and may be read in any order or concurrently. If the file shrank and a read
+/// comes back short, supply the short buffer. If a read fails, the probe ends with that error.
 #[derive(Debug)]
 pub struct ReadPlan {
     input: ProbeInput,
@@ -51,19 +52,19 @@ pub struct ReadPlan {
     tail_bytes: u64,
 }
 
-/// The windows that probers ask for in one round.
+/// The windows that probers request in one round.
 #[derive(Debug, Default)]
 pub struct WindowRequests {
     ranges: Vec<(u64, u64)>,
 }
 
 impl WindowRequests {
-    /// Asks for `len` bytes at `offset`, as far as the file has them.
+    /// Requests `len` bytes at `offset`, truncated to the file.
     pub fn read(&mut self, offset: u64, len: u64) {
         self.ranges.push((offset, len));
     }
 
-    /// Asks for `len` bytes that start `from_end` bytes before the end of a file of `file_len` bytes.
+    /// Requests `len` bytes that start `from_end` bytes before the end of a file of `file_len` bytes.
     pub fn tail(&mut self, file_len: u64, from_end: u64, len: u64) {
         if let Some(offset) = file_len.checked_sub(from_end) {
             self.ranges.push((offset, len));
@@ -72,7 +73,7 @@ impl WindowRequests {
 }
 
 impl ReadPlan {
-    /// A plan for a file of `len` bytes.
+    /// Creates a plan for a file of `len` bytes. Probers may use `name`.
     pub fn new(len: u64, name: Option<&str>) -> Self {
         let mut input = ProbeInput::empty(len);
         if let Some(name) = name {
@@ -88,13 +89,13 @@ impl ReadPlan {
         Self { input, wants, rounds: 0, reads: 0, head_bytes: 0, tail_bytes: 0 }
     }
 
-    /// Asks for a window in the first round; call it before [`ReadPlan::next_round`].
+    /// Requests a window in the first round. Call it before [`ReadPlan::next_round`].
     pub fn want(&mut self, offset: u64, len: u64) {
         self.wants.read(offset, len);
     }
 
-    /// Returns the next reads to do; none when the plan has all it wants or may have. From the second round on, `ask`
-    /// adds the windows that probers need after seeing those that were read.
+    /// Returns the next reads, or none if the plan is complete or out of budget. From the second round on, `ask` adds
+    /// the windows that probers need after seeing the earlier ones.
     pub fn next_round(
         &mut self,
         mut ask: impl FnMut(&ProbeInput, &mut WindowRequests),
@@ -117,12 +118,12 @@ impl ReadPlan {
         self.input.add_window(offset, bytes);
     }
 
-    /// What the reads found.
+    /// Returns the windows that were read.
     pub fn finish(self) -> ProbeInput {
         self.input
     }
 
-    /// The wanted ranges that exist, are not known yet, and fit the limits.
+    /// Returns the requested ranges that are inside the file, not yet read, and within the limits.
     fn admit(&mut self) -> Vec<Request> {
         let mut round: Vec<Request> = Vec::new();
         for (offset, end) in joined(self.unknown()) {
@@ -155,7 +156,7 @@ impl ReadPlan {
         round
     }
 
-    /// Takes the wanted ranges that exist and are not known yet, each from its first byte to behind its last.
+    /// Takes the requested ranges and returns those inside the file and not yet read, as `(start, end)`.
     fn unknown(&mut self) -> Vec<(u64, u64)> {
         let ranges = std::mem::take(&mut self.wants.ranges).into_iter();
         let inside = ranges.map(|(offset, len)| {
@@ -172,8 +173,8 @@ impl ReadPlan {
     }
 }
 
-/// The same ranges in order, with those made one that overlap or nearly touch: reading a page more is cheaper
-/// than reading twice. A long one is left alone: it may not be read, and those inside it may.
+/// Sorts the ranges and merges those that overlap or nearly touch, because reading one more page is cheaper than a
+/// second read. Nothing is merged into a long range: the budget may refuse it and still admit short ranges inside it.
 fn joined(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.sort_unstable();
     let mut joined: Vec<(u64, u64)> = Vec::new();

@@ -1,4 +1,4 @@
-//! What all answers together say about a file.
+//! The combined result of all probers for one file.
 
 use super::claim::{Kind, Placement};
 use super::evidence::{Effect, Evidence};
@@ -12,11 +12,11 @@ use serde::Serialize;
 pub enum Decision {
     /// One format claims the file and its checks pass (75 or more).
     Selected,
-    /// One format claims the file, and it is damaged or of an unknown version (60 to 74). It is never opened as raw.
+    /// One format claims the file, but it is damaged or of an unknown version (60 to 74). It is never opened as raw.
     Broken,
-    /// Two or more formats claim the file: some other program would see another disk in it. Refused.
+    /// Two or more formats claim the file, and another program could see a different disk in it. It is refused.
     Ambiguous,
-    /// Nothing claims the file: raw, by default of anything else.
+    /// No format claims the file, so it is raw.
     Raw,
     /// The file has no bytes.
     Empty,
@@ -27,35 +27,35 @@ pub enum Decision {
 pub struct Candidate {
     /// The format's name.
     pub id: String,
-    /// What sort of format it is.
+    /// The sort of format.
     pub kind: Kind,
-    /// A closer description.
+    /// A more precise description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// How sure the evidence makes us.
+    /// How strongly the evidence supports the format.
     #[serde(flatten)]
     pub score: Score,
-    /// The evidence, in the order it was looked at.
+    /// The evidence, in the order it was collected.
     pub evidence: Vec<Evidence>,
-    /// Names of drivers that open it, the closest first.
+    /// Names of the drivers that open it, the most specific first.
     pub drivers: Vec<String>,
-    /// Where the format's own structures lie.
+    /// Where the format's own structures are.
     #[serde(skip)]
     pub placement: Placement,
 }
 
-/// Two hits on one file and what they are to each other.
+/// How two matches on one file relate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Relation {
-    /// What the pair is.
+    /// The kind of relation.
     pub kind: RelationKind,
-    /// The one that stands, or, of an ambiguous pair, the first by name.
+    /// The match that is kept. Of an ambiguous pair, the first by name.
     pub outer: String,
-    /// The one that yields, is carried, or contradicts.
+    /// The match that is dropped, carried, or in conflict.
     pub inner: String,
 }
 
-/// What two simultaneous hits are to each other.
+/// How two simultaneous matches relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelationKind {
@@ -67,72 +67,71 @@ pub enum RelationKind {
     Carrier,
     /// A trailer format around a container with its own header.
     NestedContainer,
-    /// Two readings of one file.
+    /// The file can be read as either.
     Ambiguous,
 }
 
 /// A window of the file that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WindowRead {
-    /// Bytes from the start.
+    /// Offset in bytes from the start of the file.
     pub offset: u64,
     /// Bytes read.
     pub len: u64,
 }
 
-/// What a file is, and why.
+/// The format of a file and the evidence for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProbeReport {
     /// Length of the file in bytes.
     pub file_len: u64,
-    /// The format the file is taken for; `None` when it is ambiguous. An empty file is a raw disk of 0 bytes.
+    /// The selected format, or `None` if the file is ambiguous. An empty file is a raw disk of 0 bytes.
     pub selected: Option<String>,
     /// The outcome.
     pub decision: Decision,
-    /// All formats with any evidence, best first, then by name; raw is always among them.
+    /// All formats with any evidence, the highest score first, then by name. Raw is always among them.
     pub candidates: Vec<Candidate>,
-    /// Partition tables and file systems seen.
+    /// Partition tables and file systems that were seen.
     pub raw_hints: Vec<Hint>,
-    /// How simultaneous hits relate.
+    /// How simultaneous matches relate.
     pub relations: Vec<Relation>,
-    /// What was read.
+    /// The windows that were read.
     pub windows_read: Vec<WindowRead>,
-    /// Limits that kept the probe from reading more.
+    /// Names of the limits that stopped the probe from reading more.
     pub limits_hit: Vec<String>,
 }
 
 impl ProbeReport {
-    /// The candidate the file is taken for.
+    /// Returns the selected candidate.
     pub fn selected(&self) -> Option<&Candidate> {
         let selected = self.selected.as_deref()?;
         self.candidate(selected)
     }
 
-    /// The candidate named `id`.
+    /// Returns the candidate named `id`.
     pub fn candidate(&self, id: &str) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| candidate.id == id)
     }
 
-    /// Names of drivers that may open the file, the closest first: `vhd-diff` and then `vhd`, or `iso9660` and then
-    /// `raw`. Empty when the file is ambiguous, a wrapper or not a disk.
+    /// Returns the names of the drivers that may open the file, the most specific first: `vhd-diff` then `vhd`, or
+    /// `iso9660` then `raw`. Empty if the file is ambiguous, a wrapper or not a disk.
     pub fn drivers(&self) -> &[String] {
         self.selected().map_or(&[], |candidate| &candidate.drivers)
     }
 
-    /// Whether opening the file by detection gives the raw driver.
+    /// Whether opening the file by detection selects the raw driver.
     pub fn is_raw(&self) -> bool {
         self.drivers().last().is_some_and(|driver| driver == "raw")
     }
 
-    /// Whether the guest's disk begins where the file begins, so that the guest decides what the next probe finds there:
-    /// a raw disk, or one with nothing but a trailer behind it, such as a fixed VHD.
+    /// Whether the guest's disk begins at byte 0 of the file, so that the guest controls what the next probe finds
+    /// there. True for a raw disk, and for one followed only by a trailer, such as a fixed VHD.
     pub fn is_written_by_guest(&self) -> bool {
         self.is_raw()
             || self.selected().is_some_and(|selected| selected.placement == Placement::Trailer)
     }
 
-    /// One line that explains the outcome:
-    /// `vdi 95: magic@0x40 7F 10 DA BE; version@0x44 01 00 01 00`.
+    /// Returns one line that explains the outcome:
     pub fn explain(&self) -> String {
         let mut parts = Vec::new();
         for candidate in

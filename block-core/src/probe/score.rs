@@ -1,11 +1,11 @@
-//! From evidence to a number: the one place where a score is made.
+//! Turns evidence into a number. Scores are computed nowhere else.
 
 use super::claim::Probe;
 use super::evidence::{Copy, Effect, Integrity};
 use super::hint::Hint;
 use serde::Serialize;
 
-/// How sure the evidence makes us.
+/// How strongly the evidence supports a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Score {
     /// 0 (not this format) to 100 (confirmed by a checksum or an identical copy).
@@ -20,36 +20,37 @@ pub struct Score {
 pub enum Band {
     /// 0: no evidence.
     None,
-    /// 1: the weakest claim, which raw makes on every file.
+    /// 1: the weakest claim. Raw makes it on every file.
     Raw,
-    /// Up to 10: only the file name says so.
+    /// Up to 10: the file name and nothing else.
     NameOnly,
     /// Up to 30: a magic of two or three bytes and nothing else.
     VeryWeak,
-    /// Up to 59: a short magic with structure, a word alone, raw with hints.
+    /// Up to 59: a short magic with structure, a word alone, or raw with hints.
     Weak,
-    /// 60 to 74: certainly meant as this format, and damaged or of an unknown version.
+    /// 60 to 74: this format, but damaged or of an unknown version.
     Broken,
     /// 75 to 79: recognised, with one recoverable oddity.
     Degraded,
-    /// 80 to 89: structure agrees, and there is little to check or the layout is old.
+    /// 80 to 89: the structure checks pass, but there is little to check or the layout is old.
     Plausible,
-    /// 90 to 94: signature and all checks.
+    /// 90 to 94: the signature matches and all checks pass.
     Good,
-    /// 95 to 99: signature, known version, at least three checks.
+    /// 95 to 99: the signature matches, the version is known, and at least three checks pass.
     Strong,
     /// 100: confirmed by a checksum or an identical second copy.
     Confirmed,
 }
 
-/// A candidate at or above this value is a claim.
+/// Lowest score of a claim.
 pub(super) const CLAIM: u8 = 60;
 
-/// A claim below this value is of something damaged, or of an unknown version.
+/// Lowest score of a sound claim. A claim below it is damaged or of an unknown version.
 const SOUND: u8 = 75;
 
 impl Score {
-    /// Whether this is a claim that must be answered: it beats raw, and two of them are ambiguous.
+    /// Whether this is a claim. A claim beats raw, and two claims are ambiguous unless one carries or refines the
+    /// other.
     pub fn is_claim(self) -> bool {
         self.value >= CLAIM
     }
@@ -88,17 +89,17 @@ impl Score {
 /// | 45 | a bare magic with nothing after it, a word or short magic alone, a text with two keywords |
 /// | 30 / 10 | two or three bytes of magic / only the name |
 ///
-/// The probe's ceiling can lower the result and never raise it.
+/// The probe's ceiling can only lower the result.
 pub fn score(probe: &Probe) -> Score {
     Score::of(value(probe).min(probe.ceiling))
 }
 
-/// The score of raw: 1, and up to 50 when file systems or partition tables are seen.
+/// Scores raw: 1, or up to 50 if partition tables or file systems are seen.
 pub fn raw_score(hints: &[Hint]) -> Score {
     let best = hints.iter().map(|hint| hint.weight).max().unwrap_or(0);
     let value =
         if best == 0 { 1 } else { best.checked_div(2).unwrap_or(0).saturating_add(1).min(50) };
-    // "Name only" is the name of the same range for other formats; raw's is raw whatever supports it.
+    // Raw keeps its own band where the number would say "name only".
     let band = if value <= 10 { Band::Raw } else { Score::of(value).band };
     Score { value, band }
 }

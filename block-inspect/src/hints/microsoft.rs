@@ -69,7 +69,7 @@ fn ntfs(input: &ProbeInput) -> Vec<Hint> {
     let per_cluster = input.u8(0xD);
     let cluster = per_cluster.and_then(|n| match n {
         1..=128 => Some(u64::from(n)),
-        // A negative number is a power of two.
+        // A negative number is the exponent of a power of two.
         244..=255 => 1u64.checked_shl(256u32.checked_sub(n.into())?),
         _ => None,
     });

@@ -1,4 +1,4 @@
-//! Partition tables, file systems and volume managers: what supports raw and never selects a driver.
+//! Hints: partition tables, file systems and volume managers. They support raw and never select a driver.
 
 mod apple;
 mod microsoft;
@@ -8,9 +8,9 @@ mod volume;
 
 use block_core::probe::{LookForHints, RequestWindows};
 
-/// All that is looked for, family by family.
+/// All hints, grouped by family.
 pub(crate) const ALL: &[&[LookForHints]] =
     &[partition::ALL, microsoft::ALL, unix::ALL, apple::ALL, volume::ALL];
 
-/// The windows that hints need beyond the first ones.
+/// The window requests of the hints beyond the first windows.
 pub(crate) const WINDOWS: &[RequestWindows] = &[unix::wants, volume::wants, partition::wants];

@@ -8,11 +8,11 @@ use block_core::probe::{Hint, HintBuilder};
 
 pub(crate) const ALL: &[LookForHints] = &[mbr, gpt, apm];
 
-/// Sector sizes a GPT can be written for, bytes.
+/// Sector sizes in bytes at which a GPT is looked for.
 const SECTOR_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
-/// Longest table of partitions whose checksum is computed, bytes.
+/// Longest partition table in bytes whose checksum is computed.
 const LONGEST_TABLE: u64 = 0x8000;
-/// The partition type that says "the disk is described by a GPT".
+/// Partition type of a protective MBR: a GPT describes the disk.
 pub(crate) const PROTECTIVE: u8 = 0xEE;
 
 /// An entry of the MBR.
@@ -25,7 +25,7 @@ pub(crate) struct MbrEntry {
     pub(crate) sectors: u32,
 }
 
-/// The four entries of the MBR, used or not.
+/// Returns the four entries of the MBR, including unused ones.
 pub(crate) fn mbr_entries(input: &ProbeInput) -> Vec<MbrEntry> {
     (0..4u64)
         .filter_map(|index| {
@@ -47,7 +47,7 @@ fn mbr(input: &ProbeInput) -> Vec<Hint> {
     };
     let entries = mbr_entries(input);
     let used = || entries.iter().filter(|entry| entry.kind != 0);
-    // One percent more than the disk: writers round to cylinders.
+    // Allow one percent past the end of the disk, because writers round to cylinders.
     let sectors = input.len().div_ceil(512);
     let room = sectors.saturating_add(sectors.div_ceil(100));
     let inside = used().all(|entry| {
@@ -62,7 +62,7 @@ fn mbr(input: &ProbeInput) -> Vec<Hint> {
     ]
 }
 
-/// A header of a GPT: where it lies, the sector size, and which of its checksums hold.
+/// A GPT header: its location, sector size and checksum results.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GptHeader {
     pub(crate) at: u64,
@@ -73,7 +73,7 @@ pub(crate) struct GptHeader {
     pub(crate) own_place: bool,
 }
 
-/// The header at `at` for sectors of `sector` bytes, sound or not.
+/// Returns the header at `at` for sectors of `sector` bytes, valid or not.
 fn gpt_header(input: &ProbeInput, at: u64, sector: u64) -> Option<GptHeader> {
     input.has(at, b"EFI PART").then_some(())?;
     let len = input.u32_le(at.checked_add(12)?)?;
@@ -100,13 +100,13 @@ fn gpt_header(input: &ProbeInput, at: u64, sector: u64) -> Option<GptHeader> {
 }
 
 impl GptHeader {
-    /// Whether it says that it lies where it lies and no checksum is wrong.
+    /// Whether the header states its own location correctly and no checksum is wrong.
     pub(crate) fn sound(&self) -> bool {
         self.checksum && self.own_place && self.table != Some(false)
     }
 }
 
-/// The primary and the backup header of the GPT, as far as they are there.
+/// Returns the primary and the backup header of the GPT, if present.
 pub(crate) fn gpt_headers(input: &ProbeInput) -> (Option<GptHeader>, Option<GptHeader>) {
     let primary = SECTOR_SIZES.into_iter().find_map(|size| gpt_header(input, size, size));
     let backup = SECTOR_SIZES.into_iter().find_map(|size| {
@@ -145,7 +145,7 @@ fn gpt(input: &ProbeInput) -> Vec<Hint> {
         (true, false) | (false, true) => 75,
         (false, false) => 60,
     };
-    // A wrong checksum lowers the weight by itself and does not make the table a chance hit.
+    // A wrong checksum only lowers the weight. It does not make the signature a coincidence.
     let at = |offset: u64| shown.at.saturating_add(offset);
     let len = input.u32_le(at(12)).unwrap_or(0);
     vec![

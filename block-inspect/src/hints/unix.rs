@@ -17,7 +17,7 @@ fn one(hint: Option<Hint>) -> Vec<Hint> {
 fn ext(input: &ProbeInput) -> Vec<Hint> {
     let log = input.u32_le(0x418);
     let blocks = input.u32_le(0x404).map(u64::from);
-    // The file may be the first part of the disk only by a little: an image cut in the middle is not this.
+    // The whole file system must be inside the file: an image cut in the middle fails this check.
     let bytes =
         blocks.zip(log).and_then(|(blocks, log)| blocks.checked_mul(1024u64.checked_shl(log)?));
     one(HintBuilder::of("ext", input, 0x438, &[0x53, 0xEF]).map(|hint| {
@@ -53,7 +53,7 @@ fn btrfs(input: &ProbeInput) -> Vec<Hint> {
     const BLOCK: u64 = 0x1_0000;
     let block = input.bytes(BLOCK, 4096);
     let sum = block.and_then(|b| Some(crc32c(&[b.get(32..)?])));
-    // Other checksums than CRC-32C are not computed.
+    // Checksums other than CRC-32C are not computed.
     let other = input.u16_le(BLOCK + 0xC4).is_some_and(|kind| kind != 0);
     one(HintBuilder::of("btrfs", input, BLOCK + 0x40, b"_BHRfS_M").map(|hint| {
         hint.check(
@@ -72,7 +72,7 @@ fn btrfs(input: &ProbeInput) -> Vec<Hint> {
     }))
 }
 
-/// The rings of uberblocks in the four labels, by their offset.
+/// Returns the offsets of the uberblock rings in the four labels.
 fn zfs_rings(len: u64) -> impl Iterator<Item = u64> {
     const RING: u64 = 128 << 10;
     let end =
@@ -83,7 +83,7 @@ fn zfs_rings(len: u64) -> impl Iterator<Item = u64> {
         .filter_map(|label: u64| label.checked_add(RING))
 }
 
-/// How much of a ring is read, bytes.
+/// Bytes read of each ring.
 const ZFS_RING_READ: u64 = 16 << 10;
 
 pub(crate) fn wants(input: &ProbeInput, wants: &mut WindowRequests) {

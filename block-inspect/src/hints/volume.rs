@@ -1,4 +1,4 @@
-//! Volume managers, RAID members, cluster file systems, flash layouts: most are known by a magic alone.
+//! Volume managers, RAID members, cluster file systems and flash layouts, most recognised by a magic alone.
 
 use crate::checksum::crc32_raw;
 use block_core::probe::LookForHints;
@@ -8,7 +8,7 @@ use block_core::probe::{Hint, HintBuilder};
 
 pub(crate) const ALL: &[LookForHints] = &[lvm2, raid, plain];
 
-/// Start value of LVM2's CRC.
+/// Seed of LVM2's CRC.
 const LVM_SEED: u32 = 0xF597_A6CF;
 
 fn lvm2(input: &ProbeInput) -> Vec<Hint> {
@@ -38,7 +38,7 @@ fn lvm2(input: &ProbeInput) -> Vec<Hint> {
 
 const RAID: [u8; 4] = 0xA92B_4EFCu32.to_le_bytes();
 
-/// Where a RAID superblock can lie, with the major version it must have there.
+/// Returns the possible offsets of a RAID superblock, each with the major version required there.
 fn raid_places(len: u64) -> impl Iterator<Item = (u64, u32)> {
     let at_8k = len.checked_sub(8 << 10).map(|at| at & !0xFFF);
     let at_64k = (len & !0xFFFF).checked_sub(64 << 10);
@@ -66,7 +66,7 @@ fn raid(input: &ProbeInput) -> Vec<Hint> {
         .collect()
 }
 
-/// A layout known by one or two magics: name, weight, and each magic with its place.
+/// A layout recognised by one or two magics: its name, its weight, and the magics with their offsets.
 type Plain = (&'static str, u8, &'static [(u64, &'static [u8])]);
 
 const PLAIN: &[Plain] = &[

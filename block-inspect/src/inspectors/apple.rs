@@ -1,4 +1,4 @@
-//! Apple's disk images: the chunk tables of UDIF, the directories and tables of ASIF.
+//! Apple disk images: the chunk tables of UDIF, and the directories and tables of ASIF.
 
 use super::base64;
 use super::other::find;
@@ -8,12 +8,13 @@ use block_core::inspect::Code;
 use block_core::inspect::Examination;
 use block_core::probe::{At, ProbeInput};
 
-/// What one chunk may hold, packed or unpacked, bytes.
+/// Largest chunk in bytes, packed or unpacked.
 const LARGEST_CHUNK: u64 = 64 << 20;
-/// The largest property list or resource fork, bytes.
+/// Largest property list or resource fork in bytes.
 const LARGEST_LIST: u64 = 16 << 20;
-/// Where the chunks of a table begin, and the length of each.
+/// Byte offset of the first chunk in a table.
 const CHUNKS_AT: u64 = 204;
+/// Length of a chunk in a table, in bytes.
 const CHUNK: u64 = 40;
 
 pub(super) async fn dmg(cx: &mut Examination<'_>) -> Result<()> {
@@ -58,17 +59,17 @@ pub(super) async fn dmg(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What all chunk tables together say.
+/// Totals over all chunk tables.
 struct Sums {
-    /// Sectors of the disk.
+    /// Disk size in sectors.
     sectors: u64,
-    /// Where the trailer begins.
+    /// Byte offset of the trailer.
     at: u64,
     unpacked: u64,
     packed: u64,
 }
 
-/// The chunk tables in the property list, in base 64 under `blkx`.
+/// Examines the chunk tables in the property list, stored in base64 under `blkx`.
 async fn property_list(
     cx: &mut Examination<'_>,
     start: u64,
@@ -96,7 +97,7 @@ async fn property_list(
     Ok(())
 }
 
-/// The chunk tables among the resources, as older writers leave them.
+/// Examines the chunk tables in the resource fork, where older writers store them.
 async fn resource_fork(
     cx: &mut Examination<'_>,
     field: At,
@@ -128,7 +129,7 @@ async fn resource_fork(
     Ok(())
 }
 
-/// One chunk table: what it unpacks, and where from.
+/// Examines one chunk table: which sectors it unpacks, and from where.
 fn chunks(cx: &mut Examination<'_>, place: At, table: &ProbeInput, sums: &mut Sums) {
     let number = |at: u64| table.u64_be(at).unwrap_or(u64::MAX);
     if !table.has(0, b"mish") {
@@ -151,7 +152,7 @@ fn chunks(cx: &mut Examination<'_>, place: At, table: &ProbeInput, sums: &mut Su
         let end = number(8).checked_add(number(at.saturating_add(8)));
         let end = end.and_then(|first| first.checked_add(sectors));
         let is_run = match kind {
-            // A comment, and the end of the table.
+            // A comment or the end of the table.
             0x7FFF_FFFE | 0xFFFF_FFFF => continue,
             0 | 2 => true,
             1 | 0x8000_0004..=0x8000_0008 => false,
@@ -193,7 +194,7 @@ fn chunks(cx: &mut Examination<'_>, place: At, table: &ProbeInput, sums: &mut Su
     }
 }
 
-/// Where the number of a chunk stands in an entry; the two highest bits are its state.
+/// Mask of the chunk number in a table entry. The bits above it are the chunk's state.
 const CHUNK_NUMBER: u64 = 0x007F_FFFF_FFFF_FFFF;
 
 pub(super) async fn asif(cx: &mut Examination<'_>) -> Result<()> {
@@ -202,7 +203,7 @@ pub(super) async fn asif(cx: &mut Examination<'_>) -> Result<()> {
     let size = cx.input.u64_be(48).and_then(|sectors| sectors.checked_mul(block));
     cx.disk_size((48, 8), size);
     asif_metadata(cx, chunk).await?;
-    // Of the two directories the one with the higher number is in use.
+    // The directory with the higher number is in use.
     let mut active = None;
     for field in [16, 24] {
         let at = cx.input.u64_be(field).unwrap_or(0);
@@ -210,7 +211,7 @@ pub(super) async fn asif(cx: &mut Examination<'_>) -> Result<()> {
             active = active.max(cx.input.u64_be(at).map(|number| (number, at)));
         }
     }
-    // A table is groups of entries, each group with one entry more for its bitmap.
+    // A table consists of groups of entries, each with one more entry for its bitmap.
     let entries = block.saturating_mul(4);
     let group = entries.saturating_add(1).saturating_mul(8);
     let groups = chunk.checked_div(group).unwrap_or(0);
@@ -254,7 +255,7 @@ pub(super) async fn asif(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The property list that tells about the image.
+/// Examines the property list that describes the image.
 async fn asif_metadata(cx: &mut Examination<'_>, chunk: u64) -> Result<()> {
     let place = cx.input.u64_be(72).unwrap_or(0).checked_mul(chunk).filter(|at| *at > 0);
     let Some(at) = place else {

@@ -1,6 +1,6 @@
-//! Base 64, read strictly apart from white space.
+//! Strict base64 decoding that ignores white space.
 
-/// The bytes that `text` stands for; `None` when it has other characters in it, or bits that mean nothing.
+/// Decodes `text`. Returns `None` on any other character, or if the length or the padding is wrong.
 pub(super) fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let end = text.iter().position(|byte| *byte == b'=').unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Raw disks and optical discs: partition tables that contradict each other, volume sizes.
+//! Raw disks and optical discs: contradicting partition tables, and volume sizes.
 
 use crate::hints::partition::{GptHeader, PROTECTIVE, gpt_headers, mbr_entries};
 use crate::recognisers::optical::iso_descriptors;
@@ -6,7 +6,7 @@ use block_core::inspect::Examination;
 use block_core::inspect::{Code, Severity};
 use block_core::probe::ProbeReport;
 
-/// Examines what the hints of a raw disk, a fixed VHD or a disc point at.
+/// Examines the structures behind the hints of a raw disk, a fixed VHD or a disc.
 pub(super) fn partitions(cx: &mut Examination<'_>, probe: &ProbeReport) {
     let hinted = |id: &str| probe.raw_hints.iter().any(|hint| hint.id == id);
     let disc = probe.selected.as_deref().is_some_and(|id| matches!(id, "iso9660" | "udf"));
@@ -67,8 +67,8 @@ fn mbr(cx: &mut Examination<'_>, with_gpt: bool, disc: bool) {
 fn gpt(cx: &mut Examination<'_>) {
     let (primary, backup) = gpt_headers(&cx.input);
     let sound = [primary, backup].iter().flatten().any(GptHeader::sound);
-    // While one copy is sound there is one disk to see, and programs repair the other; two that contradict
-    // each other are two disks, and no sound one is none.
+    // With one valid copy there is one disk to see, and programs repair the other copy. Two contradicting copies are
+    // two disks, and without a valid copy there is none.
     let severity = if sound { Severity::Medium } else { Severity::High };
     for header in [primary, backup].into_iter().flatten() {
         if !header.checksum || header.table == Some(false) {
@@ -109,7 +109,7 @@ fn gpt(cx: &mut Examination<'_>) {
     }
 }
 
-/// The volume of a disc against the file.
+/// Compares the volume size of a disc with the file's length.
 pub(super) fn iso(cx: &mut Examination<'_>) {
     let (Some(at), _) = iso_descriptors(&cx.input) else {
         return;

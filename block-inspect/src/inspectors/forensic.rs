@@ -1,13 +1,13 @@
-//! Evidence files: the chains of sections of EWF in both versions, and that they go on in other files.
+//! Forensic evidence files: the section chains of both EWF versions, and segments in other files.
 
 use crate::checksum::adler32;
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
 
-/// Sections that are followed; a segment of a real image has some dozens.
+/// Most sections that are followed. A segment of a real image has a few dozen.
 const MOST_SECTIONS: usize = 256;
-/// What is unpacked at a time, bytes; writers use 32 KiB.
+/// Largest chunk in bytes. Writers use 32 KiB.
 const LARGEST_CHUNK: u64 = 32 << 20;
 
 pub(super) async fn ewf(cx: &mut Examination<'_>) -> Result<()> {
@@ -46,7 +46,7 @@ pub(super) async fn ewf(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The section that says how the disk is cut up.
+/// Examines the volume section, which states the chunk size and the disk size.
 async fn volume(cx: &mut Examination<'_>, at: u64) -> Result<()> {
     if !cx.need(at, 24).await? {
         return Ok(());
@@ -65,13 +65,13 @@ async fn volume(cx: &mut Examination<'_>, at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Length of a section's descriptor in version 2; it stands behind what it describes.
+/// Length in bytes of a section descriptor in version 2. It follows the data it describes.
 const DESCRIPTOR: u64 = 64;
-/// Kinds of sections in version 2.
+/// Section types in version 2.
 const KEYS: u32 = 0x0B;
 const NEXT: u32 = 0x0D;
 const DONE: u32 = 0x0F;
-/// A flag of a section in version 2: it is encrypted.
+/// Flag of an encrypted section in version 2.
 const ENCRYPTED: u32 = 2;
 
 pub(super) async fn ewf2(cx: &mut Examination<'_>) -> Result<()> {

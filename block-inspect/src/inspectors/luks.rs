@@ -1,4 +1,4 @@
-//! LUKS: encryption itself, what the key costs, detached data, re-encryption, differing headers.
+//! LUKS: the encryption itself, the cost of the key, detached data, re-encryption, differing headers.
 
 use crate::recognisers::luks::second_header;
 use block_core::Result;
@@ -52,7 +52,7 @@ pub(super) async fn version_2(cx: &mut Examination<'_>) -> Result<()> {
     if has(&json, b"online-reencrypt") || has(&json, b"\"reencrypt\"") {
         cx.find(Code::Reencrypt, (4096, 0), "a re-encryption is under way");
     }
-    // Argon2 states its memory in KiB.
+    // The memory cost of Argon2 is in KiB.
     let memory = largest(&json, b"\"memory\":").saturating_mul(1024);
     let iterations = largest(&json, b"\"iterations\":");
     let limits = cx.limits;
@@ -75,7 +75,7 @@ fn has(text: &[u8], needle: &[u8]) -> bool {
     block_core::probe::fields::find(text, needle).is_some()
 }
 
-/// The largest number that follows a key in the metadata, quoted or not; 0 without one.
+/// Returns the largest number that follows `key` in the metadata, quoted or not, or 0 if there is none.
 fn largest(text: &[u8], key: &[u8]) -> u64 {
     let mut most = 0;
     for (at, _) in text.windows(key.len()).enumerate().filter(|(_, window)| *window == key) {

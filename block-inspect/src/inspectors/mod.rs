@@ -1,4 +1,4 @@
-//! What can do harm in each format: one file for each family.
+//! Inspectors for harmful content, one file per family.
 
 mod apple;
 mod base64;
@@ -144,12 +144,12 @@ pub(crate) const ALL: &[Inspector] = &[
     },
 ];
 
-/// What an inspector returns that has nothing to wait for.
+/// Returns the future of an inspector that reads nothing more.
 fn done<'a>() -> BoxFuture<'a, Result<()>> {
     Box::pin(std::future::ready(Ok(())))
 }
 
-/// Examines the partition table of a disk that begins where the file does.
+/// Examines the partition table of a disk that begins at byte 0 of the file.
 pub(crate) fn partitions(cx: &mut Examination<'_>, probe: &ProbeReport) {
     let outer = probe.selected.as_deref().unwrap_or_default();
     if matches!(outer, "raw" | "vhd-fixed" | "iso9660" | "udf" | "high-sierra") {

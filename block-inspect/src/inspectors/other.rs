@@ -1,4 +1,4 @@
-//! Formats with few risks each: Parallels, Bochs, cloop, zip, Android, VISO.
+//! Formats with only a few risks each: Parallels, Bochs, cloop, zip, Android, VISO.
 
 use crate::recognisers::android::CHUNKS;
 use crate::recognisers::bochs::is_overlay;
@@ -28,7 +28,7 @@ pub(super) fn parallels(cx: &mut Examination<'_>) {
     cx.disk_size((36, 8), sectors.and_then(|sectors| sectors.checked_mul(512)));
 }
 
-/// The text that holds a Parallels disk together: file names, and snapshots.
+/// Examines the descriptor of a Parallels bundle: file names and snapshots.
 pub(super) async fn parallels_bundle(cx: &mut Examination<'_>) -> Result<()> {
     let taken = cx.need_some(0, cx.input.len().min(cx.limits.text_bytes)).await?;
     let text = cx.input.prefix(0, usize::try_from(taken).unwrap_or(0)).to_vec();
@@ -52,7 +52,7 @@ pub(super) async fn parallels_bundle(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The content of each simple element of a name, with its place; at most 256.
+/// Returns the content of each simple element called `name`, with its offset, at most 256.
 fn elements<'t>(text: &'t [u8], name: &[u8]) -> Vec<(u64, &'t [u8])> {
     let mut found = Vec::new();
     let mut from = 0usize;
@@ -106,7 +106,7 @@ pub(super) async fn cloop(cx: &mut Examination<'_>) -> Result<()> {
         let Some(place) = cx.input.u64_be(at) else { break };
         let len = before.map_or(Some(0), |before| place.checked_sub(before));
         let wrong = len.is_none_or(|len| len > block.saturating_mul(2));
-        // The first that is wrong says enough.
+        // The first wrong block is enough.
         if wrong {
             let (code, message) = match len {
                 None => (Code::Structure, "a block begins before the one in front of it ends"),
@@ -120,7 +120,7 @@ pub(super) async fn cloop(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Finds a bomb if what is unpacked is out of proportion to the file.
+/// Records a bomb if the unpacked size is out of proportion to the file's.
 pub(super) fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
     let most = cx.input.len().saturating_mul(cx.limits.ratio);
     cx.find_if(
@@ -131,7 +131,7 @@ pub(super) fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
     );
 }
 
-/// Names and sizes in the central directory of an archive.
+/// Examines the names and sizes in the central directory of an archive.
 pub(super) async fn zip(cx: &mut Examination<'_>) -> Result<()> {
     let reach = cx.input.len().min(65_557);
     let from = cx.input.len().saturating_sub(reach);
@@ -144,7 +144,7 @@ pub(super) async fn zip(cx: &mut Examination<'_>) -> Result<()> {
     let start = u64::from(cx.input.u32_le(end.saturating_add(16)).unwrap_or(0));
     let len = u64::from(cx.input.u32_le(end.saturating_add(12)).unwrap_or(0));
     let entries = cx.input.u16_le(end.saturating_add(10)).unwrap_or(0);
-    // All bits set say that the true number is in a larger record; programs differ on whether they believe it.
+    // All ones mean that the true number is in a larger record. Programs differ on whether they use it.
     let large = entries == u16::MAX || [start, len].contains(&u64::from(u32::MAX));
     cx.find_if(
         large,
@@ -171,7 +171,7 @@ pub(super) async fn zip(cx: &mut Examination<'_>) -> Result<()> {
         let place = at.saturating_add(46);
         let name = cx.input.prefix(place, usize::try_from(name_len).unwrap_or(0)).to_vec();
         for (code, why) in block_core::inspect::broken_rules(&name) {
-            // Only names that lead elsewhere: members of an AFF4 volume are URNs by design.
+            // Only names that lead outside: members of an AFF4 volume are URNs by design.
             if matches!(code, Code::PathAbsolute | Code::PathTraversal | Code::ExtDevice) {
                 cx.reference(code, (place, u32::try_from(name_len).unwrap_or(0)), &name, why);
             }
@@ -207,7 +207,7 @@ pub(super) fn viso(cx: &mut Examination<'_>) {
     cx.find(Code::ExtHostpath, (0, 28), "the text puts files of the host into a disc");
 }
 
-/// Formats that are nothing but names of other files.
+/// Records that the format only names other files.
 pub(super) fn pointer(cx: &mut Examination<'_>) {
     cx.find(Code::ExtExtent, (0, 0), "the text stands for a disk in other files");
 }

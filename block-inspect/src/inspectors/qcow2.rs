@@ -8,7 +8,7 @@ use block_core::inspect::Examination;
 
 const BACKING_FORMAT: u32 = 0xE279_2ACA;
 const BITMAPS: u32 = 0x2385_2875;
-/// Bit 2 of the incompatible features: the data is in another file.
+/// Bit 2 of the incompatible features: the data is in an external file.
 const EXTERNAL_DATA: u64 = 4;
 const LARGEST_L1: u64 = 32 << 20;
 const LARGEST_REFCOUNTS: u64 = 8 << 20;
@@ -23,7 +23,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
     let cluster = bits.map_or(1 << 16, |bits| 1u64 << bits);
     cx.need_some(0, cluster.min(1 << 20)).await?;
     backing(cx).await?;
-    // Version 2 has no feature words: header extensions stand in their place.
+    // Version 2 has no feature words. Header extensions are in their place.
     if v3 {
         features(cx).await?;
     } else {
@@ -205,7 +205,7 @@ fn tables(cx: &mut Examination<'_>, cluster: u64) {
     ]);
 }
 
-/// Finds bytes behind the last cluster that the refcounts know. Only small refcount structures are read.
+/// Records bytes past the last cluster with a refcount. Only small refcount structures are read.
 async fn trailing(cx: &mut Examination<'_>, cluster: u64) -> Result<()> {
     let v3 = cx.input.u32_be(4) == Some(3);
     let order = if v3 { cx.input.u32_be(96).unwrap_or(4) } else { 4 };
@@ -234,7 +234,7 @@ async fn trailing(cx: &mut Examination<'_>, cluster: u64) -> Result<()> {
     let Some(used) = bytes.iter().rposition(|byte| *byte != 0) else {
         return Ok(());
     };
-    // The last refcount that is not zero counts the last cluster in use, to within one byte of refcounts.
+    // The last nonzero byte of the refcounts locates the last cluster in use, to within one byte of refcounts.
     let used_bits = u64::try_from(used).unwrap_or(u64::MAX).saturating_add(1).saturating_mul(8);
     let bits_each = 1u64.checked_shl(order).unwrap_or(16);
     let per_block = cluster.saturating_mul(8).checked_div(bits_each).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! QEMU's old formats: qcow version 1 and qed.
+//! QEMU's older formats: qcow version 1 and qed.
 
 use block_core::Result;
 use block_core::inspect::Code;

@@ -1,14 +1,15 @@
-//! The snapshots of a qcow2 image: that each has a map of its own where a map can be.
+//! The snapshots of a qcow2 image: each must have its own L1 table in a valid place.
 
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
 
-/// The fixed part of a snapshot's header, bytes.
+/// Length in bytes of the fixed part of a snapshot's header.
 const FIXED: u64 = 40;
 const LARGEST_L1: u64 = 32 << 20;
 
-/// Walks the headers as far as the limit on texts reaches; they have no length of their own to skip by.
+/// Walks the snapshot headers, reading at most as many bytes as the limit on texts. The headers have no total length to
+/// skip by.
 pub(super) async fn examine(cx: &mut Examination<'_>, cluster: u64) -> Result<()> {
     let count = u64::from(cx.input.u32_be(60).unwrap_or(0));
     let start = cx.input.u64_be(64).unwrap_or(0);
@@ -31,7 +32,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>, cluster: u64) -> Result<()
         let l1 = (cx.input.u64_be(at), Some(long(8).saturating_mul(8)));
         if l1.0 == Some(0) || l1.1 == Some(0) {
             cx.find(Code::Structure, (at, 12), format!("snapshot {index} has no map"));
-            // What stands behind it is no better known than this.
+            // The headers after this one are no more reliable.
             break;
         }
         cx.table("L1 table of a snapshot", (at, 12), l1, LARGEST_L1, cluster);

@@ -1,14 +1,14 @@
-//! Compressed streams: what they say they become. Nothing is unpacked to see whether it is true.
+//! Compressed streams: the unpacked length that they state. Nothing is decompressed to verify it.
 
 use super::other::ratio;
 use block_core::Result;
 use block_core::inspect::Examination;
 use block_core::probe::At;
 
-/// Bytes of an index that are read.
+/// Most bytes of an index that are read.
 const LONGEST_INDEX: u64 = 64 << 10;
 
-/// The last member's length, modulo 2^32.
+/// Examines the last member's length, stored modulo 2^32.
 pub(super) fn gzip(cx: &mut Examination<'_>) {
     if let Some(at) = cx.input.len().checked_sub(4) {
         let stated = cx.input.u32_le(at).map(u64::from);
@@ -16,7 +16,7 @@ pub(super) fn gzip(cx: &mut Examination<'_>) {
     }
 }
 
-/// The length of the first frame's content, when it says so.
+/// Examines the length of the first frame's content, if stated.
 pub(super) fn zstd(cx: &mut Examination<'_>) {
     let Some(descriptor) = cx.input.u8(4).filter(|_| cx.input.has(0, &[0x28, 0xB5, 0x2F, 0xFD]))
     else {
@@ -40,7 +40,7 @@ pub(super) fn zstd(cx: &mut Examination<'_>) {
     ratio(cx, At::start(at, 8), Some(stated.unwrap_or(0)));
 }
 
-/// The length of the first frame's content, when it says so.
+/// Examines the length of the first frame's content, if stated.
 pub(super) fn lz4(cx: &mut Examination<'_>) {
     let flagged = cx.input.u8(4).is_some_and(|flags| flags & 8 != 0);
     if flagged && cx.input.has(0, &[0x04, 0x22, 0x4D, 0x18]) {
@@ -49,7 +49,7 @@ pub(super) fn lz4(cx: &mut Examination<'_>) {
     }
 }
 
-/// The last member's length.
+/// Examines the last member's length.
 pub(super) fn lzip(cx: &mut Examination<'_>) {
     if let Some(at) = cx.input.len().checked_sub(16).filter(|at| *at >= 6) {
         let stated = cx.input.u64_le(at);
@@ -57,7 +57,7 @@ pub(super) fn lzip(cx: &mut Examination<'_>) {
     }
 }
 
-/// The lengths of all blocks, which the index at the end lists.
+/// Examines the lengths of all blocks in the index at the end.
 pub(super) async fn xz(cx: &mut Examination<'_>) -> Result<()> {
     let Some(footer) = cx.input.len().checked_sub(12) else {
         return Ok(());
@@ -85,7 +85,7 @@ pub(super) async fn xz(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A number in groups of seven bits, the lowest first; all but the last group have the high bit set.
+/// Reads a number in groups of seven bits, the lowest first. Every byte but the last has its high bit set.
 fn number(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..63u32).step_by(7) {

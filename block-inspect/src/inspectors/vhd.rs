@@ -1,4 +1,4 @@
-//! VHD: parents and their locators, copies, checksums, saved state, sizes, the block table.
+//! VHD: parents and their locators, copies, checksums, saved state, sizes, the block allocation table.
 
 use crate::recognisers::vhd::{footer_checksum, header_checksum};
 use block_core::Result;
@@ -8,7 +8,7 @@ use block_core::probe::At;
 
 const FOOTER: u64 = 512;
 const DIFFERENCING: u32 = 4;
-/// Two thousand and forty gigabytes.
+/// Largest block allocation table in bytes. That of a disk of 2040 GB in blocks of 128 KiB fits.
 const LARGEST_TABLE: u64 = 64 << 20;
 
 pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
@@ -65,7 +65,7 @@ fn sizes(cx: &mut Examination<'_>, at: u64) {
     let cylinders = u64::from(cx.input.u16_be(at.saturating_add(0x38)).unwrap_or(0));
     let cylinder = part(0x3A).saturating_mul(part(0x3B)).saturating_mul(512);
     let geometry = cylinders.saturating_mul(cylinder);
-    // The geometry ends at the largest it can express.
+    // The geometry saturates at 65,535 cylinders.
     let off = current.abs_diff(geometry) > cylinder.saturating_mul(2) && cylinders < 65_535;
     let place = |offset: u64| At::start(at.saturating_add(offset), 8);
     cx.find_if(
@@ -114,7 +114,7 @@ async fn sparse(cx: &mut Examination<'_>, header: u64, kind: u32) -> Result<()> 
     Ok(())
 }
 
-/// One of the places where the parent is said to be.
+/// Examines one parent locator.
 async fn locator(cx: &mut Examination<'_>, at: u64) -> Result<()> {
     let Some(code) = cx.input.array::<4>(at).filter(|code| *code != [0; 4]) else {
         return Ok(());
@@ -133,7 +133,7 @@ async fn locator(cx: &mut Examination<'_>, at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Text in UTF-16 up to the first zero; what is no text becomes U+FFFD.
+/// Decodes UTF-16 up to the first NUL. Invalid units become U+FFFD.
 pub(super) fn utf16(bytes: &[u8], order: fn([u8; 2]) -> u16) -> String {
     let units = bytes.chunks_exact(2).map(|pair| pair.try_into().map_or(0, order));
     let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();

@@ -11,11 +11,11 @@ use block_core::inspect::Code;
 use block_core::inspect::Examination;
 use block_core::probe::At;
 
-/// Metadata items of the specification that a reader must know: page 83 data and the two sector sizes, beside those
-/// that are read here, by the first four bytes of their GUID on disk.
+/// Metadata items of the specification that a reader must support besides those read here, by the first four bytes of
+/// their GUID on disk: page 83 data and the two sector sizes.
 const KNOWN_ITEMS: [[u8; 4]; 3] =
     [[0xAB, 0x12, 0xCA, 0xBE], LOGICAL_SECTOR, [0xC7, 0x48, 0xA3, 0xCD]];
-/// The size of a sector as the guest sees it.
+/// The logical sector size item.
 const LOGICAL_SECTOR: [u8; 4] = [0x1D, 0xBF, 0x41, 0x81];
 
 pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The log of a VHDX: what would be written if the image were opened for writing.
+//! The log of a VHDX: the writes that opening the image for writing would replay.
 
 use crate::checksum::crc32c;
 use block_core::Result;
@@ -7,19 +7,19 @@ use block_core::inspect::Examination;
 use block_core::probe::At;
 
 const MIB: u64 = 1 << 20;
-/// Entries begin at multiples of this and are as many times as long.
+/// Offsets and lengths of log entries are multiples of this many bytes.
 const SECTOR: u64 = 4096;
-/// The part of the log that is read, bytes.
+/// Most bytes of the log that are read.
 const LONGEST: u64 = 2 * MIB;
 
-/// One entry that belongs to the log and whose checksum is right.
+/// One entry that belongs to the log and has a correct checksum.
 #[derive(Clone, Copy)]
 struct Entry {
     sequence: u64,
     at: u64,
 }
 
-/// Examines the log that the header at `header` speaks of; nothing when the header says that there is none.
+/// Examines the log named by the header at `header`. Does nothing if the header names none.
 pub(super) async fn examine(cx: &mut Examination<'_>, header: u64) -> Result<()> {
     let field = |offset: u64, len: u32| At::start(header.saturating_add(offset), len);
     let len = u64::from(cx.input.u32_le(header.saturating_add(0x44)).unwrap_or(0));
@@ -32,7 +32,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>, header: u64) -> Result<()>
         format!("the log has {len} bytes at {at:#x}, wanted multiples of 1 MiB"),
     );
     let guid = cx.input.array::<16>(header.saturating_add(0x30)).unwrap_or([0; 16]);
-    // Entries of an old log may lie there; without an identity in the header they are void.
+    // Entries of an old log may be there. Without a log GUID in the header they are void.
     if guid == [0; 16] {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>, header: u64) -> Result<()>
     Ok(())
 }
 
-/// The sound entries with this identity in `len` bytes from `at` on.
+/// Returns the valid entries with this GUID in `len` bytes from `at`.
 fn entries(cx: &Examination<'_>, at: u64, len: u64, guid: &[u8; 16]) -> Vec<Entry> {
     let end = at.saturating_add(len);
     let mut found = Vec::new();
@@ -88,7 +88,8 @@ fn entries(cx: &Examination<'_>, at: u64, len: u64, guid: &[u8; 16]) -> Vec<Entr
     found
 }
 
-/// The length of the entry at `at`, if one is there and sound. One that goes on at the start of the log is not seen.
+/// Returns the length of the entry at `at` if it is valid. An entry that wraps around to the start of the log is not
+/// recognised.
 fn entry(cx: &Examination<'_>, at: u64, end: u64, guid: &[u8; 16]) -> Option<u64> {
     let ours = cx.input.has(at, b"loge") && cx.input.has(at.checked_add(32)?, guid);
     let len = u64::from(cx.input.u32_le(at.checked_add(8)?).filter(|_| ours)?);

@@ -1,4 +1,4 @@
-//! VMDK: what the descriptor names, how it is written, the header and its footer.
+//! VMDK: the names and syntax of the descriptor, the header and its footer.
 
 use crate::recognisers::vmdk::{AT_END, FOOTER, KDMV, LONGEST_TEXT, is_extent_line};
 use block_core::Result;
@@ -6,14 +6,16 @@ use block_core::inspect::Code;
 use block_core::inspect::Examination;
 use block_core::probe::At;
 
-/// Extents, lines and line lengths that are not excessive.
+/// Most extents that are not excessive.
 const MOST_EXTENTS: usize = 256;
+/// Most lines that are not excessive.
 const MOST_LINES: usize = 4096;
+/// Longest line that is not excessive, in bytes.
 const LONGEST_LINE: usize = 4096;
-/// Flags of the sparse header that are known.
+/// Known flags of the sparse header.
 const KNOWN_FLAGS: u32 = 0x0003_0007;
 
-/// The sparse extent with its embedded descriptor.
+/// Examines a sparse extent with its embedded descriptor.
 pub(super) async fn sparse(cx: &mut Examination<'_>) -> Result<()> {
     let capacity = cx.input.u64_le(0xC).unwrap_or(0);
     let sector = cx.input.u64_le(0x1C).unwrap_or(0);
@@ -69,7 +71,7 @@ pub(super) async fn sparse(cx: &mut Examination<'_>) -> Result<()> {
     }
     let start = sector.saturating_mul(512);
     let declared = cx.input.u64_le(0x24).unwrap_or(0).saturating_mul(512);
-    // Some programs read 20 sectors whatever the header says.
+    // Some programs read 20 sectors regardless of the header.
     let taken = cx.need_some(start, declared.clamp(20 * 512, LONGEST_TEXT)).await?;
     let bytes = cx.input.prefix(start, usize::try_from(taken).unwrap_or(0)).to_vec();
     let inside = bytes.get(..usize::try_from(declared).unwrap_or(usize::MAX)).unwrap_or(&bytes);
@@ -102,7 +104,7 @@ fn footer(cx: &mut Examination<'_>) {
     cx.find_if(differs, Code::CopyMismatch, at, "the footer is missing or contradicts the header");
 }
 
-/// A descriptor that is a file of its own.
+/// Examines a descriptor in its own file.
 pub(super) async fn text(cx: &mut Examination<'_>) -> Result<()> {
     let len = cx.input.len();
     cx.find_if(
@@ -125,7 +127,7 @@ pub(super) async fn text(cx: &mut Examination<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Reads the text strictly: what programs could read differently is a finding.
+/// Parses the text strictly. Anything that programs could read differently is a finding.
 fn descriptor(cx: &mut Examination<'_>, start: u64, bytes: &[u8], embedded: bool) {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
@@ -173,7 +175,7 @@ fn descriptor(cx: &mut Examination<'_>, start: u64, bytes: &[u8], embedded: bool
     }
 }
 
-/// One extent line; its length in sectors.
+/// Examines one extent line and returns its length in sectors.
 fn extent(cx: &mut Examination<'_>, at: At, line: &[u8], embedded: bool) -> Option<u64> {
     let text = String::from_utf8_lossy(line).into_owned();
     let mut words = text.split_ascii_whitespace().skip(1);
@@ -183,7 +185,7 @@ fn extent(cx: &mut Examination<'_>, at: At, line: &[u8], embedded: bool) -> Opti
         return sectors;
     }
     let name = line.split(|byte| *byte == b'"').nth(1).unwrap_or_default();
-    // A monolithic file names itself.
+    // A monolithic sparse file names itself.
     if embedded && kind == "SPARSE" && !name.is_empty() && !name.iter().any(|b| b"/\\:".contains(b))
     {
         return sectors;
@@ -196,7 +198,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// Keys whose spelling every program agrees on.
+/// Keys that all programs spell the same way.
 const KEYS: &[&str] = &[
     "version",
     "encoding",
@@ -245,7 +247,7 @@ fn entry(cx: &mut Examination<'_>, at: At, seen: &mut Vec<String>, key: &[u8], v
     seen.push(folded);
 }
 
-/// The sparse extents of ESXi, which keep parents in binary fields.
+/// Examines the sparse extents of ESXi, which store the parent in binary fields.
 pub(super) fn cowd(cx: &mut Examination<'_>) {
     let root = cx.input.u32_le(8).is_some_and(|flags| flags & 1 != 0);
     let field = cx.input.bytes(0x20, 1024).unwrap_or_default();

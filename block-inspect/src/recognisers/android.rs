@@ -7,7 +7,7 @@ use block_core::probe::fields::{multiple, within};
 
 pub(crate) const ALL: &[Recogniser] = &[Recogniser::new("android-sparse", sparse)];
 
-/// Kinds of chunks: raw, fill, don't care, checksum.
+/// Chunk types: raw, fill, don't care, checksum.
 pub(crate) const CHUNKS: std::ops::RangeInclusive<u16> = 0xCAC1..=0xCAC4;
 
 fn sparse(input: &ProbeInput) -> Probe {

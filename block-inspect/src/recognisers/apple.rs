@@ -24,14 +24,14 @@ fn wants(input: &ProbeInput, wants: &mut WindowRequests) {
     }
 }
 
-/// Where the koly block begins: 512 bytes before the end, at most 1023 when the file was padded, or at the start.
+/// Returns the offset of the koly block: 512 bytes before the end, up to 1023 bytes if the file was padded, or 0.
 pub(crate) fn koly(input: &ProbeInput) -> Option<u64> {
     let aligned = input.len().checked_sub(512).filter(|at| input.has(*at, KOLY));
     aligned.or_else(|| input.has(0, KOLY).then_some(0)).or_else(|| {
         let start = input.len().checked_sub(1023)?;
         let window = input.prefix(start, 515);
         let found = block_core::probe::fields::find(window, KOLY)?;
-        // Four letters anywhere are not enough: the version and the length behind them have to be right too.
+        // Four letters at an arbitrary offset are not enough: the header length after them must match too.
         let at = start.checked_add(u64::try_from(found).ok()?)?;
         (input.u32_be(at.checked_add(8)?) == Some(512)).then_some(at)
     })

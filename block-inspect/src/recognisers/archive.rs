@@ -1,4 +1,4 @@
-//! Archives: tar and OVA, zip and AFF4, WIM and ESD, and others by their magic.
+//! Archives: tar and OVA, zip and AFF4, WIM and ESD, and others recognised by their magic.
 
 use crate::checksum::sum;
 use block_core::probe::At;
@@ -38,7 +38,7 @@ fn tar_header<'a>(id: &'static str, input: &'a ProbeInput) -> block_core::probe:
     let probe = if posix { probe.word(257, b"ustar\x0000") } else { probe.word(257, b"ustar  \0") };
     probe
         .variant(if posix { "POSIX" } else { "GNU" })
-        // Without its sum the header is but a word in some other file.
+        // Without a valid checksum, the magic is just a word in another file.
         .structure("header sum", (148, 8), "the sum of the header, octal", good)
         .structure("member size", (124, 12), "octal", !good || size.is_some())
         .at_most(if good { 90 } else { 45 })
@@ -69,7 +69,8 @@ fn ova(input: &ProbeInput) -> Probe {
 }
 
 const EOCD: &[u8] = b"PK\x05\x06";
-/// The longest way from the end-of-central-directory record to the end: its 22 bytes and a comment.
+/// Largest distance in bytes from the end-of-central-directory record to the end of the file: the record's 22 bytes and
+/// a comment.
 const EOCD_REACH: u64 = 65_557;
 
 fn zip_wants(input: &ProbeInput, wants: &mut WindowRequests) {
@@ -78,7 +79,7 @@ fn zip_wants(input: &ProbeInput, wants: &mut WindowRequests) {
     }
 }
 
-/// Where the end-of-central-directory record begins: its comment must end the file.
+/// Returns the offset of the end-of-central-directory record. Its comment must end at the end of the file.
 fn end_record(input: &ProbeInput) -> Option<u64> {
     let reach = EOCD_REACH.min(input.len());
     let start = input.len().checked_sub(reach)?;
@@ -102,7 +103,8 @@ fn end_record(input: &ProbeInput) -> Option<u64> {
     None
 }
 
-/// Where a byte stands last. Stretches without it are passed over by `contains`, which looks at words of memory.
+/// Returns the index of the last `byte`. Chunks without it are skipped by `contains`, which compares whole machine
+/// words.
 fn last(bytes: &[u8], byte: u8) -> Option<usize> {
     let mut end = bytes.len();
     for stretch in bytes.rchunks(256) {
@@ -120,7 +122,7 @@ fn zip_header<'a>(id: &'static str, input: &'a ProbeInput) -> block_core::probe:
     let at = end.unwrap_or(0);
     let start = input.u32_le(at.saturating_add(16)).map(u64::from);
     let len = input.u32_le(at.saturating_add(12)).map(u64::from);
-    // Something may stand before the archive; a 64-bit archive has all ones here.
+    // Other data may precede the archive. A 64-bit archive has all ones in this field.
     let sound = end.is_some()
         && start.zip(len).is_some_and(|(start, len)| {
             start == u64::from(u32::MAX) || start.checked_add(len).is_some_and(|sum| sum <= at)

@@ -1,4 +1,4 @@
-//! Disks of Bochs, and compressed loops.
+//! Bochs disks and compressed loop (cloop) images.
 
 use block_core::probe::Probe;
 use block_core::probe::ProbeInput;
@@ -11,7 +11,7 @@ pub(crate) const ALL: &[Recogniser] = &[
     Recogniser::new("cloop", cloop),
 ];
 
-/// Whether the subtype is that of an overlay over another image.
+/// Whether the subtype is an overlay over another image.
 pub(crate) fn is_overlay(input: &ProbeInput) -> bool {
     input.has(48, b"Undoable\0") || input.has(48, b"Volatile\0")
 }

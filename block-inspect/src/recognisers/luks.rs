@@ -13,11 +13,11 @@ pub(crate) const ALL: &[Recogniser] =
 
 pub(crate) const MAGIC: &[u8] = b"LUKS\xBA\xBE";
 pub(crate) const SECOND_MAGIC: &[u8] = b"SKUL\xBA\xBE";
-/// Where the second header of version 2 can lie, bytes.
+/// Possible byte offsets of the second header in version 2.
 pub(crate) const SECOND: [u64; 9] =
     [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
 const SLOT_STATES: [u32; 2] = [0x00AC_71F3, 0x0000_DEAD];
-/// Longest header with its JSON that the probe checks, bytes.
+/// Longest header in bytes, with its JSON, whose checksum the probe verifies.
 const LONGEST_CHECKED: u64 = 0x1_0000;
 
 fn luks1(input: &ProbeInput) -> Probe {
@@ -65,7 +65,7 @@ fn wants(input: &ProbeInput, wants: &mut WindowRequests) {
     }
 }
 
-/// Where a second header stands: one that says it stands there.
+/// Returns the offset of a second header that states that same offset.
 pub(crate) fn second_header(input: &ProbeInput) -> Option<u64> {
     SECOND.into_iter().find(|at| {
         input.has(*at, SECOND_MAGIC) && input.u64_be(at.saturating_add(256)) == Some(*at)
@@ -115,7 +115,7 @@ fn primary(input: &ProbeInput) -> Probe {
         Some(_) => Copy::Differs,
         None => Copy::Missing,
     };
-    // An equal sequence number is no proof of an equal copy; it is only odd when it differs.
+    // An equal sequence number does not prove an equal copy, but a different one is an oddity.
     let probe = match copy {
         Copy::Equal => {
             probe.note("second header", (len.unwrap_or(0), 6), "the same sequence number")
@@ -136,7 +136,7 @@ fn primary(input: &ProbeInput) -> Probe {
         .done()
 }
 
-/// Whether the checksum of the first header is right; `None` for other hashes than SHA-256, and when it is not all read.
+/// Whether the first header's checksum is correct. `None` for hashes other than SHA-256, or if not all bytes were read.
 fn checksum(input: &ProbeInput) -> Option<bool> {
     input.has(72, b"sha256\0").then_some(())?;
     let len = input.u64_be(8).filter(|len| (4096..=LONGEST_CHECKED).contains(len))?;

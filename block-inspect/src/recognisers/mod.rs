@@ -1,4 +1,4 @@
-//! The formats that are recognised without a driver, one file per family.
+//! The formats recognised without a driver, one file per family.
 
 pub(crate) mod android;
 pub(crate) mod apple;
@@ -18,7 +18,7 @@ pub(crate) mod vmdk;
 
 use block_core::probe::Recogniser;
 
-/// All recognisers, family by family.
+/// All recognisers, grouped by family.
 pub(crate) const ALL: &[&[Recogniser]] = &[
     qcow::ALL,
     vhd::ALL,

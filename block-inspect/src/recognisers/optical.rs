@@ -1,4 +1,4 @@
-//! Optical discs and the read-only file system that replaced them: content that the raw driver serves.
+//! Optical discs and read-only file-system images, served by the raw driver.
 
 use block_core::probe::At;
 use block_core::probe::ProbeInput;
@@ -15,17 +15,17 @@ pub(crate) const ALL: &[Recogniser] = &[
     Recogniser::new("squashfs", squashfs),
 ];
 
-/// Where the volume descriptors begin, bytes; one every 2048.
+/// Byte offset of the volume descriptors, one every 2048 bytes.
 const DESCRIPTORS: u64 = 0x8000;
 const RECORD: u64 = 2048;
-/// How many descriptors are looked at; all lie in the first window.
+/// Most descriptors that are examined. All are in the first window.
 const MOST_DESCRIPTORS: u64 = 17;
 
 fn record(index: u64) -> u64 {
     DESCRIPTORS.saturating_add(index.saturating_mul(RECORD))
 }
 
-/// The primary volume descriptor and the terminator, by their places.
+/// Returns the offset of the primary volume descriptor, and whether there is a terminator.
 pub(crate) fn iso_descriptors(input: &ProbeInput) -> (Option<u64>, bool) {
     let mut primary = None;
     for index in 0..MOST_DESCRIPTORS {
@@ -100,7 +100,7 @@ fn high_sierra(input: &ProbeInput) -> Probe {
         .done()
 }
 
-/// Sectors with their sync bytes, as a drive reads them in raw mode.
+/// Recognises raw sectors with their sync bytes, as a drive reads them in raw mode.
 fn raw_sectors(input: &ProbeInput) -> Probe {
     const SYNC: &[u8] = b"\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0";
     let mode = input.u8(15);
@@ -153,7 +153,7 @@ fn recognition(input: &ProbeInput) -> (Option<u64>, bool) {
     (place, false)
 }
 
-/// The places an anchor can have, with the block number each must name.
+/// Returns the possible offsets of an anchor, each with the block number it must state.
 fn anchors(len: u64) -> impl Iterator<Item = (u64, u64)> {
     [512u64, 1024, 2048, 4096].into_iter().flat_map(move |size| {
         let last = len.checked_div(size).and_then(|blocks| blocks.checked_sub(1));
@@ -190,7 +190,7 @@ fn udf(input: &ProbeInput) -> Probe {
     Probe::of("udf", input)
         .placement(Placement::Content)
         .carries_hints()
-        // A bridge disc: one set of files under two file systems.
+        // A bridge disc holds one set of files under two file systems.
         .carries(&["iso9660"])
         .kind(Kind::Content)
         .signed_if(

@@ -1,4 +1,4 @@
-//! Parallels disks: the expandable image, in both of its versions.
+//! Parallels disks: both versions of the expandable image.
 
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
@@ -12,7 +12,7 @@ pub(crate) const EXTENDED: &[u8] = b"WithouFreSpacExt";
 /// The value of the in-use field while a program has the image open.
 pub(crate) const IN_USE: u32 = 0x746F_6E59;
 const IN_USE_CLOSED: u32 = 0x312E_3276;
-/// The largest cluster whose length in bytes is still a positive 32-bit number, sectors.
+/// Largest cluster in sectors. Larger ones are not positive as 32-bit byte counts.
 const LARGEST_CLUSTER: u32 = 4_186_127;
 
 fn parallels(input: &ProbeInput) -> Probe {

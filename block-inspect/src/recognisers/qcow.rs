@@ -1,4 +1,4 @@
-//! QEMU's own formats: qcow in all versions, qed, and the forgotten cow.
+//! QEMU's own formats: all versions of qcow, qed, and the obsolete cow.
 
 use block_core::probe::At;
 use block_core::probe::ProbeInput;
@@ -68,7 +68,7 @@ fn qcow2(input: &ProbeInput) -> Probe {
     let l1 = input.u64_be(40);
     let size = input.u64_be(24);
     let v3 = version == Some(3);
-    // Each L1 entry covers a cluster of L2 entries; these are twice as long with extended L2.
+    // Each L1 entry covers one cluster of L2 entries. L2 entries are twice as long with extended L2.
     let entry = if v3 && input.u64_be(72).is_some_and(|bits| bits & 0x10 != 0) { 16 } else { 8 };
     let reach = cluster.checked_div(entry).and_then(|entries| entries.checked_mul(cluster));
     let covered = l1_entries.zip(reach).and_then(|(count, reach)| count.checked_mul(reach));
@@ -160,7 +160,7 @@ fn qcow2(input: &ProbeInput) -> Probe {
     }
 }
 
-/// What lies between the end of the header and the end of its cluster, as far as it was read.
+/// Returns the range from the end of the header to the end of its cluster, as far as it was read.
 fn slack(input: &ProbeInput, extensions: &Extensions, cluster: u64) -> Option<(u64, u32)> {
     if !extensions.complete || extensions.overrun {
         return None;
@@ -177,28 +177,28 @@ pub(crate) const DATA_FILE: u32 = 0x4441_5441;
 /// A header extension of qcow2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extension {
-    /// Its type.
+    /// Extension type.
     pub(crate) id: u32,
-    /// Where its data begins, bytes from the start of the file.
+    /// Byte offset of the data from the start of the file.
     pub(crate) offset: u64,
-    /// Length of its data, bytes.
+    /// Length of the data in bytes.
     pub(crate) len: u32,
 }
 
-/// The header extensions as far as they were read.
+/// The header extensions that were read.
 #[derive(Debug, Default)]
 pub(crate) struct Extensions {
-    /// All but the end mark.
+    /// All extensions except the end marker.
     pub(crate) list: Vec<Extension>,
-    /// The first byte behind the last one.
+    /// Offset past the last extension.
     pub(crate) end: u64,
-    /// Whether one runs past the first cluster.
+    /// Whether an extension extends past the first cluster.
     pub(crate) overrun: bool,
-    /// Whether the end mark was seen.
+    /// Whether the end of the extensions was reached.
     pub(crate) complete: bool,
 }
 
-/// Walks the header extensions of a qcow2 image. More than 200 are not looked at.
+/// Walks the header extensions of a qcow2 image, at most 200.
 pub(crate) fn extensions(input: &ProbeInput) -> Extensions {
     let start = match input.u32_be(4) {
         Some(3) => input.u32_be(100).map_or(104, u64::from),
@@ -206,7 +206,7 @@ pub(crate) fn extensions(input: &ProbeInput) -> Extensions {
     };
     let cluster =
         input.u32_be(20).filter(|bits| (9..=21).contains(bits)).map_or(512, |b| 1u64 << b);
-    // The backing file's name follows the extensions and ends them where there is no end mark.
+    // The backing file's name follows the extensions, and ends them if there is no end marker.
     let stop = input.u64_be(8).filter(|at| *at > start).map_or(cluster, |at| at.min(cluster));
     let mut found = Extensions { end: start, ..Extensions::default() };
     for _ in 0..200 {

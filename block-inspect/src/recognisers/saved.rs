@@ -1,4 +1,4 @@
-//! Saved states of machines, which are no disks.
+//! Saved machine states, which are not disks.
 
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;

@@ -1,4 +1,4 @@
-//! Compressed streams. None is unpacked.
+//! Compressed streams. None is decompressed.
 
 use crate::checksum::crc32;
 use block_core::probe::ProbeInput;
@@ -48,8 +48,8 @@ fn gzip(input: &ProbeInput) -> Probe {
     gzip_stream("gzip", input).done()
 }
 
-/// A compressed tar whose name says that a cloud's importer is to take it. What is inside is not looked at, so this is
-/// known only when the stream keeps the tar's name.
+/// Recognises a compressed tar meant for a cloud importer. The content is not decompressed, so the stream must store
+/// the tar's name.
 fn gcp(input: &ProbeInput) -> Probe {
     let named = input.u8(3).is_some_and(|flags| flags & 8 != 0 && flags & 4 == 0)
         && (input.has(10, b"disk.raw.tar\0") || input.has(10, b"disk.tar\0"));
@@ -199,7 +199,7 @@ fn lzop(input: &ProbeInput) -> Probe {
         .done()
 }
 
-/// Two bytes that many files begin with, the data of a disk image among them.
+/// Recognises zlib by two bytes. Many other files begin with them, including the data of a disk image.
 fn zlib(input: &ProbeInput) -> Probe {
     let known = input.u8(0) == Some(0x78)
         && input.u8(1).is_some_and(|b| [0x01, 0x5E, 0x9C, 0xDA].contains(&b));

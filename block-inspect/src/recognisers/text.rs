@@ -1,4 +1,4 @@
-//! Texts that point at other files: VISO, OVF, machine files of VirtualBox, bundles, cue sheets, import manifests.
+//! Text files that name other files: VISO, OVF, VirtualBox machines, bundles, cue sheets, import manifests.
 
 use block_core::probe::At;
 use block_core::probe::ProbeInput;
@@ -16,7 +16,7 @@ pub(crate) const ALL: &[Recogniser] = &[
     Recogniser::new("import-manifest", manifest),
 ];
 
-/// How much of a text is looked at, bytes.
+/// Bytes examined of a text.
 const WINDOW: usize = 0x1_0000;
 
 fn at(offset: usize, len: u32) -> At {
@@ -47,7 +47,8 @@ fn viso(input: &ProbeInput) -> Probe {
         .done()
 }
 
-/// The name of the root element, if the text is XML: of what was read, and without any expansion.
+/// Returns the XML root element: its offset, its name, and the text from it on. Only bytes already read are searched
+/// and no entity is expanded.
 fn xml_root(input: &ProbeInput) -> Option<(usize, &[u8], &[u8])> {
     let text = input.prefix(0, WINDOW);
     let mut rest = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
@@ -61,7 +62,7 @@ fn xml_root(input: &ProbeInput) -> Option<(usize, &[u8], &[u8])> {
         } else {
             let end = inner.iter().position(|b| b.is_ascii_whitespace() || b"/>".contains(b))?;
             let name = inner.get(..end)?;
-            // VirtualBox images begin with `<<<`: no element, and nothing to search.
+            // VirtualBox images begin with `<<<`, which is no element.
             name.first().filter(|first| first.is_ascii_alphabetic() || **first == b'_')?;
             let local = name.rsplit(|byte| *byte == b':').next()?;
             return Some((text.len().saturating_sub(rest.len()), local, inner));
@@ -113,7 +114,7 @@ fn ovf(input: &ProbeInput) -> Probe {
         .done()
 }
 
-/// A machine of VirtualBox: its disks are in other files.
+/// Recognises a VirtualBox machine definition. Its disks are in other files.
 fn vbox(input: &ProbeInput) -> Probe {
     let root = xml_root(input);
     let named = matches!(root, Some((_, name, _)) if name == b"VirtualBox");

@@ -1,4 +1,4 @@
-//! Virtual PC and Hyper-V disks with a 512-byte footer: fixed, dynamic, differencing.
+//! VHD: Virtual PC and Hyper-V disks with a 512-byte footer (fixed, dynamic, differencing).
 
 use crate::checksum::inverted_sum;
 use block_core::probe::ProbeInput;
@@ -30,7 +30,7 @@ fn wants(input: &ProbeInput, wants: &mut WindowRequests) {
     }
 }
 
-/// Where the footer (or, failing that, its copy at the start) begins.
+/// Returns the offset of the footer, or else of its copy at the start.
 fn footer(input: &ProbeInput) -> Option<u64> {
     [input.len().checked_sub(512), input.len().checked_sub(511), Some(0)]
         .into_iter()
@@ -46,23 +46,23 @@ fn disk_type(input: &ProbeInput, footer: u64) -> Option<u32> {
     input.u32_be(footer.checked_add(0x3C)?)
 }
 
-/// Whether the checksum of the footer at `at` is right; `None` when the footer is not all there.
+/// Whether the checksum of the footer at `at` is correct. `None` if the footer is incomplete.
 pub(crate) fn footer_checksum(input: &ProbeInput, at: u64) -> Option<bool> {
-    // The oldest writers end the footer a byte early.
+    // The oldest writers omit the footer's last byte.
     let len = input.len().saturating_sub(at).min(FOOTER);
     let bytes = input.bytes(at, usize::try_from(len).ok().filter(|len| *len >= 511)?)?;
     let sum = inverted_sum(&[bytes.get(..0x40)?, bytes.get(0x44..)?]);
     Some(input.u32_be(at.checked_add(0x40)?) == Some(sum))
 }
 
-/// Whether the checksum of the dynamic header at `at` is right.
+/// Whether the checksum of the dynamic header at `at` is correct.
 pub(crate) fn header_checksum(input: &ProbeInput, at: u64) -> Option<bool> {
     let bytes = input.bytes(at, 1024)?;
     let sum = inverted_sum(&[bytes.get(..0x24)?, bytes.get(0x28..)?]);
     Some(input.u32_be(at.checked_add(0x24)?) == Some(sum))
 }
 
-/// Evidence common to all: cookie, version, features, checksum.
+/// Collects the evidence common to all types: cookie, version, features, checksum.
 fn base<'a>(
     id: &'static str,
     input: &'a ProbeInput,
@@ -181,7 +181,7 @@ fn differencing(input: &ProbeInput) -> Probe {
     }
 }
 
-/// Dynamic disks of Xen's blktap, which keep a batmap behind the header.
+/// Recognises dynamic disks of Xen's blktap, which have a batmap after the header.
 fn tap(input: &ProbeInput) -> Probe {
     match footer(input) {
         Some(at)

@@ -1,4 +1,4 @@
-//! Hyper-V disks of the second generation, and those of them that have a parent.
+//! VHDX: second-generation Hyper-V disks, with or without a parent.
 
 use crate::checksum::crc32c;
 use block_core::probe::ProbeInput;
@@ -12,9 +12,9 @@ pub(crate) const ALL: &[Recogniser] =
     &[Recogniser::wanting("vhdx", vhdx, wants), Recogniser::new("avhdx", avhdx)];
 
 const MAGIC: &[u8] = b"vhdxfile";
-/// Where the two headers lie, bytes.
+/// Byte offsets of the two headers.
 pub(crate) const HEADERS: [u64; 2] = [0x1_0000, 0x2_0000];
-/// Where the two region tables lie, bytes.
+/// Byte offsets of the two region tables.
 pub(crate) const REGIONS: [u64; 2] = [0x3_0000, 0x4_0000];
 const REGIONS_AT: u64 = 0x3_0000;
 pub(crate) const REGION_LEN: u64 = 0x1_0000;
@@ -30,7 +30,7 @@ pub(crate) const VIRTUAL_SIZE: [u8; 16] =
 pub(crate) const PARENT_LOCATOR: [u8; 16] =
     guid(0xA8D3_5F2D, 0xB30B, 0x454D, [0xAB, 0xF7, 0xD3, 0xD8, 0x48, 0x34, 0xAB, 0x0C]);
 
-/// A GUID as it lies on disk: the first three groups little-endian.
+/// Returns a GUID as stored on disk: the first three groups are little-endian.
 const fn guid(a: u32, b: u16, c: u16, d: [u8; 8]) -> [u8; 16] {
     let [a0, a1, a2, a3] = a.to_le_bytes();
     let [b0, b1] = b.to_le_bytes();
@@ -66,11 +66,11 @@ pub(crate) struct Region {
     pub(crate) offset: u64,
     pub(crate) len: u32,
     pub(crate) required: bool,
-    /// Where the entry lies, bytes from the start of the file.
+    /// Byte offset of the entry from the start of the file.
     pub(crate) at: u64,
 }
 
-/// The entries of the first region table that is sound, or of the first that is there.
+/// Returns the entries of the first valid region table, or else of the first one present.
 pub(crate) fn regions(input: &ProbeInput) -> Vec<Region> {
     let sound = REGIONS.into_iter().find(|at| region_table_sound(input, *at) == Some(true));
     let Some(table) = sound.or_else(|| REGIONS.into_iter().find(|at| input.has(*at, b"regi")))
@@ -107,7 +107,7 @@ pub(crate) struct Item {
     pub(crate) at: u64,
 }
 
-/// The metadata items, when their table was read.
+/// Returns the metadata items if their table was read.
 pub(crate) fn items(input: &ProbeInput) -> Vec<Item> {
     let Some(table) = region(input, &METADATA).map(|region| region.offset) else {
         return Vec::new();
@@ -134,14 +134,14 @@ pub(crate) fn item(input: &ProbeInput, id: &[u8; 16]) -> Option<Item> {
     items(input).into_iter().find(|item| item.id == *id)
 }
 
-/// Whether the disk has a parent, by the flags of the file parameters.
+/// Whether the flags of the file parameters say that the disk has a parent.
 pub(crate) fn has_parent(input: &ProbeInput) -> bool {
     item(input, &FILE_PARAMETERS)
         .and_then(|item| input.u32_le(item.offset.checked_add(4)?))
         .is_some_and(|flags| flags & 2 != 0)
 }
 
-/// Whether a header is there and its checksum right.
+/// Whether the header's checksum is correct. `None` if the header is absent or was not read.
 pub(crate) fn header_sound(input: &ProbeInput, at: u64) -> Option<bool> {
     input.has(at, b"head").then_some(())?;
     checksum(input, at, 4096)

@@ -1,4 +1,4 @@
-//! VMware disks: sparse extents of all generations, and the text descriptor that names extents.
+//! VMware disks: all generations of sparse extents, and the text descriptor that names extents.
 
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
@@ -16,11 +16,11 @@ pub(crate) const ALL: &[Recogniser] = &[
 ];
 
 pub(crate) const KDMV: &[u8] = b"KDMV";
-/// The grain directory lies behind the data, and the footer says where.
+/// The grain directory is after the data, at the offset stated in the footer.
 pub(crate) const AT_END: u64 = u64::MAX;
-/// Where the footer's copy of the header begins, bytes before the end.
+/// Distance in bytes from the footer's copy of the header to the end of the file.
 pub(crate) const FOOTER: u64 = 1024;
-/// Longest descriptor that is looked at, bytes.
+/// Longest descriptor in bytes that is examined.
 pub(crate) const LONGEST_TEXT: u64 = (1 << 20) - 1;
 
 fn wants(input: &ProbeInput, wants: &mut WindowRequests) {
@@ -96,7 +96,7 @@ fn stream(input: &ProbeInput) -> Probe {
     }
     let footer = input.tail(FOOTER, 512);
     let same = footer.zip(input.bytes(0, 512)).map(|(footer, header)| {
-        // All fields but the place of the grain directory, which only the footer knows.
+        // All fields except the grain directory's offset, which only the footer holds.
         footer.get(..0x38) == header.get(..0x38) && footer.get(0x40..0x4F) == header.get(0x40..0x4F)
     });
     let marked = input.len().checked_sub(1536 - 12).and_then(|at| input.u32_le(at)) == Some(3);
@@ -179,7 +179,7 @@ fn sesparse(input: &ProbeInput) -> Probe {
         .done()
 }
 
-/// Kinds of extents that the last word but one of an extent line can name.
+/// Extent types that an extent line can name.
 pub(crate) const EXTENT_TYPES: &[&str] =
     &["FLAT", "SPARSE", "ZERO", "VMFS", "VMFSSPARSE", "VMFSRDM", "VMFSRAW", "SESPARSE"];
 

@@ -1,9 +1,9 @@
-//! Files made of zeros and a few fields.
+//! Test files, made of zeros and a few fields.
 
 use block_core::Registry;
 use block_core::probe::ProbeReport;
 
-/// All formats that are known: those of the catalogue, and VDI by its driver.
+/// Returns a registry with all recognised formats: those of the catalogue, and VDI with its driver.
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     block_inspect::register(&mut registry);
@@ -29,7 +29,7 @@ impl Image {
         self
     }
 
-    /// Bytes that begin `from_end` before the end.
+    /// Puts `bytes` at `from_end` bytes before the end.
     pub fn put_end(self, from_end: usize, bytes: &[u8]) -> Self {
         let at = self.0.len() - from_end;
         self.put(at, bytes)
@@ -74,7 +74,7 @@ impl Image {
         registry.recognise(&registry.probe_bytes(None, &self.0))
     }
 
-    /// The name and the score of what the file is taken for.
+    /// Returns the name and the score of the selected format.
     pub fn named(&self) -> (String, u8) {
         let report = self.report();
         match report.selected() {
@@ -83,13 +83,13 @@ impl Image {
         }
     }
 
-    /// The weight of a hint.
+    /// Returns the weight of a hint.
     pub fn hint(&self, id: &str) -> Option<u8> {
         self.report().raw_hints.iter().find(|hint| hint.id == id).map(|hint| hint.weight)
     }
 }
 
-/// A reflected CRC, bit by bit: an independent witness for the table-driven ones.
+/// Computes a reflected CRC bit by bit, independently of the table-driven code under test.
 pub fn crc(polynomial: u32, seed: u32, bytes: &[u8]) -> u32 {
     let mut crc = seed;
     for byte in bytes {
@@ -165,7 +165,7 @@ pub fn vdi() -> Image {
         .put(0x200, &[0xFF; 16])
 }
 
-/// The sum of a VHD structure whose checksum field is still zero.
+/// Returns the checksum of a VHD structure whose checksum field is still zero.
 fn vhd_sum(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)))
 }
@@ -255,7 +255,7 @@ pub fn vhdx_header(sequence: u64, log: [u8; 16]) -> Vec<u8> {
     header.le32(4, sum).0
 }
 
-/// The region table: log-free, block table at 3 MiB, metadata at 2 MiB, and what `edit` makes of it.
+/// Returns the region table, modified by `edit`: no log, block table at 3 MiB, metadata at 2 MiB.
 pub fn vhdx_regions(edit: impl Fn(Image) -> Image) -> Vec<u8> {
     let table = Image::zeros(0x1_0000)
         .put(0, b"regi")
@@ -467,7 +467,7 @@ pub fn luks2(json: &str) -> Image {
     image
 }
 
-/// The digest by the system's tool, so that nothing here is checked against itself.
+/// Computes the digest with `sha256sum`, independently of the code under test.
 fn sha256(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     use std::process::{Command, Stdio};

@@ -18,7 +18,7 @@ fn codes(report: &InspectReport) -> Vec<Code> {
     report.findings.iter().map(|finding| finding.code).collect()
 }
 
-/// What a file raises at the least, and what comes of it.
+/// The codes that a file must at least raise, and the verdict.
 type Row = (&'static str, Image, &'static [Code], Verdict);
 
 fn check(rows: Vec<Row>) {
@@ -54,7 +54,7 @@ fn sound_files_raise_nothing() {
         assert!(codes(&report).is_empty(), "{what}: {:#?}", report.findings);
         assert_eq!(report.verdict, Verdict::Accept, "{what}");
     }
-    // A VHD always tells who made it.
+    // A VHD always names the program that created it.
     for image in [vhd_dynamic(), vhd_fixed()] {
         let report = look(&image);
         assert!(
@@ -77,7 +77,7 @@ fn backed(name: &[u8]) -> Image {
     qcow2().be64(8, 0x300).be32(16, name.len() as u32).put(0x300, name)
 }
 
-/// One snapshot whose map is there.
+/// A qcow2 image with one snapshot that has an L1 table.
 fn snapshot(l1: u64, entries: u32) -> Image {
     let at = 0x2_8000;
     qcow2().be32(60, 1).be64(64, at as u64).be64(at, l1).be32(at + 8, entries).be16(at + 12, 1)
@@ -241,7 +241,7 @@ fn vdi_and_vhd_risks_raise_their_codes() {
     check(vdi_and_vhd_rows());
 }
 
-/// A VHDX with two log entries, of which the newer counts on a file of `len` bytes.
+/// A VHDX with two log entries. The newer one expects a file of `len` bytes.
 fn logged(len: u64) -> Image {
     let entry = |sequence: u64| {
         let entry = Image::zeros(4096)
@@ -260,7 +260,7 @@ fn logged(len: u64) -> Image {
         .put((1 << 20) + 4096, &entry(6))
 }
 
-/// A VHDX with sectors of this size.
+/// A VHDX with logical sectors of `size` bytes.
 fn with_sectors(size: u32) -> Image {
     let id = uuid::Uuid::parse_str("8141bf1d-a96f-4709-ba47-f233a8faab5f").unwrap().to_bytes_le();
     vhdx()
@@ -283,7 +283,7 @@ fn a_log_is_read_and_an_old_one_is_not_held_against_the_file() {
     assert!(message.contains("2 sound entries") && message.contains("number 6"), "{message}");
     let message = told(&logged(4 << 20).put((1 << 20) + 5000, &[1])).unwrap();
     assert!(message.contains("1 sound entries") && message.contains("number 5"), "{message}");
-    // The signature of an entry means nothing while the header names no log.
+    // The signature of a log entry means nothing if the header names no log.
     assert_eq!(told(&logged(4 << 20).put(0x2_0000, &vhdx_header(8, [0; 16]))), None);
     assert!(codes(&look(&with_sectors(4096))).is_empty());
 }
@@ -505,7 +505,7 @@ fn dmg_chunks(chunks: &[[u64; 5]]) -> Image {
     dmg_with(&mish(chunks, chunks.len() as u32))
 }
 
-/// An image whose property list holds one table in base 64, with line breaks as writers put them.
+/// A disk image whose property list holds one table in base64, with line breaks as writers put them.
 fn dmg_with(table: &[u8]) -> Image {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -531,7 +531,7 @@ fn dmg_with(table: &[u8]) -> Image {
         .append(&koly(4096, (4096, list.len() as u64)))
 }
 
-/// An image whose only table is in a resource fork.
+/// A disk image whose only table is in a resource fork.
 fn dmg_fork(table: &[u8]) -> Image {
     let body = Image::zeros(4).be32(0, table.len() as u32).append(table);
     let len = body.0.len() as u32;
@@ -547,13 +547,13 @@ fn cloop_blocks() -> Image {
     })
 }
 
-/// An ASIF image of chunks of 32 KiB with one table, whose first entry is this.
+/// An ASIF image with chunks of 32 KiB and one table, whose first entry is `entry`.
 fn asif_table(entry: u64) -> Image {
     let image = asif().be32(64, 0x8000).be64(48, 128).be64(512, 7).be64(520, 1).be64(1024, 6);
     image.append(&[0; 0x1_8000]).be64(0x8000, entry)
 }
 
-/// A section's descriptor at `at`, whose predecessor is at `before`.
+/// Adds a section descriptor at `at`. Its predecessor is at `before`.
 fn ewf2_section(image: Image, at: usize, kind: u32, before: u64) -> Image {
     let section = Image::zeros(64).le32(0, kind).le64(8, before).le32(24, 64);
     let (mut a, mut b) = (1u32, 0u32);
@@ -564,7 +564,7 @@ fn ewf2_section(image: Image, at: usize, kind: u32, before: u64) -> Image {
     image.put(at, &section.le32(60, (b << 16) | a).0)
 }
 
-/// Evidence of the second version with two sections, the last of this kind.
+/// An EWF version 2 file with two sections, the last one of type `last`.
 fn ewf2(last: u32) -> Image {
     let head = Image::zeros(0x240).put(0, b"EVF2\r\n\x81\0").put(8, &[2, 1, 1, 0]).le32(12, 1);
     ewf2_section(ewf2_section(head, 0x100, 1, 0), 0x200, last, 0x100)
@@ -578,7 +578,7 @@ fn lz4_bomb() -> Image {
     bytes(&[0x04, 0x22, 0x4D, 0x18, 0x6C, 0x40]).le64(6, 1 << 30)
 }
 
-/// An XZ stream whose index lists one block of this length.
+/// An XZ stream whose index lists one block of `len` bytes.
 fn xz_stating(len: u64) -> Image {
     let flags = [0u8, 4];
     let mut index = vec![0, 1, 20];
@@ -763,7 +763,7 @@ fn risks_of_the_other_formats_raise_their_codes() {
     check(other_rows());
 }
 
-/// A disk whose backup header describes other partitions, with right checksums throughout.
+/// A disk whose backup GPT describes other partitions, with every checksum correct.
 fn two_gpts() -> Image {
     let disk = gpt(512);
     let last = disk.0.len() - 512;
@@ -896,7 +896,7 @@ fn a_file_that_names_itself_is_a_loop() {
 
 #[test]
 fn what_a_file_says_is_escaped_inside_of_sentences_too() {
-    // A line that is no UTF-8 may have any word for a type.
+    // A line that is not UTF-8 may have any word as its type.
     let line = b"RW 8192 FLAT\x01\x1B[2J \xFF\"disk.vmdk\"\n";
     let report = look(&Image([DESCRIPTOR.as_bytes(), line].concat()));
     let told = |text: &str| report.findings.iter().any(|finding| finding.message.contains(text));
@@ -906,9 +906,9 @@ fn what_a_file_says_is_escaped_inside_of_sentences_too() {
     }
 }
 
-/// Codes that depend on more than the bytes of the file.
+/// Codes that depend on more than the file's bytes.
 const BY_OTHER_MEANS: &[Code] = &[
-    // What the caller declares, and the file's name: tests of their own.
+    // They depend on what the caller declares and on the file name, and have their own tests.
     Code::ContentMismatch,
     Code::NameMismatch,
     Code::Limit,

@@ -1,4 +1,4 @@
-//! Judging hostile files, over images built byte by byte.
+//! Tests of inspection, on hostile images built byte by byte.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod findings;

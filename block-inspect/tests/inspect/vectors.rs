@@ -1,4 +1,4 @@
-//! Known vectors: the name, the score, the verdict for files from strangers, and the findings of each.
+//! Known vectors: the format, score, verdict for untrusted files, and findings of each.
 
 use crate::images::*;
 use block_core::MemStorage;
@@ -6,7 +6,7 @@ use block_inspect::Code::{self, *};
 use block_inspect::Verdict::{self, Accept, Refuse, Warn};
 use block_inspect::{InspectOptions, inspect};
 
-/// A file, what it is, and what is to be done with it.
+/// A test image with its expected format, score, verdict and findings.
 type Row = (&'static str, Image, &'static str, u8, Verdict, &'static [Code]);
 
 const DATA: u32 = 0x4441_5441;

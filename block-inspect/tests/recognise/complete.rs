@@ -1,11 +1,12 @@
-//! The catalogue of formats against the recognisers and the vectors: nothing is left out of any of the three.
+//! Compares the catalogue of formats with the recognisers and the test vectors. No format may be missing from any of
+//! the three.
 
 use std::collections::BTreeSet;
 
 use crate::images::registry;
 use crate::{containers, hints, wrappers};
 
-/// The catalogue: a row for each format, with the names its variants go by here.
+/// The catalogue: one row per format, with the names used here for its variants.
 const CATALOGUE: &[(&str, &[&str])] = &[
     ("qcow1", &["qcow1"]),
     ("qcow2 v2, v3 and others", &["qcow2"]),

@@ -1,4 +1,4 @@
-//! Every disk container and every text descriptor is named, with the score its evidence deserves.
+//! Every disk container and every text descriptor is recognised, with the score its evidence deserves.
 
 use crate::images::*;
 use block_core::probe::Kind;
@@ -99,7 +99,7 @@ fn text(text: &str) -> Image {
     Image(text.as_bytes().to_vec())
 }
 
-/// The oldest writers leave the last byte of the footer out.
+/// The oldest writers omit the footer's last byte.
 fn short_footer() -> Image {
     let image = vhd_fixed();
     let len = image.0.len();
@@ -114,7 +114,7 @@ fn every_container_and_descriptor_is_named_and_scored() {
     }
 }
 
-/// Texts of which the name is no more than a guess.
+/// Text files whose format is only a guess.
 pub fn weak_rows() -> Vec<(&'static str, Image)> {
     let cue = text("FILE \"disc.bin\" BINARY\n  TRACK 01 MODE1/2352\n");
     let manifest = text("<manifest><importer/><parts/></manifest>");

@@ -1,4 +1,4 @@
-//! Naming unknown files, over images built byte by byte.
+//! Tests of format recognition, on images built byte by byte.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod complete;

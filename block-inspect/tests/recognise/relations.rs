@@ -1,4 +1,4 @@
-//! What two hits on one file are to each other, and that polyglots are refused.
+//! The relations between two matches on one file, and the refusal of polyglots.
 
 use crate::images::*;
 use block_core::probe::{Decision, RelationKind};
@@ -94,7 +94,7 @@ fn a_carrier_stands_and_what_it_carries_is_listed() {
     }
 }
 
-/// A disc that firmware may take for a disk with a GPT.
+/// A disc that firmware could treat as a disk with a GPT.
 fn iso_with_gpt() -> Image {
     let disc = iso();
     gpt(512).put(0x8000, &disc.0[0x8000..0x9000])
@@ -102,7 +102,7 @@ fn iso_with_gpt() -> Image {
 
 #[test]
 fn the_first_bytes_of_a_packed_disk_are_no_stream() {
-    // Two bytes of zlib are what a packed disk begins with as a rule; they claim nothing.
+    // A packed disk usually begins with the two bytes of zlib. They claim nothing.
     let report = dmg().report();
     assert_eq!(report.selected.as_deref(), Some("dmg"));
     assert_eq!(report.candidate("zlib").map(|zlib| zlib.score.value), Some(20));

@@ -1,4 +1,4 @@
-//! Whatever the bytes are, naming them neither panics nor depends on the order of asking.
+//! On arbitrary bytes, recognition does not panic and does not depend on the order of the probers.
 
 use crate::images::*;
 use block_core::MemStorage;
@@ -67,7 +67,7 @@ proptest! {
             bytes[at] = value;
         }
         let len = cut.index(bytes.len() + 1);
-        // Half of the cases keep their end, where some formats have their trailer.
+        // Half of the cases keep their end, where some formats have a trailer.
         if len % 2 == 0 {
             bytes.truncate(len);
         }

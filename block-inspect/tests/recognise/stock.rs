@@ -1,10 +1,11 @@
-//! Files that other programs make. A missing program skips its rows visibly, or fails where oracles are required.
+//! Files created by other programs. If a program is missing, its rows are skipped visibly, or fail where oracles are
+//! required.
 
 use crate::images::Image;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs a program in a directory; `false` when it is not installed.
+/// Runs a program in a directory. Returns `false` if it is not installed.
 fn run(dir: &Path, program: &str, args: &[&str]) -> bool {
     let mut paths = std::env::var_os("PATH").unwrap_or_default();
     paths.push(":/usr/sbin:/sbin");

@@ -1,4 +1,4 @@
-//! Archives, compressed streams and optical discs are named; none is raw by mistake.
+//! Archives, compressed streams and optical discs are recognised, and none is mistaken for raw.
 
 use crate::containers::Row;
 use crate::images::*;
@@ -70,7 +70,7 @@ fn every_wrapper_is_named_and_has_no_driver() {
     }
 }
 
-/// Magics that are hardly evidence.
+/// Magics that prove very little.
 pub const WEAK: &[(&str, u8, &[u8])] = &[
     ("lzma", 30, b"\x5D\0\0\x80\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"),
     ("compress", 30, b"\x1F\x9D\x90"),
@@ -127,6 +127,6 @@ fn damaged_discs_and_archives_say_so() {
     assert_eq!(iso().put(0x8800, &[0; 8]).named(), ("iso9660".to_owned(), 75));
     assert_eq!(wim(0x9999).named(), ("wim".to_owned(), 60));
     assert_eq!(xz().put(9, &[0x55]).named().1, 60);
-    // A tar's word without its sum is a word in some other file.
+    // The magic of a tar without its checksum is just a word in another file.
     assert_eq!(tar("x").put(148, b"0000000\0").named().0, "raw");
 }

@@ -1,4 +1,4 @@
-//! Power cuts: storages that record what was written when, and the states a cut may leave.
+//! Power cuts: storages that record every write with its time, and the states that a cut may leave.
 
 mod replay;
 mod states;
@@ -17,7 +17,7 @@ use block_core::{
 pub use replay::Replay;
 pub use states::{CrashState, Enumeration, Level};
 
-/// Several disks that lose power together, and the clock that orders all that happens to them.
+/// Several disks that lose power together, with a clock that orders their requests.
 #[derive(Debug, Default)]
 pub struct World {
     inner: Mutex<WorldState>,
@@ -36,11 +36,11 @@ struct Disk {
     events: Vec<Event>,
 }
 
-/// A request as the disk saw it.
+/// A request as the disk received it.
 #[derive(Debug, Clone)]
 struct Event {
     issued: u64,
-    /// `None` while it has not been acknowledged.
+    /// `None` until it is acknowledged.
     done: Option<u64>,
     what: What,
 }
@@ -54,7 +54,7 @@ enum What {
     Zero(Range<u64>),
     SetLen(u64),
     Flush,
-    /// A flush that failed: what it was to save counts as clean from then on, saved or not.
+    /// A failed flush: data it should have saved counts as clean from then on, saved or not.
     FailedFlush,
 }
 
@@ -65,7 +65,7 @@ impl What {
 }
 
 impl World {
-    /// No disks, at time 0.
+    /// Creates a world without disks, at time 0.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -75,8 +75,8 @@ impl World {
         self.disk_over(uri, image, None)
     }
 
-    /// As [`disk`](Self::disk), with a storage below that holds the same bytes as `image`: it serves every
-    /// request, and what it is asked to change is recorded.
+    /// Like [`disk`](Self::disk), over the storage `below`, which must hold the same bytes as `image`. `below` serves
+    /// every request, and changes are recorded.
     pub fn disk_over(
         self: &Arc<Self>,
         uri: &str,
@@ -94,21 +94,21 @@ impl World {
         })
     }
 
-    /// Marks a moment of the caller's own: later than everything before, earlier than everything after.
+    /// Advances the clock and returns the time: later than every earlier request and before every later one.
     pub fn tick(&self) -> u64 {
         let mut inner = self.inner();
         inner.clock += 1;
         inner.clock
     }
 
-    /// How many requests changed one of the first `disks` disks.
+    /// Returns the number of requests that changed one of the first `disks` disks.
     pub fn written(&self, disks: usize) -> usize {
         let inner = self.inner();
         let events = inner.disks.iter().take(disks).flat_map(|disk| &disk.events);
         events.filter(|event| !event.what.is_flush()).count()
     }
 
-    /// What happened so far, to be played again with the power cut at any moment.
+    /// Returns the history so far, to be replayed with a power cut at any moment.
     pub fn replay(&self) -> Replay {
         Replay::new(self.inner().disks.clone())
     }
@@ -134,32 +134,32 @@ impl World {
     }
 }
 
-/// A disk of a [`World`]. Nothing fails and nothing waits; everything is recorded.
+/// A disk of a [`World`]. Requests never fail or wait, and all changes are recorded.
 ///
-/// Put a [`FaultStorage`](super::FaultStorage) over it for faults as well.
+/// Put a [`FaultStorage`](super::FaultStorage) over it to inject faults as well.
 #[derive(Debug)]
 pub struct CrashStorage {
     world: Arc<World>,
     index: usize,
     live: Arc<ImageStorage>,
-    /// Serves the requests in place of `live`, which then only remembers.
+    /// Serves the requests if present. `live` then only mirrors the bytes.
     below: Option<Arc<dyn Storage>>,
 }
 
 impl CrashStorage {
-    /// Its bytes as they would be if everything written were durable.
+    /// Returns its bytes as if everything written were durable.
     pub fn snapshot(&self) -> Image {
         self.live.snapshot()
     }
 
-    /// A flush fails, as it does below when a disk refuses a write: of what was written since the last good
-    /// flush, some is saved and the rest never will be, by no later flush either. Reads still show all of it.
+    /// Records a failed flush, as when a real disk refuses a write. Some data written since the last good flush is
+    /// saved. The rest never will be, not even by a later flush, but reads still show all of it.
     pub fn fail_flush(&self) {
         let event = self.world.issue(self.index, What::FailedFlush);
         self.world.done(self.index, event);
     }
 
-    /// Does to `live` what was done below; without a storage below it was done there.
+    /// Mirrors a change in `live` if a storage below served it.
     fn remember(&self, change: impl FnOnce(&mut Image)) {
         if self.below.is_some() {
             self.live.change(change);
@@ -254,7 +254,7 @@ impl Storage for CrashStorage {
         self.server().allocated_bytes().await
     }
 
-    /// To a power cut it is a write of what the source holds: any part of it may be there.
+    /// A power cut treats the copy as a write of the source's data: any part of it may be present.
     async fn copy_from(
         &self,
         offset: u64,

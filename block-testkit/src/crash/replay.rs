@@ -1,15 +1,15 @@
-//! Plays a recorded history again up to a moment: what is durable then, what is still on its way.
+//! Replays a recorded history up to a moment, to find what is durable and what is in flight.
 
 use super::states::{DiskAtCut, Enumeration, Level, Segment};
 use super::{Disk, Event, What};
 use crate::image::Image;
 use crate::rng::mix;
 
-/// A recorded history. Moments are visited in order: each visit continues from the one before.
+/// A recorded history. Moments are visited in ascending order, each visit continuing from the previous one.
 #[derive(Debug)]
 pub struct Replay {
     disks: Vec<Progress>,
-    /// The moment of the last visit.
+    /// The last moment visited.
     now: u64,
 }
 
@@ -17,9 +17,9 @@ pub struct Replay {
 struct Progress {
     disk: Disk,
     durable: Image,
-    /// Events not durable yet, by index, in the order they were issued.
+    /// Indices of events not yet durable, in the order they were issued.
     pending: Vec<usize>,
-    /// The first event not looked at.
+    /// Index of the first event not yet replayed.
     next: usize,
 }
 
@@ -37,8 +37,8 @@ impl Replay {
         Self { disks, now: 0 }
     }
 
-    /// The moments at which a cut can leave something it could not leave before: after each request is
-    /// issued, and after each flush is done.
+    /// Returns the moments at which a cut can leave new states: after each request is issued, and after each flush is
+    /// done.
     pub fn moments(&self) -> Vec<u64> {
         let mut moments: Vec<u64> = self
             .disks
@@ -50,7 +50,7 @@ impl Replay {
         moments
     }
 
-    /// How many requests were recorded.
+    /// Returns the number of requests recorded.
     pub fn len(&self) -> usize {
         self.disks.iter().map(|progress| progress.disk.events.len()).sum()
     }
@@ -60,12 +60,12 @@ impl Replay {
         self.len() == 0
     }
 
-    /// Cuts the power at `moment`, which is not earlier than the one before: all states it may leave,
-    /// or at most `limit` of them. `seed` chooses which.
+    /// Cuts the power at `moment` and returns all states it may leave. If there are more than `limit`, `seed` chooses a
+    /// sample.
     ///
     /// # Panics
-    /// When the moment is earlier: what was durable then is no longer known, and every state would be one of
-    /// the later moment.
+    /// If `moment` is earlier than a visited one. What was durable then is no longer known, so the states would be
+    /// those of the later moment.
     pub fn cut(&mut self, moment: u64, level: Level, limit: usize, seed: u64) -> Enumeration {
         assert!(moment >= self.now, "moment {moment} was passed: {} was visited", self.now);
         self.now = moment;
@@ -90,7 +90,7 @@ impl Progress {
         self.at_cut(level)
     }
 
-    /// A flush that was done by `moment` made durable what had been acknowledged before it was issued.
+    /// Applies the flushes done by `moment`: each made durable all requests acknowledged before it was issued.
     fn save_flushed(&mut self, moment: u64) {
         let flushed = self
             .disk
@@ -113,9 +113,9 @@ impl Progress {
         });
     }
 
-    /// A flush issued at `issued` failed: each request acknowledged before it is durable or gone for good.
-    /// Every third time all are gone, every third all are there. Changes of length stay: they are the file
-    /// system's own record, not data that a disk refused.
+    /// Applies a failed flush issued at `issued`: each request acknowledged before it is now durable or lost for good.
+    /// In a third of cases all are lost and in a third all are durable. Changes of length are kept: they are the file
+    /// system's own metadata, not data that a disk refused.
     fn forget(&mut self, issued: u64) {
         let luck = mix(issued);
         let events = &self.disk.events;
@@ -140,7 +140,7 @@ impl Progress {
         let pending: Vec<&Event> = self.pending.iter().map(|i| &self.disk.events[*i]).collect();
         let mut lens = vec![self.durable.len()];
         let mut after = self.durable.clone();
-        // Every image after one more pending request: what a segment may hold is cut from these.
+        // The image after each further pending request. Segments take their versions from these.
         let mut steps = vec![self.durable.clone()];
         for event in &pending {
             apply(&mut after, event);
@@ -191,7 +191,7 @@ fn touched(event: &Event, len_before: u64) -> std::ops::Range<u64> {
     match &event.what {
         What::Write { offset, data } => *offset..*offset + data.len() as u64,
         What::Zero(range) => range.clone(),
-        // Cutting the file short zeroes what it cuts off; a longer file has zeros there already.
+        // A shrink zeroes the cut-off range. A growth exposes only zeros.
         What::SetLen(len) => *len.min(&len_before)..len_before,
         What::Flush | What::FailedFlush => 0..0,
     }

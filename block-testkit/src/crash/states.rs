@@ -1,4 +1,4 @@
-//! The states that a power cut may leave, all of them or a sample.
+//! The states that a power cut may leave: all of them, or a sample.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,25 +7,25 @@ use std::ops::Range;
 use crate::image::Image;
 use crate::rng::Rng;
 
-/// What the disk below is believed to do with writes that no flush has covered.
+/// An assumption about unflushed writes at a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// They are lost, all of them.
+    /// All of them are lost.
     LastFlush,
-    /// The first n of them landed, for any n.
+    /// The first n of them are on disk, for any n.
     Prefix,
-    /// Any of them landed, each one wholly or not at all, in the order they were issued.
+    /// Any subset of them is on disk, each write whole, applied in the order of issue.
     Subset,
-    /// Every atom of this many bytes holds, independently of all others, its old content or that of any
-    /// unflushed write to it. The length of the file is any of those it had.
+    /// Each atom of this many bytes independently holds its old content or that of any unflushed write. The file has
+    /// any length it had since the last flush.
     Atoms(u64),
-    /// As `Atoms`, and space that came into the file since the last flush holds garbage where nothing
-    /// was written: what a block device does, and no file system.
+    /// Like `Atoms`, but space added to the file since the last flush holds garbage where nothing was written. A block
+    /// device does this, a file system does not.
     Garbage(u64),
 }
 
 impl Level {
-    /// Atoms of a sector: reordered, torn, lost in any combination.
+    /// Atoms of one sector: writes are reordered, torn or lost in any combination.
     pub const DEFAULT: Self = Self::Atoms(512);
 
     pub(super) fn atom(self) -> u64 {
@@ -36,31 +36,32 @@ impl Level {
     }
 }
 
-/// One disk at the moment of the cut.
+/// A disk at the moment of the cut.
 #[derive(Debug)]
 pub(super) struct DiskAtCut {
     pub(super) uri: String,
     pub(super) durable: Image,
-    /// The image after the first n pending requests, from n = 0 on.
+    /// The image after the first n pending requests, starting with n = 0.
     pub(super) steps: Vec<Image>,
     pub(super) segments: Vec<Segment>,
-    /// The lengths the file may have.
+    /// Possible lengths of the file in bytes.
     pub(super) lens: Vec<u64>,
 }
 
-/// Neighbouring atoms touched by the same pending requests.
+/// Adjacent atoms touched by the same pending requests.
 #[derive(Debug)]
 pub(super) struct Segment {
     range: Range<u64>,
-    /// What the range may hold: first the durable content.
+    /// Possible contents of the range. The first is the durable one.
     versions: Vec<Vec<u8>>,
 }
 
-/// Longer segments are data of one write: all of it, none of it, or a random mix says enough.
+/// Most atoms in a segment that is split into atoms. A longer one is data of one write: testing all of it, none of it
+/// and a random mix is enough.
 const METADATA_ATOMS: u64 = 4;
 
 impl Segment {
-    /// Cuts a short range into its atoms, and leaves a long one whole.
+    /// Splits a short range into its atoms, and leaves a long one whole.
     pub(super) fn parts(range: Range<u64>, atom: u64) -> Vec<Range<u64>> {
         if (range.end - range.start) / atom > METADATA_ATOMS {
             return vec![range];
@@ -80,25 +81,25 @@ impl Segment {
         Self { range, versions }
     }
 
-    /// The versions, and one choice more for a mix of them.
+    /// Returns the number of versions, plus one if they can be mixed.
     fn choices(&self, atom: u64) -> u64 {
         let mixable = self.range.end - self.range.start > atom && self.versions.len() > 1;
         self.versions.len() as u64 + u64::from(mixable)
     }
 }
 
-/// One state that the cut may leave.
+/// One state that the power cut may leave.
 #[derive(Debug, Clone)]
 pub struct CrashState {
-    /// The disks, by URI.
+    /// The disks with their URIs.
     pub disks: Vec<(String, Image)>,
-    /// Which choices make this state: enough to find it again.
+    /// The choices that make this state and reproduce it.
     pub choice: Choice,
     partial: bool,
 }
 
 impl CrashState {
-    /// Whether some of what was on its way landed, and some did not.
+    /// Whether some of the data in flight is on disk, and some is not.
     pub fn is_partial(&self) -> bool {
         self.partial
     }
@@ -120,10 +121,10 @@ impl fmt::Display for Choice {
 pub struct Enumeration {
     disks: Vec<DiskAtCut>,
     level: Level,
-    /// For each disk its length, then its segments: how many choices there are.
+    /// Number of choices at each position: for each disk its length, then its segments.
     radix: Vec<u64>,
     choices: Vec<Choice>,
-    /// Whether these are all states there are (mixes within one long write are one state).
+    /// Whether these are all possible states. Mixes within one long write count as one state.
     pub exhaustive: bool,
     next: usize,
 }
@@ -151,17 +152,17 @@ impl Enumeration {
         Self { disks, level, radix, choices, exhaustive, next: 0 }
     }
 
-    /// How many states there are to visit.
+    /// Returns the number of states.
     pub fn len(&self) -> usize {
         self.choices.len()
     }
 
-    /// Whether there is no state: never.
+    /// Whether there are no states. Every cut leaves at least one.
     pub fn is_empty(&self) -> bool {
         self.choices.is_empty()
     }
 
-    /// The state of one choice.
+    /// Returns the state of one choice.
     fn state(&self, choice: &Choice) -> CrashState {
         let mut digits = choice.0.iter().copied();
         let mut rng = Rng::new(
@@ -213,8 +214,7 @@ impl Iterator for Enumeration {
 }
 
 impl DiskAtCut {
-    /// Each pending request wholly or not at all. What a request changed is the difference between two
-    /// steps.
+    /// Applies each pending request whole or not at all. The difference between two steps is the change of one request.
     fn subset(&self, digit: &mut impl FnMut() -> usize) -> Image {
         let mut image = self.durable.clone();
         for (index, pair) in self.steps.windows(2).enumerate() {
@@ -250,7 +250,7 @@ impl DiskAtCut {
                 .for_each(|word| word.copy_from_slice(&rng.roll().to_le_bytes()));
             let mut at = image.len();
             while at < len {
-                // Every page a little different, at the cost of a copy.
+                // Makes every page different for the cost of a copy.
                 page.rotate_left(8);
                 let part = (page.len() as u64).min(len - at);
                 image.write(at, &page[..part as usize]);
@@ -260,7 +260,7 @@ impl DiskAtCut {
         for segment in &self.segments {
             let chosen = digit();
             if let Some(bytes) = segment.versions.get(chosen) {
-                // The durable content is there already, and must not undo garbage.
+                // The durable content is already there. Writing it would overwrite garbage.
                 if chosen > 0 {
                     image.write(segment.range.start, bytes);
                 }
@@ -277,7 +277,7 @@ impl DiskAtCut {
     }
 }
 
-/// The digits of `n` in a mixed radix.
+/// Returns the digits of `n` in a mixed radix.
 fn number(mut n: u64, radix: &[u64]) -> Choice {
     Choice(
         radix
@@ -291,7 +291,7 @@ fn number(mut n: u64, radix: &[u64]) -> Choice {
     )
 }
 
-/// All old, all new, each one alone, each one missing, pairs, then random ones; no state twice.
+/// Returns up to `limit` distinct choices: all old, all new, each change alone, each change missing, then random ones.
 fn sample(radix: &[u64], limit: usize, seed: u64) -> Vec<Choice> {
     let mut seen = HashSet::new();
     let mut choices = Vec::new();
@@ -318,7 +318,7 @@ fn sample(radix: &[u64], limit: usize, seed: u64) -> Vec<Choice> {
         }
     }
     let mut rng = Rng::new(seed);
-    // Half of the rest are sparse (few changes from one end), half are anything.
+    // Half of the rest are sparse (few changes from one end), half are arbitrary.
     for _ in 0..limit * 4 {
         if choices.len() >= limit {
             break;
@@ -350,7 +350,7 @@ mod tests {
         states.map(|state| state.disks[0].1.to_bytes()).collect()
     }
 
-    /// Two sectors "a" made durable, then "b" over both, then "c" over the second.
+    /// Two durable sectors "a", then "b" over both, then "c" over the second.
     fn history() -> Arc<World> {
         let world = World::new();
         let disk = world.disk("sim:x", Image::default());

@@ -1,4 +1,4 @@
-//! A storage that fails, waits and lands late, as told.
+//! A storage that fails, delays and reorders requests by rule.
 
 mod orphan;
 mod rule;
@@ -18,10 +18,10 @@ pub use orphan::Fate;
 use orphan::{Flight, Request};
 pub use rule::{Fault, Half, OpKind, Rule};
 
-/// A storage over another one, with rules that strike requests.
+/// A storage over another storage, with rules that strike requests.
 ///
-/// A request whose future is dropped before it has landed meets its [`Fate`]. Late ones land before any
-/// later overlapping request, as the trait promises.
+/// A request whose future is dropped before it **lands** (is performed below) meets its [`Fate`]. Late requests land
+/// before any later overlapping one, as the trait promises.
 #[derive(Debug)]
 pub struct FaultStorage {
     inner: Arc<dyn Storage>,
@@ -37,17 +37,17 @@ struct State {
     yields: u32,
     fate: Fate,
     orphans: Vec<Request>,
-    /// A flush lost what it was to save.
+    /// The error of a flush that lost data.
     lost: Option<ErrorKind>,
 }
 
 impl FaultStorage {
-    /// Over `inner`, without rules.
+    /// Creates a storage over `inner`, without rules.
     pub fn new(inner: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self { inner, state: Mutex::default() })
     }
 
-    /// Adds a rule. The first rule that strikes a request decides.
+    /// Adds a rule. If several rules strike a request, the first one applies.
     pub fn add(&self, rule: Rule) {
         self.state().rules.push(rule);
     }
@@ -57,20 +57,20 @@ impl FaultStorage {
         self.state().rules.clear();
     }
 
-    /// Lets every request give way this often before it lands, and again afterwards.
+    /// Makes every request yield `times` times before it lands, and again afterwards.
     pub fn give_way(&self, times: u32) {
         self.state().yields = times;
     }
 
-    /// Says what becomes of requests that are dropped from here on.
+    /// Sets the fate of requests dropped from now on.
     pub fn set_fate(&self, fate: Fate) {
         self.state().fate = fate;
     }
 
-    /// Lands every late request.
+    /// Performs every late request.
     ///
     /// # Errors
-    /// What the storage below gives.
+    /// Returns the error of the storage below.
     pub async fn land_all(&self) -> Result<()> {
         let orphans = std::mem::take(&mut self.state().orphans);
         for orphan in orphans {
@@ -79,18 +79,18 @@ impl FaultStorage {
         Ok(())
     }
 
-    /// How many requests of these kinds there were.
+    /// Returns the number of requests of these kinds.
     pub fn count(&self, kinds: &[OpKind]) -> u64 {
         let state = self.state();
         kinds.iter().map(|kind| state.counts.get(kind).copied().unwrap_or(0)).sum()
     }
 
-    /// How many faults have struck.
+    /// Returns the number of faults injected.
     pub fn injected(&self) -> u64 {
         self.state().injected
     }
 
-    /// How many requests were dropped before they had landed.
+    /// Returns the number of requests dropped before they landed.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
@@ -99,7 +99,7 @@ impl FaultStorage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request and asks the rules.
+    /// Counts a request and applies the rules. Returns the fault and the number of yields.
     fn strike(&self, op: OpKind, touched: &Range<u64>) -> (Option<Fault>, u32) {
         let mut state = self.state();
         *state.counts.entry(op).or_default() += 1;
@@ -108,7 +108,7 @@ impl FaultStorage {
         (fault, state.yields)
     }
 
-    /// Lands the late requests that overlap `range`.
+    /// Performs the late requests that overlap `range`.
     async fn land(&self, range: &Range<u64>) -> Result<()> {
         loop {
             let next = {
@@ -127,7 +127,7 @@ impl FaultStorage {
         Error::new(kind, format!("injected: {op:?} fails")).at(range.start).in_image(self.uri())
     }
 
-    /// Waits as told; an error if the request fails without having done anything.
+    /// Applies delays. Returns an error if the request fails without any effect.
     async fn before(&self, op: OpKind, fault: Option<Fault>, range: &Range<u64>) -> Result<()> {
         match fault {
             Some(Fault::Delay(times)) => give_way(times).await,
@@ -183,7 +183,7 @@ impl Storage for FaultStorage {
     forward_storage!(inner: uri caps limits begin_flush allocated_bytes id);
 
     async fn len(&self) -> Result<u64> {
-        // A dropped change of the length takes effect before the question for it.
+        // A dropped change of length takes effect before the length is queried.
         let len = self.inner.len().await?;
         self.land(&(len.saturating_sub(1)..u64::MAX)).await?;
         self.inner.len().await
@@ -292,7 +292,7 @@ impl Storage for FaultStorage {
         if !self.inner.caps().contains(StorageCaps::COPY) {
             return Ok(false);
         }
-        // What a cut, a fault or a dropped future leaves of it is what they leave of a write.
+        // A power cut, a fault or a dropped future affects a copy like a write.
         let mut data = vec![0; len as usize];
         source.read_at(source_offset, &mut data).await?;
         self.change(OpKind::Copy, Request::Write { offset, data }).await?;

@@ -1,4 +1,4 @@
-//! Requests whose future was dropped: what becomes of them.
+//! Orphans: requests whose future was dropped before they were performed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use super::FaultStorage;
 use crate::exec::poll_times;
 use block_core::{Result, Storage, ZeroMode};
 
-/// What becomes of a request whose future is dropped before it has landed.
+/// What happens to a request whose future is dropped before it was performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Fate {
-    /// It never happens.
+    /// It is never performed.
     #[default]
     Never,
-    /// It happens at once.
+    /// It is performed immediately.
     Now,
-    /// It happens just before the next overlapping request, or at [`FaultStorage::land_all`].
+    /// It is performed just before the next overlapping request, or at [`FaultStorage::land_all`].
     Late,
 }
 
 impl Fate {
-    /// All of them.
+    /// All fates.
     pub const ALL: [Self; 3] = [Self::Never, Self::Now, Self::Late];
 }
 
-/// A request that changes the storage, with all it needs to happen later.
+/// A request that changes the storage, with all data to perform it later.
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Write { offset: u64, data: Vec<u8> },
@@ -33,7 +33,7 @@ pub(super) enum Request {
 }
 
 impl Request {
-    /// The bytes it touches.
+    /// Returns the byte range it touches.
     pub(super) fn range(&self) -> Range<u64> {
         match self {
             Self::Write { offset, data } => *offset..offset.saturating_add(data.len() as u64),
@@ -55,7 +55,7 @@ impl Request {
         }
     }
 
-    /// Half of it, for a torn request; `None` when no whole sector of it would land.
+    /// Returns one half of a torn request. `None` if the first half has no whole sector.
     pub(super) fn half(&self, second: bool) -> Option<Self> {
         let range = self.range();
         let middle = range.start + (range.end - range.start) / 2 / 512 * 512;
@@ -76,7 +76,7 @@ impl Request {
     }
 }
 
-/// A request under way. Dropping it before it is disarmed is dropping the caller's future.
+/// A request in flight. If it is dropped before it is disarmed, the caller dropped its future.
 #[derive(Debug)]
 pub(super) struct Flight<'a> {
     storage: &'a FaultStorage,
@@ -88,7 +88,7 @@ impl<'a> Flight<'a> {
         Self { storage, request: Some(request) }
     }
 
-    /// The request has landed, or has failed without landing.
+    /// Marks the request as performed, or as failed without effect.
     pub(super) fn disarm(&mut self) -> Option<Request> {
         self.request.take()
     }

@@ -1,17 +1,17 @@
-//! When a fault strikes, and what it does.
+//! Rules: which requests a fault strikes, and its effect.
 
 use std::ops::Range;
 
 use block_core::ErrorKind;
 
-/// The requests of a [`Storage`](block_core::Storage) that faults can strike.
+/// The [`Storage`](block_core::Storage) requests that faults can strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpKind {
     /// `read_at`.
     Read,
     /// `write_at`.
     Write,
-    /// `copy_from`, at the place that is written.
+    /// `copy_from`, for the storage that is written.
     Copy,
     /// `write_zeroes`.
     Zeroes,
@@ -24,10 +24,10 @@ pub enum OpKind {
 }
 
 impl OpKind {
-    /// Everything that changes the storage or makes changes durable.
+    /// All requests that change the storage or make changes durable.
     pub const CHANGES: &'static [Self] =
         &[Self::Write, Self::Copy, Self::Zeroes, Self::Allocate, Self::SetLen, Self::Flush];
-    /// Everything.
+    /// All requests.
     pub const ALL: &'static [Self] = &[
         Self::Read,
         Self::Write,
@@ -37,63 +37,63 @@ impl OpKind {
         Self::SetLen,
         Self::Flush,
     ];
-    /// What can run out of room.
+    /// The requests that can run out of space.
     pub const TAKES_ROOM: &'static [Self] =
         &[Self::Write, Self::Copy, Self::Zeroes, Self::Allocate, Self::SetLen];
 }
 
-/// Which half of a torn request lands.
+/// The half of a torn request that is performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Half {
-    /// The first: a short write.
+    /// The first half: a short write.
     First,
-    /// The second: a reordered one.
+    /// The second half: a reordered write.
     Second,
 }
 
-/// What happens to a request that a rule strikes.
+/// The effect of a rule on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// It fails and does nothing.
+    /// The request fails and does nothing.
     Fail(ErrorKind),
-    /// Half of it (cut at a multiple of 512 bytes) lands, then it fails.
+    /// Half of the request, cut at a multiple of 512 bytes, is performed. Then it fails.
     Torn(Half, ErrorKind),
-    /// All of it lands, and it reports failure all the same.
+    /// The request is fully performed, but reports failure.
     Landed(ErrorKind),
-    /// It reports success and never lands.
+    /// The request reports success, but is never performed.
     Lost,
-    /// A flush fails, and what it was to save may be gone for good although reads still show it: what the
-    /// kernel does when a disk refuses a write. Every later flush fails too, as [`Storage`](block_core::Storage)
+    /// A flush fails, and the data it should have saved may be lost for good although reads still show it. The kernel
+    /// does this when a disk refuses a write. Every later flush fails too, as [`Storage`](block_core::Storage)
     /// promises, until the storage is opened again. Other requests just fail.
     Forgotten(ErrorKind),
-    /// It gives way this many times before it begins.
+    /// The request yields this many times before it begins.
     Delay(u32),
-    /// It never ends.
+    /// The request never completes.
     Hang,
 }
 
-/// Strikes requests with a [`Fault`].
+/// A rule that strikes requests with a [`Fault`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// The kinds of requests it counts and strikes.
+    /// The kinds of requests that are counted and struck.
     pub ops: &'static [OpKind],
-    /// Only requests that touch these bytes (flushes touch all).
+    /// Limits the rule to requests that touch these bytes. A flush touches all bytes.
     pub range: Range<u64>,
-    /// How many matching requests pass before it strikes.
+    /// Number of matching requests that pass before the first strike.
     pub skip: u64,
-    /// How many it strikes after that.
+    /// Number of requests struck after that.
     pub times: u64,
-    /// What it does to them.
+    /// The effect on a struck request.
     pub fault: Fault,
 }
 
 impl Rule {
-    /// Strikes the first request of these kinds, once, wherever it goes.
+    /// Strikes the first request of these kinds once, at any offset.
     pub fn once(ops: &'static [OpKind], fault: Fault) -> Self {
         Self { ops, range: 0..u64::MAX, skip: 0, times: 1, fault }
     }
 
-    /// After `skip` matching requests.
+    /// Lets `skip` matching requests pass first.
     #[must_use]
     pub fn after(mut self, skip: u64) -> Self {
         self.skip = skip;
@@ -107,20 +107,20 @@ impl Rule {
         self
     }
 
-    /// Strikes until it is cleared.
+    /// Strikes every request until the rule is cleared.
     #[must_use]
     pub fn forever(self) -> Self {
         self.times(u64::MAX)
     }
 
-    /// Only requests that touch these bytes.
+    /// Limits the rule to requests that touch these bytes.
     #[must_use]
     pub fn within(mut self, range: Range<u64>) -> Self {
         self.range = range;
         self
     }
 
-    /// Counts a request and says what happens to it, if the rule has anything to say.
+    /// Counts a request and returns the fault, if it strikes.
     pub(super) fn strike(&mut self, op: OpKind, touched: &Range<u64>) -> Option<Fault> {
         let hit = self.ops.contains(&op)
             && touched.start < self.range.end

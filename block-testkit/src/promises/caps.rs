@@ -1,4 +1,4 @@
-//! Promise: an image does what its caps declare, and refuses what they do not.
+//! Promise: an image supports what its capabilities declare, and refuses everything else.
 
 use super::stage::Stage;
 use super::{Effort, broken};
@@ -12,7 +12,8 @@ use block_core::{
     SECTOR_SIZE,
 };
 
-/// Every optional request of an image opened for writing: it works if declared, and is `Unsupported` if not.
+/// Sends every optional request to an image opened for writing. Each works if declared, and fails with `Unsupported`
+/// otherwise.
 pub fn caps(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let run = || block_on(declared(subject, &golden));
@@ -70,7 +71,7 @@ async fn declared(subject: &Subject, golden: &Golden) -> std::result::Result<Tal
     }
 }
 
-/// An image opened for reading refuses every change, and not a byte of any file changes, whatever is read.
+/// Checks that an image opened for reading refuses every change, and that no read changes a byte of any file.
 pub fn read_only(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let run = || block_on(untouched(subject, &golden));
@@ -78,7 +79,7 @@ pub fn read_only(subject: &Subject, effort: &Effort) -> Verdict {
 }
 
 async fn untouched(subject: &Subject, golden: &Golden) -> std::result::Result<Tally, String> {
-    // Some content of its own in the top layer.
+    // Puts some data into the top layer.
     let mut stage = Stage::open(subject, golden).await?;
     let write = Op::Write { sector: 5, count: golden.unit(), fua: false };
     stage.step(&write).await.map_err(|setback| setback.text(&write))?;

@@ -1,5 +1,4 @@
-//! Promise: a power cut, whenever it comes and whatever it leaves, loses nothing that was flushed and
-//! invents nothing.
+//! Promise: a power cut at any moment, leaving any state, loses nothing that was flushed and invents no data.
 
 use std::cell::Cell;
 
@@ -17,10 +16,10 @@ use crate::rng::{Rng, mix};
 use crate::stamp::{ANY, Id};
 use block_core::{Access, CheckMode};
 
-/// Cuts the power at every moment of random histories, short and long, and examines what may be left.
+/// Cuts the power at every moment of random histories, short and long, and examines the states it may leave.
 ///
-/// Every state must pass the format's own check with leaks at most, open for writing, show in each sector
-/// what was last flushed or something newer, and take a write to every block without changing any other.
+/// Every state must pass the format's own check with leaks at most, and open for writing. Each sector must show its
+/// last flushed content or a newer one. A write to every block must not change any other block.
 pub fn power_cuts(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let search = Search {
@@ -33,7 +32,7 @@ pub fn power_cuts(subject: &Subject, effort: &Effort) -> Verdict {
     let cut = |ops: &[Op], history: &History| {
         let level = match history.number % 8 {
             3 => Level::Atoms(4096),
-            // A raw disk that grows shows what came into the file: it has no map to keep it from that.
+            // A growing raw disk has no map to hide garbage in the new space.
             7 if golden.block_sectors.is_some() => Level::Garbage(512),
             7 => Level::Atoms(4096),
             _ => Level::DEFAULT,
@@ -42,7 +41,7 @@ pub fn power_cuts(subject: &Subject, effort: &Effort) -> Verdict {
     };
     search.run(
         |history| {
-            // Most mistakes need three requests; some need many.
+            // Three requests expose most mistakes. Some need many.
             let few = 3 + history.number as usize % 3;
             let requests = if history.number % 3 == 2 { effort.requests } else { few };
             search.requests(&mut Rng::new(history.seed), requests, true)
@@ -52,10 +51,10 @@ pub fn power_cuts(subject: &Subject, effort: &Effort) -> Verdict {
     )
 }
 
-/// Plays a list of requests and cuts the power at every moment of it.
+/// Replays a list of requests with a power cut at every moment.
 ///
 /// # Errors
-/// What is wrong, and in which state.
+/// Describes the violation, and the state it occurs in.
 pub fn cut_everywhere(
     subject: &Subject,
     golden: &Golden,
@@ -81,20 +80,20 @@ pub fn cut_everywhere(
     explore(&stage, subject, golden, Exploration { seed, level, states, depth: 0, parents: false })
 }
 
-/// How a history is explored.
+/// Parameters of the exploration of a history.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exploration {
     pub(super) seed: u64,
     pub(super) level: Level,
-    /// States of each cut.
+    /// Most states per power cut.
     pub(super) states: usize,
-    /// How many power cuts came before.
+    /// Number of power cuts before this one.
     pub(super) depth: u32,
-    /// Parents may have been written to, and are looked at, too.
+    /// Whether parents may have been written to, and are examined too.
     pub(super) parents: bool,
 }
 
-/// Cuts the power at every moment of a history that was played.
+/// Cuts the power at every moment of a recorded history.
 pub(super) fn explore(
     stage: &Stage,
     subject: &Subject,
@@ -133,11 +132,11 @@ pub(super) fn explore(
     Ok(tally)
 }
 
-/// Numbers for the writes after a power cut, far from those before it.
+/// First number of the writes after a power cut, far from those before it.
 const AFTERWARDS: Id = 1 << 24;
 
 thread_local! {
-    /// What is read of a disk goes here: most of a state's time would be spent on new memory.
+    /// A buffer for the content of a disk. Without it, most of a state's time would be spent allocating memory.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -190,7 +189,7 @@ async fn examine(
     Ok(Tally::default())
 }
 
-/// A repair leaves nothing to repair, and changes nothing that is read.
+/// Checks that a repair leaves nothing to repair and does not change what is read.
 async fn repair(subject: &Subject, rig: &Rig, model: &mut Model) -> Result<(), String> {
     if subject.driver().descriptor().can_repair {
         let fixed = rig.check(CheckMode::RepairAll).await;
@@ -205,7 +204,7 @@ async fn repair(subject: &Subject, rig: &Rig, model: &mut Model) -> Result<(), S
     model.settle(&bytes).map_err(|what| format!("after a repair, {what}"))
 }
 
-/// The power comes back, a little is written, and it is cut again.
+/// Restores the power, sends a few requests, and cuts the power again.
 async fn again(
     subject: &Subject,
     golden: &Golden,

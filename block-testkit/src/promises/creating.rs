@@ -1,4 +1,4 @@
-//! Promise: what can be created can be used, and what was not finished cannot.
+//! Promise: an image that was created can be used, and one that was not completed cannot be opened.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::rig::{Golden, Rig, Subject, layer_uri, read_all};
 use crate::stamp::ZERO;
 use block_core::{Access, ErrorKind, OptionKind, Options, SECTOR_SIZE, Storage};
 
-/// Every choice of every create option and odd sizes; faults and power cuts while an image is made.
+/// Tests every choice of every create option and odd sizes, with faults and power cuts during creation.
 pub fn creating(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let mut tally = Tally::default();
@@ -42,7 +42,7 @@ pub fn creating(subject: &Subject, effort: &Effort) -> Verdict {
 
 type Choices = Vec<(String, String)>;
 
-/// One option at a time away from its default, and a few sizes with all at their defaults.
+/// Returns cases with one option at a time changed from its default, and a few sizes with all defaults.
 fn matrix(subject: &Subject, golden: &Golden) -> Vec<(Choices, u64)> {
     let unit = golden.unit() * SECTOR_SIZE;
     let size = golden.sectors * SECTOR_SIZE;
@@ -73,7 +73,7 @@ async fn make_and_use(subject: &Subject, golden: &Golden, size: u64) -> Result<T
     let rig = Rig::of_images(subject, images);
     match rig.create_layer(golden.images.len() - 1, size).await {
         Ok(()) => {}
-        // A driver may know no such size, or refuse a combination of options.
+        // A driver may refuse a size or a combination of options.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             return Ok(tally);
         }
@@ -113,7 +113,7 @@ async fn make_and_use(subject: &Subject, golden: &Golden, size: u64) -> Result<T
     Ok(tally)
 }
 
-/// The file is no longer than `measure` said it would be.
+/// Checks that the file is no longer than `measure` said.
 async fn fits_measure(
     subject: &Subject,
     golden: &Golden,
@@ -135,8 +135,7 @@ async fn fits_measure(
     Ok(())
 }
 
-/// A failure or a power cut before `create` has returned leaves nothing that opens as an image, or a whole
-/// one.
+/// Checks that a failure or a power cut during `create` leaves a complete image, or nothing that opens as one.
 fn interrupted(subject: &Subject, golden: &Golden, effort: &Effort) -> Result<Tally, String> {
     let top = golden.images.len() - 1;
     let size = golden.sectors * SECTOR_SIZE;
@@ -193,7 +192,7 @@ async fn whole_or_nothing(subject: &Subject, golden: &Golden, rig: &Rig) -> Resu
     let Ok(device) = rig.open(Access::Read).await else {
         return Ok(());
     };
-    // Where the file is the disk, a short file is a short disk.
+    // If the file is the disk, a short file is a short disk.
     if golden.block_sectors.is_none() && device.sector_count() < golden.sectors {
         return Ok(());
     }

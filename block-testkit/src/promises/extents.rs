@@ -1,4 +1,4 @@
-//! Promise: extents, allocation and maps say what reading shows.
+//! Promise: extents, allocation and maps agree with what is read.
 
 use super::stage::Stage;
 use super::{Effort, broken};
@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use crate::stamp::{Content, SECTOR, ZERO, identify};
 use block_core::{ExtentFlags, ExtentList, Place, SECTOR_SIZE};
 
-/// After each of many random requests: extents and runs tile the disk and agree with what is read.
+/// Checks after each of many random requests that extents and runs tile the disk and agree with what is read.
 pub fn extents(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let mut tally = Tally::default();
@@ -116,8 +116,8 @@ async fn agree(stage: &Stage, rng: &mut Rng) -> Result<(), String> {
 async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(), String> {
     let device = stage.disk();
     let sectors = device.sector_count();
-    // What is stored here has an entry; what has an entry is present, and over a parent the other way round.
-    // The rest is the format's affair: a block of a base that was never written may count as present or not.
+    // A DATA sector of this layer is allocated, and an allocated sector is PRESENT. Over a parent, a PRESENT sector is
+    // also allocated. Otherwise the format decides whether an unwritten block of a base is PRESENT.
     let has_entry = match device.parent().is_some() {
         true => ExtentFlags::PRESENT,
         false => ExtentFlags::DATA,
@@ -151,7 +151,7 @@ async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(
     Ok(())
 }
 
-/// While a map is held, nobody else's data comes to lie where it points.
+/// Checks that no other data is placed at a mapped location while the map is held.
 async fn pinned(subject: &Subject, golden: &Golden) -> Result<(), String> {
     let mut stage = Stage::open(subject, golden).await?;
     let unit = golden.unit();
@@ -160,7 +160,7 @@ async fn pinned(subject: &Subject, golden: &Golden) -> Result<(), String> {
     let device = stage.disk();
     let held = device.map(0..unit * SECTOR_SIZE).await.map_err(|error| format!("{error:?}"))?;
     for op in [Op::Discard { sector: 0, count: unit }, Op::Flush] {
-        // It may have to wait for the map; then it is given up.
+        // The request may have to wait for the map. Then it is dropped.
         let id = stage.fresh_id();
         let start = stage.world.tick();
         let done = poll_times(op.send(&*device, id), 50).is_some_and(|answer| answer.is_ok());
@@ -176,7 +176,7 @@ async fn pinned(subject: &Subject, golden: &Golden) -> Result<(), String> {
             continue;
         };
         let mut stored = vec![0; run.len as usize];
-        // Cut off is as good as zeros; what must not be there is another block's data.
+        // A location past the end of the file is as good as zeros. It must not hold another block's data.
         if storage.read_at(*offset, &mut stored).await.is_err() {
             continue;
         }

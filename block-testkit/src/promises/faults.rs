@@ -1,4 +1,4 @@
-//! Promise: a failed request costs nothing but itself, and a retry that succeeds is durable.
+//! Promise: a failed request affects only itself, and a retry that succeeds is durable.
 
 use super::Effort;
 use super::crashes::{Exploration, explore};
@@ -13,19 +13,19 @@ use crate::rig::{Golden, Subject};
 use crate::rng::Rng;
 use block_core::ErrorKind;
 
-/// What the caller does when a request fails.
+/// The caller's reaction to a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// Sends it again at once, as a guest does whose disk was full for a moment.
+    /// Sends the request again immediately, like a guest whose disk was briefly full.
     Retry,
-    /// Goes on with the next request.
+    /// Continues with the next request.
     GoOn,
 }
 
-/// Fails every storage request of random histories, one at a time and in every way, and goes on.
+/// Fails every storage request of random histories, one at a time and in every way, and continues.
 ///
-/// A request that is hit fails; the other blocks hold what they held; the block that was hit holds old or
-/// new sectors; a retry that succeeds is there after reopening; the check finds leaks at most.
+/// A struck request fails and leaves old or new sectors in its block. The other blocks keep their content. A retry that
+/// succeeds is still there after reopening. The check finds leaks at most.
 pub fn every_fault(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let search = Search {
@@ -95,11 +95,10 @@ fn find(
     None
 }
 
-/// Plays a list of requests with every fault at every storage request, and both with and without sending
-/// again what failed.
+/// Replays a list of requests with every fault at every storage request, both with and without retrying the failed one.
 ///
 /// # Errors
-/// What is wrong, and with which fault.
+/// Describes the violation, and the fault that caused it.
 pub fn fault_everywhere(
     subject: &Subject,
     golden: &Golden,
@@ -135,7 +134,7 @@ fn play(
     if cuts == 0 || stage.tally.faults == 0 {
         return Ok(stage.tally);
     }
-    // What was in doubt when the power went must be sound as well.
+    // The image must also be sound after a power cut at any moment of this history.
     let how = Exploration {
         seed: rule.skip,
         level: Level::DEFAULT,
@@ -169,7 +168,7 @@ async fn history(
         if stage.faults.injected() == before {
             return Err(format!("{op} fails although nothing struck it: {error:?}"));
         }
-        // The next reads may meet the same rule; then there is nothing to compare.
+        // The rule may strike the following reads too. Then there is nothing to compare.
         match stage.read_back().await {
             Err(Setback::Wrong(what)) => return Err(format!("after {op} failed: {what}")),
             Err(Setback::Refused(error)) if once => {

@@ -1,4 +1,4 @@
-//! Promise: a flush that failed lost what it was to save, and no later one pretends otherwise.
+//! Promise: the data of a failed flush counts as lost, and no later flush claims otherwise.
 
 use super::Effort;
 use super::crashes::{Exploration, explore};
@@ -13,11 +13,11 @@ use crate::rig::{Golden, Subject};
 use crate::rng::Rng;
 use block_core::ErrorKind;
 
-/// Lets each flush of random histories fail the way a kernel does: the unsaved data counts as clean from
-/// then on, some of it is never written, and reads still show all of it.
+/// Fails each flush of random histories like a kernel does. Unsaved data counts as clean from then on and some of it is
+/// never written, but reads still show all of it.
 ///
-/// The storage says so at that flush and at every later one. The request that is hit must fail; nothing may
-/// be called durable until the image is opened again; what an earlier flush saved is there after a power cut,
+/// The storage reports an error at that flush and at every later one. The struck request must fail, and nothing may be
+/// reported durable until the image is opened again. After a power cut, everything saved by an earlier flush is there
 /// and the image is sound.
 pub fn failed_flushes(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
@@ -59,7 +59,7 @@ pub fn failed_flushes(subject: &Subject, effort: &Effort) -> Verdict {
     )
 }
 
-/// `None`: there are not that many flushes.
+/// Replays the requests and fails the flush after the first `skip`. Returns `None` if there are not that many.
 fn play(
     subject: &Subject,
     golden: &Golden,
@@ -86,7 +86,7 @@ async fn history(
 ) -> Result<Stage, String> {
     let mut stage = Stage::open(subject, golden).await?;
     stage.faults.add(Rule::once(&[OpKind::Flush], Fault::Forgotten(ErrorKind::Io)).after(skip));
-    // Whether a change was acknowledged since the last good flush: there is nothing to lose otherwise.
+    // Whether a change was acknowledged since the last good flush. Otherwise there is nothing to lose.
     let mut unsaved = false;
     for op in ops {
         if !op.fits(stage.model.sectors()) {

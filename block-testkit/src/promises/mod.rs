@@ -1,4 +1,4 @@
-//! The promises, one function each.
+//! The promises of the traits, one test function each.
 
 mod search;
 mod stage;
@@ -41,27 +41,27 @@ use super::ops::Op;
 use super::report::Violation;
 use super::rig::Subject;
 
-/// How hard to look.
+/// The effort of a test.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Where random numbers begin.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Random histories to play.
+    /// Number of random histories.
     pub histories: u64,
-    /// Requests in each.
+    /// Requests per history.
     pub requests: usize,
-    /// States to examine of each power cut, at most.
+    /// Most states examined per power cut.
     pub states: usize,
 }
 
 impl Default for Effort {
-    /// What a unit test can afford.
+    /// Returns the effort suitable for a unit test.
     fn default() -> Self {
         Self { seed: 0x5EED, histories: 20, requests: 24, states: 24 }
     }
 }
 
-/// A report of what went wrong.
+/// Returns the report of a broken promise.
 fn broken(
     promise: &'static str,
     subject: &Subject,
@@ -80,7 +80,7 @@ fn broken(
     })
 }
 
-/// Runs a history; a panic of the code under test is a finding like any other.
+/// Runs a history. A panic in the code under test becomes an error.
 fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         let text = payload

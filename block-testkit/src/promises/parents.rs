@@ -1,5 +1,4 @@
-//! Promise: while a parent is written, and while it is left behind, the child reads as before, whenever the
-//! power is cut.
+//! Promise: while a parent is written or detached, the child reads as before, even after a power cut.
 
 use super::Effort;
 use super::crashes::{Exploration, explore};
@@ -14,23 +13,23 @@ use crate::rng::Rng;
 use block_core::chain;
 use block_core::{Access, DeviceCaps, Disk};
 
-/// What is done to a chain whose child was written to.
+/// An operation on a chain after its child was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// The child's content goes into its parent, and the child keeps it.
+    /// Commits the child's content into its parent. The child keeps it.
     Commit,
-    /// Afterwards the child forgets it.
+    /// Commits the child's content into its parent, then empties the child.
     CommitAndEmpty,
-    /// The child gets what it has from its parents, and then names none.
+    /// Copies the parents' content into the child, which then has no parent.
     Rebase,
 }
 
-/// Writes to a child, commits it into its parent or makes it independent of it, and cuts the power of all
-/// images at once at every moment.
+/// Writes to a child, then commits it into its parent or makes it independent of it. Cuts the power of all images
+/// together at every moment.
 ///
-/// In every state all images pass the format's check, and the child shows what a power cut may leave of its
-/// own requests, whatever has become of the parent. After the last flush the parent holds what was committed.
-/// A subject without parents has nothing to lose here.
+/// In every state all images pass the format's check. Whatever the state of the parent, the child shows what a power
+/// cut may leave of its own requests. After the last flush, the parent holds what was committed. A subject without
+/// parents passes.
 pub fn written_parents(subject: &Subject, effort: &Effort) -> Verdict {
     if !subject.has_parents() {
         return Ok(Tally::default());
@@ -106,7 +105,7 @@ async fn play(subject: &Subject, golden: &Golden, ops: &[Op], work: Work) -> Res
     Ok(stage)
 }
 
-/// Whether the parent durably holds all that the child shows.
+/// Checks that the parent durably holds all that the child shows.
 async fn committed(subject: &Subject, stage: &Stage, shown: &[u8]) -> Result<(), String> {
     let now = stage.world.tick();
     for state in stage.world.replay().cut(now, Level::LastFlush, 1, 0) {

@@ -1,4 +1,4 @@
-//! Promise: a disk holds what was written to it, whatever is done to it in whatever order.
+//! Promise: a disk holds what was written to it after any sequence of operations.
 
 use super::Effort;
 use super::search::Search;
@@ -9,8 +9,8 @@ use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Subject};
 use crate::rng::Rng;
 
-/// Random requests against a model: reads, writes, zeroes, discards, flushes, reopening, sudden death of the
-/// process, compaction, resizing, emptying.
+/// Compares a disk with a model under random requests: reads, writes, zeroes, discards, flushes, reopening, process
+/// death, compaction, resizing, emptying.
 pub fn random_requests(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let search = Search {

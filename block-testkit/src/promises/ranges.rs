@@ -1,4 +1,4 @@
-//! Promise: a request that is not wholly on the disk changes nothing and says so.
+//! Promise: a request not wholly on the disk changes nothing and fails.
 
 use super::stage::Stage;
 use super::{Effort, broken};
@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use crate::stamp::in_pages;
 use block_core::{Disk, ErrorKind, Result, SECTOR_SIZE, WriteFlags, ZeroFlags};
 
-/// Requests behind, across and far past the end, empty ones, and byte ranges through [`Disk`].
+/// Tests requests past, across and far past the end, empty requests, and byte ranges through [`Disk`].
 pub fn ranges(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let run = || {
@@ -51,7 +51,7 @@ async fn outside(stage: &mut Stage) -> std::result::Result<(), String> {
         let read = Op::Read { sector, count };
         refused(&read, device.map(sector * SECTOR_SIZE..end).await.map(drop))?;
     }
-    // No memory is asked for.
+    // These must not allocate memory.
     for (sector, count) in [(n, 1), (0, n + 1), (0, 1 << 45), (n - 1, far)] {
         let read = Op::Read { sector, count };
         refused(&read, device.read_bytes(sector, count).await.map(drop))?;
@@ -70,7 +70,7 @@ async fn outside(stage: &mut Stage) -> std::result::Result<(), String> {
     stage.read_back().await.map_err(|setback| setback.text("reading all"))
 }
 
-/// Unaligned reads, writes and zeroes against a plain vector.
+/// Compares unaligned reads, writes and zeroes with a plain vector.
 async fn bytes(stage: &mut Stage, seed: u64) -> std::result::Result<(), String> {
     let disk = Disk::new(stage.disk());
     let size = disk.size();

@@ -1,4 +1,4 @@
-//! One history: a disk over recorded and faulty storages, and what a guest may see in it.
+//! One history: a disk over recording and faulty storages, with the content that a guest may see.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::rig::{Golden, Rig, Subject, layer_uri, read_all};
 use crate::stamp::Id;
 use block_core::{Access, BlockDevice, Error, Storage};
 
-/// A disk under test and its record.
+/// A disk under test and the record of its requests.
 pub(super) struct Stage {
     pub(super) world: Arc<World>,
     pub(super) disks: Vec<Arc<CrashStorage>>,
-    /// Over the top layer's storage.
+    /// Faults over the top layer's storage.
     pub(super) faults: Arc<FaultStorage>,
     pub(super) rig: Rig,
     pub(super) device: Option<Arc<dyn BlockDevice>>,
@@ -26,17 +26,17 @@ pub(super) struct Stage {
     pub(super) tally: Tally,
 }
 
-/// Why a step did not go well.
+/// The reason why a step failed.
 #[derive(Debug)]
 pub(super) enum Setback {
-    /// The request was refused; that may be what was wanted.
+    /// The request failed, as the test may have intended.
     Refused(Error),
-    /// The disk showed what it must not.
+    /// The disk showed content that is not allowed.
     Wrong(String),
 }
 
 impl Setback {
-    /// As a broken promise, whatever it is.
+    /// Returns the setback as the text of a broken promise.
     pub(super) fn text(self, doing: impl std::fmt::Display) -> String {
         match self {
             Self::Refused(error) => format!("{doing} fails: {error:?}"),
@@ -46,12 +46,12 @@ impl Setback {
 }
 
 impl Stage {
-    /// The subject's images, opened for writing.
+    /// Opens the subject's images for writing.
     pub(super) async fn open(subject: &Subject, golden: &Golden) -> Result<Self, String> {
         Self::open_with(subject, golden, Access::Read).await
     }
 
-    /// As [`open`](Self::open), with the parent opened for this.
+    /// Like [`open`](Self::open), with the top layer's parent opened with the access `parent`.
     pub(super) async fn open_with(
         subject: &Subject,
         golden: &Golden,
@@ -88,12 +88,12 @@ impl Stage {
         Ok(stage)
     }
 
-    /// The disk, which is open.
+    /// Returns the open disk.
     pub(super) fn disk(&self) -> Arc<dyn BlockDevice> {
         Arc::clone(self.device.as_ref().expect("the disk is open"))
     }
 
-    /// Where random requests may go.
+    /// Returns the target of random requests.
     pub(super) fn ground(&self, golden: &Golden, maintenance: bool) -> Ground {
         let caps = self.disk().info().caps;
         Ground { sectors: golden.sectors, unit: golden.unit(), caps, maintenance }
@@ -108,7 +108,7 @@ impl Stage {
                     self.device = Some(device);
                     return Ok(());
                 }
-                // Struck by a fault: try again, as a caller would.
+                // A fault struck: try again, like a caller would.
                 Err(_) if self.faults.injected() > before => {}
                 Err(error) => return Err(format!("opening fails: {error:?}")),
             }
@@ -120,8 +120,7 @@ impl Stage {
         self.next_id - 1
     }
 
-    /// Sends a request, compares what it reads, and records it. A refused request may have been done in
-    /// part.
+    /// Sends a request, compares what it reads, and records it. A failed request may have been done in part.
     pub(super) async fn step(&mut self, op: &Op) -> Result<(), Setback> {
         let id = self.fresh_id();
         let start = self.world.tick();
@@ -144,7 +143,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes note of a request. Without `end` it may have been done in part.
+    /// Records a request. Without `end` it may have been done in part.
     pub(super) fn record(&mut self, op: &Op, id: Id, start: u64, end: Option<u64>) {
         match end {
             Some(_) => self.model.exact(op, id, &self.below),
@@ -153,17 +152,17 @@ impl Stage {
         self.ledger.push(Entry { op: op.clone(), id, start, end });
     }
 
-    /// Reads the whole disk and compares it; what it shows is what it must show from here on.
+    /// Reads and compares the whole disk, then narrows the model to what it showed.
     pub(super) async fn read_back(&mut self) -> Result<(), Setback> {
         let bytes = read_all(&*self.disk()).await.map_err(Setback::Refused)?;
         self.tally.sectors += bytes.len() as u64 / 512;
         self.model.settle(&bytes).map_err(Setback::Wrong)
     }
 
-    /// Drops the disk as a dying process does: what was written stays, what was kept in memory is gone.
+    /// Drops the disk like a dying process: what was written remains, what was in memory is lost.
     async fn kill(&mut self) -> Result<(), String> {
         self.device = None;
-        // What the dead process had begun happens before the next one begins, or not at all.
+        // Requests that the dead process had sent are performed before its successor starts, or never.
         self.faults.land_all().await.map_err(|error| format!("landing: {error:?}"))?;
         self.ledger.forsake();
         self.model = self.ledger.at(self.world.tick());
@@ -171,7 +170,7 @@ impl Stage {
         self.read_back().await.map_err(|setback| setback.text("reading after the kill"))
     }
 
-    /// Drops the disk, checks the image, opens it again and compares all it shows.
+    /// Drops the disk, checks the image, opens it again and compares its whole content.
     pub(super) async fn audit(&mut self) -> Result<(), String> {
         self.device = None;
         self.rig.sound().await?;
@@ -181,7 +180,7 @@ impl Stage {
         self.parents_untouched()
     }
 
-    /// Whether nothing was written to any parent.
+    /// Checks that no request changed a parent.
     pub(super) fn parents_untouched(&self) -> Result<(), String> {
         match self.world.written(self.disks.len() - 1) {
             0 => Ok(()),

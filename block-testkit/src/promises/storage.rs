@@ -1,4 +1,4 @@
-//! Promise: a storage holds what was written to it, and does what its caps declare.
+//! Promise: a storage holds what was written to it, and supports what its capabilities declare.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use crate::rng::Rng;
 use crate::stamp::in_pages;
 use block_core::{ErrorKind, Storage, StorageCaps, ZeroMode};
 
-/// Bytes a storage grows to in these tests.
+/// Largest size of a storage in these tests, in bytes.
 const MOST: u64 = 300_000;
 
-/// Random requests to a storage against a vector of bytes: reads (at once and not), writes, zeroes, new
-/// lengths, room set aside, flushes, extents; and requests past the end and past what a file can be.
+/// Compares a storage with a vector of bytes under random requests: reads (inline and asynchronous), writes, zeroes,
+/// new lengths, allocation, flushes, extents. Also sends requests past the end and past the largest file size.
 ///
-/// `make` gives an empty storage, a new one each time.
+/// `make` returns a new, empty storage on every call.
 ///
 /// # Errors
-/// What is wrong, with the seed.
+/// Describes the violation, with the seed.
 pub fn storage_requests(
     make: &dyn Fn() -> Arc<dyn Storage>,
     effort: &Effort,
@@ -57,7 +57,7 @@ async fn history(storage: &dyn Storage, mut rng: Rng, requests: usize) -> Result
     Ok(tally)
 }
 
-/// Does one request to both. `value` is what a write writes.
+/// Sends one request to the storage and the model. A write fills its range with `value`.
 async fn one(
     storage: &dyn Storage,
     model: &mut Vec<u8>,
@@ -100,7 +100,7 @@ async fn one(
             Ok(())
         }
         14 => match storage.allocate(start, count).await {
-            // Content and length stay as they are: the comparison that follows sees to it.
+            // Content and length must not change. The comparison after this verifies it.
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
             Err(error) if !inside && error.kind() == ErrorKind::OutOfRange => Ok(()),
@@ -110,7 +110,7 @@ async fn one(
     }
 }
 
-/// Whether it was done; a request that has to fail fails as `OutOfRange`.
+/// Returns whether the request was done. One that must fail has to fail with `OutOfRange`.
 fn agrees(what: &str, wanted: bool, answer: block_core::Result<()>) -> Result<bool, String> {
     match (wanted, answer) {
         (true, Ok(())) => Ok(true),
@@ -130,7 +130,8 @@ fn put(model: &mut Vec<u8>, range: Range<u64>, value: u8) {
     model[range.start as usize..range.end as usize].fill(value);
 }
 
-/// A read gives the bytes, or is `OutOfRange` and no silent zeros; at once it gives the same or nothing.
+/// Checks that a read returns the bytes, or fails with `OutOfRange` instead of returning zeros. An inline read returns
+/// the same, or would block.
 async fn read(storage: &dyn Storage, model: &[u8], range: Range<u64>) -> Result<(), String> {
     let wanted = model.get(range.start as usize..range.end as usize);
     let mut at_once = vec![0xA5; (range.end - range.start) as usize];
@@ -162,7 +163,7 @@ async fn read(storage: &dyn Storage, model: &[u8], range: Range<u64>) -> Result<
     Ok(())
 }
 
-/// Extents tile the storage, and a hole reads as zeros.
+/// Checks that extents tile the storage and that a hole reads as zeros.
 async fn extents(storage: &dyn Storage, model: &[u8]) -> Result<(), String> {
     let mut found = Vec::new();
     let answer = storage.extents(0..u64::MAX, &mut found).await;
@@ -188,7 +189,7 @@ async fn extents(storage: &dyn Storage, model: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Past the end of an empty storage, and past what an `i64` holds, nothing is read.
+/// Checks that reads fail past the end of an empty storage, and past the range of an `i64`.
 async fn past_all_bounds(storage: &dyn Storage) -> Result<(), String> {
     for offset in [0, 1, 1 << 40, i64::MAX as u64 - 1] {
         match storage.read_at(offset, &mut [0; 1]).await {
@@ -196,7 +197,7 @@ async fn past_all_bounds(storage: &dyn Storage) -> Result<(), String> {
             other => return Err(format!("a read at {offset:#x} of nothing gives {other:?}")),
         }
     }
-    // No memory is asked for.
+    // These must not allocate memory.
     for len in [1 << 45, isize::MAX as usize / 2] {
         match storage.read_bytes(0, len).await {
             Err(error) if error.kind() == ErrorKind::OutOfRange => {}
