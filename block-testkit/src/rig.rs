@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::exec::block_on;
-use super::image::{Image, ImageStorage};
 use super::model::Model;
 use super::rng::mix;
 use super::stamp::{Id, SECTOR, ZERO, stamped};
@@ -16,6 +15,7 @@ use block_core::{
     Error, ErrorKind, Gate, Limits, NewParent, OpenContext, OptionSpec, Options, ProtocolDriver,
     Reference, Registry, Result, SECTOR_SIZE, Storage, StorageOptions, WriteFlags,
 };
+use block_core::{Image, MemStorage};
 
 /// One configuration of a driver under test: create options, disk size, and number of parents.
 #[derive(Clone)]
@@ -313,7 +313,7 @@ pub struct Rig {
     gate: Arc<SimGate>,
     storages: Vec<Arc<dyn Storage>>,
     /// The same storages, if they are plain images.
-    images: Vec<Arc<ImageStorage>>,
+    images: Vec<Arc<MemStorage>>,
     parent_access: Access,
 }
 
@@ -353,10 +353,10 @@ impl Rig {
 
     /// Creates a rig over storages that hold these images and never fail.
     pub fn of_images(subject: &Subject, images: Vec<Image>) -> Self {
-        let images: Vec<Arc<ImageStorage>> = images
+        let images: Vec<Arc<MemStorage>> = images
             .into_iter()
             .enumerate()
-            .map(|(layer, image)| ImageStorage::new(layer_uri(layer), image))
+            .map(|(layer, image)| MemStorage::of(layer_uri(layer), image))
             .collect();
         let storages = images.iter().map(|image| Arc::clone(image) as Arc<dyn Storage>).collect();
         Self { images, ..Self::new(subject, storages) }

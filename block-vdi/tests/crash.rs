@@ -6,8 +6,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use block_core::{Access, CheckMode, Disk, Preallocation, Result, WriteFlags, ZeroFlags};
+use block_core::{Image, MemStorage};
 use block_testkit::exec::block_on;
-use block_testkit::image::{Image, ImageStorage};
 use block_testkit::{CrashStorage, Level, World};
 use support::{Lab, content, image};
 
@@ -41,7 +41,7 @@ where
     let lab = Lab::new();
     let look = |image: &Image| {
         block_on(async {
-            let storage = ImageStorage::new("cut", image.clone());
+            let storage = MemStorage::of("cut", image.clone());
             let disk = lab.open_on(storage.clone(), Access::Read, "").await.unwrap();
             let report = lab.check(storage, CheckMode::Report).await.unwrap();
             (content(&disk).await, report)
@@ -163,7 +163,7 @@ fn repair_everywhere(file: &Image, shown: [u8; 4]) {
     let mut states = 0;
     for moment in replay.moments() {
         for state in replay.cut(moment, Level::DEFAULT, STATES, 3) {
-            let storage = ImageStorage::new("cut", state.disks[0].1.clone());
+            let storage = MemStorage::of("cut", state.disks[0].1.clone());
             let firsts = || async {
                 let disk = lab.open_on(storage.clone(), Access::Read, "").await.unwrap();
                 let content = content(&disk).await;
@@ -186,7 +186,7 @@ fn no_byte_of_the_disk_changes_before_the_image_has_a_new_identity() {
     let look = |image: &Image| {
         let mut identity = [0; 16];
         image.read(0x198, &mut identity);
-        let storage = ImageStorage::new("cut", image.clone());
+        let storage = MemStorage::of("cut", image.clone());
         let disk = block_on(Lab::new().open_on(storage, Access::Read, "")).unwrap();
         (block_on(content(&disk)), identity)
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use block_core::{Access, CheckMode, Disk, Error, ErrorKind, Storage, WriteFlags, ZeroFlags};
 use block_testkit::exec::block_on;
 use block_testkit::rig::read_all;
-use block_testkit::{Fault, FaultStorage, Half, Image, ImageStorage, OpKind, Rig, Rule, Subject};
+use block_testkit::{Fault, FaultStorage, Half, Image, MemStorage, OpKind, Rig, Rule, Subject};
 use block_vdi::VdiDriver;
 
 const MIB: u64 = 1 << 20;
@@ -16,7 +16,7 @@ fn subject() -> Subject {
 
 /// A disk over a storage that fails as told, with a block stored already.
 async fn disk_with_a_block(image: Image) -> (Rig, Arc<FaultStorage>, Disk) {
-    let storage = FaultStorage::new(ImageStorage::new("sim:0", image));
+    let storage = FaultStorage::new(MemStorage::of("sim:0", image));
     let rig = Rig::new(&subject(), vec![Arc::clone(&storage) as Arc<dyn Storage>]);
     let disk = Disk::new(rig.open(Access::ReadWrite).await.unwrap());
     disk.write_at(0, &[1; 65536], WriteFlags::empty()).await.unwrap();
@@ -87,7 +87,7 @@ fn t2_64_scattered_4_kib_writes_take_no_more_room_than_they_carry() {
     let subject = Subject::of(VdiDriver).size(64 * MIB);
     let golden = subject.golden();
     block_on(async {
-        let storage = ImageStorage::new("sim:0", golden.images[0].clone());
+        let storage = MemStorage::of("sim:0", golden.images[0].clone());
         let before = storage.snapshot().stored_bytes();
         let rig = Rig::new(&subject, vec![Arc::clone(&storage) as Arc<dyn Storage>]);
         let disk = Disk::new(rig.open(Access::ReadWrite).await.unwrap());

@@ -3,10 +3,10 @@
 
 mod lab;
 
+use block_core::Image;
 use block_core::{Access, CheckMode, ErrorKind, WriteFlags, ZeroFlags, is_zero};
 use block_testkit::crash::CrashState;
 use block_testkit::exec::block_on;
-use block_testkit::image::Image;
 use block_testkit::{Fault, FaultStorage, Half, Level, OpKind, Rule, World};
 use lab::{Lab, content, uri};
 
@@ -494,7 +494,7 @@ fn repairing_is_whole_at_every_cut() {
 #[test]
 fn creating_is_whole_at_every_cut() {
     let lab = chain("base");
-    lab.add("new", block_testkit::ImageStorage::new("lab:new", Image::default()));
+    lab.add("new", block_core::MemStorage::of("lab:new", Image::default()));
     Cut {
         line: &["create", "-q", "-f", "vdi", "-o", "block_size=128k", "lab:new", "1M"],
         lab: lab.clone(),
@@ -522,7 +522,7 @@ fn converting_is_whole_at_every_cut() {
         &["-o", "block_size=128k", "-B", "lab:base", "-F", "vdi"],
     ] {
         let lab = chain("base");
-        lab.add("new", block_testkit::ImageStorage::new("lab:new", Image::default()));
+        lab.add("new", block_core::MemStorage::of("lab:new", Image::default()));
         let rule = match options.contains(&"-B") {
             true => Shows::NothingOrOverParent,
             false => Shows::NothingOrNew,

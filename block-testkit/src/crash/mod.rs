@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::image::{Image, ImageStorage};
 use block_core::read_a_copy;
 use block_core::{
     Bytes, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits, ZeroMode,
 };
+use block_core::{Image, MemStorage};
 pub use replay::Replay;
 pub use states::{CrashState, Enumeration, Level};
 
@@ -89,7 +89,7 @@ impl World {
         Arc::new(CrashStorage {
             world: Arc::clone(self),
             index,
-            live: ImageStorage::new(uri, image),
+            live: MemStorage::of(uri, image),
             below,
         })
     }
@@ -141,7 +141,7 @@ impl World {
 pub struct CrashStorage {
     world: Arc<World>,
     index: usize,
-    live: Arc<ImageStorage>,
+    live: Arc<MemStorage>,
     /// Serves the requests if present. `live` then only mirrors the bytes.
     below: Option<Arc<dyn Storage>>,
 }

@@ -2,8 +2,8 @@
 
 use super::states::{DiskAtCut, Enumeration, Level, Segment};
 use super::{Disk, Event, What};
-use crate::image::Image;
 use crate::rng::mix;
+use block_core::Image;
 
 /// A recorded history. Moments are visited in ascending order, each visit continuing from the previous one.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-use crate::image::Image;
 use crate::rng::Rng;
+use block_core::Image;
 
 /// An assumption about unflushed writes at a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

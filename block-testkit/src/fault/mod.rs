@@ -308,10 +308,10 @@ impl Storage for FaultStorage {
 mod tests {
     use super::*;
     use crate::exec::{block_on, poll_times};
-    use crate::image::{Image, ImageStorage};
+    use block_core::{Image, MemStorage};
 
-    fn over(bytes: &[u8]) -> (Arc<ImageStorage>, Arc<FaultStorage>) {
-        let below = ImageStorage::new("sim:x", Image::of(bytes));
+    fn over(bytes: &[u8]) -> (Arc<MemStorage>, Arc<FaultStorage>) {
+        let below = MemStorage::of("sim:x", Image::of(bytes));
         (Arc::clone(&below), FaultStorage::new(below))
     }
 

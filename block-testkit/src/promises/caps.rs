@@ -3,10 +3,10 @@
 use super::stage::Stage;
 use super::{Effort, broken};
 use crate::exec::block_on;
-use crate::image::Image;
 use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, read_all};
+use block_core::Image;
 use block_core::{
     Access, CheckMode, DeviceCaps, ErrorKind, ExtentList, Options, Preallocation, Result,
     SECTOR_SIZE,

@@ -7,13 +7,13 @@ use super::search::{History, Search};
 use super::stage::Stage;
 use crate::crash::{CrashState, Level};
 use crate::exec::block_on;
-use crate::image::Image;
 use crate::model::Model;
 use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, read_all, read_all_into};
 use crate::rng::{Rng, mix};
 use crate::stamp::{ANY, Id};
+use block_core::Image;
 use block_core::{Access, CheckMode};
 
 /// Cuts the power at every moment of random histories, short and long, and examines the states it may leave.

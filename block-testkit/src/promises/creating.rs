@@ -6,12 +6,12 @@ use super::{Effort, broken};
 use crate::crash::{Level, World};
 use crate::exec::block_on;
 use crate::fault::{Fault, FaultStorage, OpKind, Rule};
-use crate::image::Image;
 use crate::model::Model;
 use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, layer_uri, read_all};
 use crate::stamp::ZERO;
+use block_core::Image;
 use block_core::{Access, ErrorKind, OptionKind, Options, SECTOR_SIZE, Storage};
 
 /// Tests every choice of every create option and odd sizes, with faults and power cuts during creation.

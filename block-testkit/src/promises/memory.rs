@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Effort, broken};
 use crate::exec::block_on;
-use crate::image::Image;
 use crate::report::{Tally, Violation};
 use crate::rig::{Rig, Subject};
 use crate::rng::Rng;
+use block_core::Image;
 use block_core::{Access, BlockDevice, CheckMode, ExtentList, Result, WriteFlags};
 
 /// Says how many bytes the process has allocated; the global allocator of a test knows.

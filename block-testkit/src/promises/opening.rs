@@ -3,11 +3,11 @@
 use super::stage::Stage;
 use super::{Effort, broken};
 use crate::exec::block_on;
-use crate::image::Image;
 use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, read_all};
 use crate::rng::Rng;
+use block_core::Image;
 use block_core::{Access, CheckMode};
 
 /// Images are recognised as what they are; an image that is opened and closed without a write does not

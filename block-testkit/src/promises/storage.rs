@@ -211,7 +211,6 @@ async fn past_all_bounds(storage: &dyn Storage) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::fault::FaultStorage;
-    use crate::image::{Image, ImageStorage};
     use block_core::MemStorage;
     use block_core::filter::{LogStorage, OverlayStorage, StatsStorage};
 
@@ -220,9 +219,8 @@ mod tests {
     #[test]
     fn storages_in_memory_and_filters_over_them_hold_what_was_written() {
         let memory = || MemStorage::new() as Arc<dyn Storage>;
-        let kinds: [(&str, Make); 6] = [
+        let kinds: [(&str, Make); 5] = [
             ("memory", Box::new(memory)),
-            ("image", Box::new(|| ImageStorage::new("sim:x", Image::default()))),
             ("stats", Box::new(move || StatsStorage::new(memory()))),
             ("log", Box::new(move || LogStorage::keeping(memory()))),
             ("faults", Box::new(move || FaultStorage::new(memory()))),

@@ -8,13 +8,13 @@ use super::{Effort, broken};
 use crate::crash::World;
 use crate::exec::block_on;
 use crate::fault::FaultStorage;
-use crate::image::ImageStorage;
 use crate::linear::{Access as Seen, History, What};
 use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, layer_uri, read_all};
 use crate::rng::Rng;
 use crate::stamp::{SECTOR, ZERO, identify};
+use block_core::MemStorage;
 use block_core::{Access, BlockDevice, Storage};
 
 const THREADS: u64 = 4;
@@ -43,7 +43,7 @@ fn together(subject: &Subject, golden: &Golden, seed: u64, requests: u64) -> Res
             // The world gives it the name that the layer above looks for.
             Some(below) => World::new().disk_over(&layer_uri(layer), image.clone(), Some(below))
                 as Arc<dyn Storage>,
-            None => ImageStorage::new(layer_uri(layer), image.clone()),
+            None => MemStorage::of(layer_uri(layer), image.clone()),
         })
         .collect();
     let slow = FaultStorage::new(layers.pop().ok_or("a subject has a layer")?);

@@ -12,7 +12,7 @@ use block_core::{
     NewParent, OpenContext, OpenRequest, OptionSpec, Options, ProtocolDriver, Registry, Result,
     Storage, StorageAccess, StorageOptions,
 };
-use block_testkit::image::{Image, ImageStorage};
+use block_core::{Image, MemStorage};
 
 /// The protocol `lab:`: storages by name.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ impl Lab {
     pub fn of<'n>(images: impl IntoIterator<Item = (&'n str, Image)>) -> Self {
         let lab = Self::new();
         for (name, image) in images {
-            lab.add(name, ImageStorage::new(uri(name), image));
+            lab.add(name, MemStorage::of(uri(name), image));
         }
         lab
     }
@@ -99,7 +99,7 @@ impl Lab {
         options: &str,
         parent: Option<(&str, &str)>,
     ) {
-        let storage = ImageStorage::new(uri(name), Image::default());
+        let storage = MemStorage::of(uri(name), Image::default());
         self.add(name, storage.clone());
         let registry = self.registry();
         let driver = registry.driver(format).unwrap();

@@ -1,37 +1,31 @@
 //! The bytes of a file in shared pages, so that a snapshot copies nothing.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-
-use super::rng::mix;
-use block_core::{
-    Error, ErrorKind, Result, Storage, StorageCaps, StorageExtent, StorageId, StorageLimits,
-    ZeroMode,
-};
+use crate::StorageExtent;
 
 const PAGE: usize = 4096;
-const PAGE64: u64 = PAGE as u64;
+pub(crate) const PAGE64: u64 = PAGE as u64;
 
 /// A page and the digest of its bytes.
 struct Page {
-    bytes: [u8; PAGE],
+    /// 4096 bytes, on the heap: a new page is zeroed memory from the allocator.
+    bytes: Box<[u8]>,
     /// 0 if not computed yet.
     digest: AtomicU64,
 }
 
 impl Page {
     fn zeros() -> Self {
-        Self { bytes: [0; PAGE], digest: AtomicU64::new(0) }
+        Self { bytes: vec![0; PAGE].into(), digest: AtomicU64::new(0) }
     }
 
     /// Returns the bytes for modification and resets the digest.
-    fn change(page: &mut Arc<Self>) -> &mut [u8; PAGE] {
+    fn change(page: &mut Arc<Self>) -> &mut [u8] {
         let page = Arc::make_mut(page);
         *page.digest.get_mut() = 0;
         &mut page.bytes
@@ -50,7 +44,10 @@ impl Page {
 
 impl Clone for Page {
     fn clone(&self) -> Self {
-        Self { bytes: self.bytes, digest: AtomicU64::new(self.digest.load(Ordering::Relaxed)) }
+        Self {
+            bytes: self.bytes.clone(),
+            digest: AtomicU64::new(self.digest.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -62,15 +59,26 @@ impl PartialEq for Page {
 
 impl Eq for Page {}
 
+/// Mixes the bits of a number, so that adjacent inputs give unrelated outputs.
+fn mix(number: u64) -> u64 {
+    let mut z = number;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// Returns a nonzero digest of a page.
-fn digest_of(bytes: &[u8; PAGE]) -> u64 {
+fn digest_of(bytes: &[u8]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
     let digest =
         words.iter().map(|word| u64::from_le_bytes(*word)).fold(0, |sum, word| mix(sum ^ word));
     digest.max(1)
 }
 
-/// The bytes of a file. Clones are cheap, because they share unmodified pages.
+/// The bytes of a file in memory, sparse. Clones are cheap, because they share unmodified pages.
+///
+/// A length may be at most `i64::MAX` bytes, and a range may end there at most: [`MemStorage`](crate::MemStorage) checks
+/// its callers' requests.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Image {
     len: u64,
@@ -124,7 +132,7 @@ impl Image {
             let start = number * PAGE64;
             let mut digest = page.digest();
             if ignored.iter().any(|range| range.start < start + PAGE64 && start < range.end) {
-                let mut bytes = page.bytes;
+                let mut bytes = page.bytes.clone();
                 for range in ignored {
                     let place = |at: u64| (at.clamp(start, start + PAGE64) - start) as usize;
                     bytes[place(range.start)..place(range.end)].fill(0);
@@ -177,7 +185,7 @@ impl Image {
     /// Truncates or extends the file. New bytes read as zeros.
     pub fn set_len(&mut self, len: u64) {
         if len < self.len {
-            self.clear(len..self.len);
+            self.clear(len..self.len.next_multiple_of(PAGE64));
         }
         self.len = len;
     }
@@ -198,7 +206,7 @@ impl Image {
             if Arc::ptr_eq(ours, theirs) {
                 continue;
             }
-            if let Some(at) = ours.bytes.iter().zip(&theirs.bytes).position(|(a, b)| a != b) {
+            if let Some(at) = ours.bytes.iter().zip(theirs.bytes.iter()).position(|(a, b)| a != b) {
                 return Some(page * PAGE64 + at as u64);
             }
         }
@@ -208,6 +216,12 @@ impl Image {
     /// Returns the number of bytes in stored pages.
     pub fn stored_bytes(&self) -> u64 {
         self.pages.len() as u64 * PAGE64
+    }
+
+    /// Returns the number of stored pages after a write of `range`.
+    pub(crate) fn pages_with(&self, range: Range<u64>) -> u64 {
+        let new = pieces(range).filter(|(page, ..)| !self.pages.contains_key(page));
+        self.pages.len() as u64 + new.count() as u64
     }
 
     fn clear(&mut self, range: Range<u64>) {
@@ -234,127 +248,28 @@ impl Image {
     pub fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) {
         let end = range.end.min(self.len);
         let mut at = range.start;
-        while at < end {
-            let data = self.pages.contains_key(&(at / PAGE64));
-            let stop = ((at / PAGE64 + 1) * PAGE64).min(end);
-            match out.last_mut() {
-                Some(last) if last.data == data && last.start + last.len == at => {
-                    last.len += stop - at;
-                }
-                _ => out.push(StorageExtent { start: at, len: stop - at, data }),
+        let mut add = |start: u64, end: u64, data: bool| {
+            if start >= end {
+                return;
             }
-            at = stop;
+            let len = end - start;
+            match out.last_mut() {
+                Some(last) if last.data == data && last.start + last.len == start => {
+                    last.len += len;
+                }
+                _ => out.push(StorageExtent { start, len, data }),
+            }
+        };
+        if at < end {
+            for (page, _) in self.pages.range(at / PAGE64..end.div_ceil(PAGE64)) {
+                let start = (page * PAGE64).max(at);
+                let stop = ((page + 1) * PAGE64).min(end);
+                add(at, start, false);
+                add(start, stop, true);
+                at = stop.max(at);
+            }
         }
-    }
-}
-
-/// An [`Image`] as a storage. Requests never fail and never wait.
-#[derive(Debug)]
-pub struct ImageStorage {
-    uri: String,
-    image: Mutex<Image>,
-}
-
-impl ImageStorage {
-    /// Creates a storage with the content `image`.
-    pub fn new(uri: impl Into<String>, image: Image) -> Arc<Self> {
-        Arc::new(Self { uri: uri.into(), image: Mutex::new(image) })
-    }
-
-    /// Returns a snapshot of the bytes.
-    pub fn snapshot(&self) -> Image {
-        self.image().clone()
-    }
-
-    /// Modifies the bytes with `what`.
-    pub fn change<T>(&self, what: impl FnOnce(&mut Image) -> T) -> T {
-        what(&mut self.image())
-    }
-
-    fn image(&self) -> MutexGuard<'_, Image> {
-        self.image.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let image = self.image();
-        let end = offset.checked_add(buf.len() as u64);
-        if end.is_none_or(|end| end > image.len()) {
-            let text = format!("{} bytes go past the end at {:#x}", buf.len(), image.len());
-            return Err(Error::new(ErrorKind::OutOfRange, text).at(offset).in_image(&self.uri));
-        }
-        image.read(offset, buf);
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Storage for ImageStorage {
-    fn uri(&self) -> &str {
-        &self.uri
-    }
-
-    fn caps(&self) -> StorageCaps {
-        StorageCaps::WRITE | StorageCaps::RESIZE | StorageCaps::DEALLOCATE | StorageCaps::SPARSE
-    }
-
-    fn limits(&self) -> StorageLimits {
-        StorageLimits::default()
-    }
-
-    async fn len(&self) -> Result<u64> {
-        Ok(self.image().len())
-    }
-
-    async fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.read(offset, buf)
-    }
-
-    fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
-        Some(self.read(offset, buf))
-    }
-
-    async fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
-        self.image().write(offset, buf);
-        Ok(())
-    }
-
-    async fn write_zeroes(&self, offset: u64, len: u64, _: ZeroMode) -> Result<()> {
-        self.image().zero(offset..offset.saturating_add(len));
-        Ok(())
-    }
-
-    async fn allocate(&self, _: u64, _: u64) -> Result<()> {
-        Ok(())
-    }
-
-    async fn set_len(&self, len: u64) -> Result<()> {
-        self.image().set_len(len);
-        Ok(())
-    }
-
-    async fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn extents(&self, range: Range<u64>, out: &mut Vec<StorageExtent>) -> Result<()> {
-        self.image().extents(range, out);
-        Ok(())
-    }
-
-    async fn allocated_bytes(&self) -> Result<Option<u64>> {
-        Ok(Some(self.image().stored_bytes()))
-    }
-
-    async fn copy_from(&self, _: u64, _: &dyn Storage, _: u64, _: u64) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn id(&self) -> Option<StorageId> {
-        Some(StorageId(u64::MAX - 1, std::ptr::from_ref(self).addr() as u64))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        add(at, end, false);
     }
 }
 
