@@ -1,4 +1,4 @@
-//! Where a call that may wait for a disk runs.
+//! Runs calls that may wait for a disk.
 
 /// Runs `call` without stopping the other tasks of a multi-thread runtime.
 #[cfg(feature = "multi-thread")]

@@ -186,7 +186,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Reads whole units into aligned memory. Returns a length that is no multiple of the unit only at the end of the
+    /// Reads whole units into aligned memory. Returns the bytes read: a multiple of the unit, except at the end of the
     /// file.
     fn read_units(&self, fd: BorrowedFd<'_>, at: u64, units: &mut [u8]) -> Result<usize, Errno> {
         let mut done = 0;

@@ -188,8 +188,8 @@ impl FileStorage {
         self.changed()
     }
 
-    /// Writes `buf` to a range that was found changeable. `given` holds the same bytes in memory that can be kept until
-    /// they are written.
+    /// Writes `buf` to a range that [`changeable`](Self::changeable) accepted. `given` holds the same bytes in memory
+    /// that can be kept until they are written.
     pub(crate) async fn put(&self, offset: u64, buf: &[u8], given: Option<&Bytes>) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         let written = match &self.direct {

@@ -80,7 +80,7 @@ pub(crate) struct Header {
     pub legacy_geometry: Option<Geometry>,
     /// Logical geometry, when all members are set and in range.
     pub geometry: Option<Geometry>,
-    /// Irregularities that only cause a warning.
+    /// Irregularities that parsing accepts.
     pub oddities: Vec<Oddity>,
 }
 

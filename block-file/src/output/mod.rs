@@ -113,8 +113,8 @@ impl fmt::Display for InPlace {
 
 /// A file that the caller is filling.
 ///
-/// Dropping it before [`finish`](Self::finish) leaves the target as it was. A target written in place keeps the bytes
-/// written so far.
+/// Dropping it before [`finish`](Self::finish) leaves the folder as it was. But a target written in place keeps the
+/// bytes written so far.
 #[derive(Debug)]
 pub struct Output {
     storage: Arc<FileStorage>,
