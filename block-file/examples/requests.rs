@@ -1,4 +1,4 @@
-//! Requests per second on one file, and what they cost:
+//! Prints requests per second on one file, and what they cost:
 //! `requests FILE writeback|none auto|sync|io_uring LEN DEPTH COUNT read|write`.
 #![allow(missing_docs)]
 

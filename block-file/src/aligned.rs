@@ -1,11 +1,11 @@
-//! Buffers whose memory starts on a boundary that direct I/O accepts, kept for reuse.
+//! A pool of buffers that are aligned for direct I/O.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_core::PageBuffer;
 
-/// The boundary of every buffer, bytes. No device known asks for more.
+/// Alignment of every buffer in bytes. No known device needs more.
 pub(crate) const ALIGNMENT: usize = PageBuffer::ALIGNMENT;
 
 /// Bytes in the largest buffer.
@@ -15,26 +15,26 @@ pub(crate) const CAPACITY: usize = 1 << 20;
 #[cfg(feature = "io_uring")]
 pub(crate) const SMALLEST: usize = CAPACITY >> (2 * (SIZES - 1));
 
-/// Sizes of buffers: this many, each four times the one before, the last one is [`CAPACITY`].
+/// Number of buffer sizes. Each is four times the one before; the last is [`CAPACITY`].
 const SIZES: usize = 5;
 
-/// How many bytes of each size are kept idle at most.
+/// Bytes of idle buffers of one size to keep, at most.
 const IDLE: usize = 2 << 20;
 
-/// Buffers of a few sizes; those given back are used again.
+/// A pool of buffers of a few sizes, which reuses returned ones.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     idle: [Mutex<Vec<PageBuffer>>; SIZES],
 }
 
-/// A buffer that goes back to its pool when it is dropped.
+/// A buffer that returns to its pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct AlignedBuffer {
     memory: PageBuffer,
     pool: Arc<BufferPool>,
 }
 
-/// The number of the smallest size that holds `len` bytes, and that size.
+/// Returns the index of the smallest size that holds `len` bytes (at most [`CAPACITY`]), and that size in bytes.
 fn size_for(len: usize) -> (usize, usize) {
     let mut size = (0, CAPACITY >> (2 * (SIZES - 1)));
     while size.1 < len.min(CAPACITY) {
@@ -44,7 +44,8 @@ fn size_for(len: usize) -> (usize, usize) {
 }
 
 impl BufferPool {
-    /// A buffer of at least `len` bytes (or of [`CAPACITY`], if that is less), with whatever it held.
+    /// Returns a buffer of at least `len` bytes (or of [`CAPACITY`] if that is less). Its content is left from earlier
+    /// use.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> AlignedBuffer {
         let (size, capacity) = size_for(len);
         let idle = self.idle.get(size).and_then(|idle| lock(idle).pop());
@@ -87,7 +88,7 @@ impl Drop for AlignedBuffer {
     }
 }
 
-/// Whether memory starts on a boundary of so many bytes.
+/// Returns whether `buf` starts on a multiple of `boundary` bytes in memory.
 pub(crate) fn is_aligned(buf: &[u8], boundary: usize) -> bool {
     buf.as_ptr().addr().is_multiple_of(boundary)
 }

@@ -1,6 +1,6 @@
-//! Where a call that may wait for a disk runs.
+//! Runs calls that may wait for a disk.
 
-/// Runs `call` so that other tasks of a multi-thread runtime go on meanwhile.
+/// Runs `call` without stopping the other tasks of a multi-thread runtime.
 #[cfg(feature = "multi-thread")]
 pub(crate) fn blocking<T>(call: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
@@ -13,7 +13,7 @@ pub(crate) fn blocking<T>(call: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs `call`: there is no runtime whose other tasks could go on.
+/// Runs `call` directly: there is no multi-thread runtime whose other tasks could continue.
 #[cfg(not(feature = "multi-thread"))]
 pub(crate) fn blocking<T>(call: impl FnOnce() -> T) -> T {
     call()

@@ -1,8 +1,8 @@
-//! The codes of errors that host files give.
+//! The error codes of host files.
 
 use block_core::{Advice, ErrorCode};
 
-/// All of them.
+/// All error codes of this crate.
 pub(crate) const CODES: &[ErrorCode] = &[ErrorCode::new(
     "image-locked",
     "another program has the image open in a way that excludes this use",

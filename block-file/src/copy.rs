@@ -11,14 +11,14 @@ use crate::io::retry;
 use crate::storage::FileStorage;
 use crate::sys;
 
-/// What one call copies at most, bytes: a call that takes long cannot be stopped.
+/// Bytes that one call copies at most: a call cannot be stopped while it runs.
 const STEP: u64 = 64 << 20;
 
-/// The boundary of blocks that two files can share, bytes; no file system in use has smaller ones.
+/// Alignment of shareable blocks in bytes. No file system in use has smaller blocks.
 const BLOCK: u64 = 4096;
 
 impl FileStorage {
-    /// Shares or copies a range. `Ok(false)`: this pair cannot, and nothing was done.
+    /// Shares or copies a range. Returns `Ok(false)` and does nothing where this pair of files cannot.
     pub(crate) fn copy_range(
         &self,
         offset: u64,
@@ -46,7 +46,7 @@ impl FileStorage {
         self.copied(offset, source, source_offset, len)
     }
 
-    /// Makes the range share the source's blocks, where the file system can.
+    /// Makes the range share the source's blocks, if the file system can. Returns whether it does.
     fn shared(&self, offset: u64, source: &FileStorage, source_offset: u64, len: u64) -> bool {
         let aligned = [offset, source_offset, len].iter().all(|n| n.is_multiple_of(BLOCK));
         if !aligned || self.no_clone.load(Ordering::Relaxed) {
@@ -55,7 +55,7 @@ impl FileStorage {
         let _writing = self.writing();
         let cloned = sys::clone_range(source.fd(), source_offset, len, self.fd(), offset);
         if cloned.is_err() {
-            // Whatever the reason, copying is the answer; asking again each time is not.
+            // Copy instead, whatever the reason, and do not ask again.
             self.no_clone.store(true, Ordering::Relaxed);
         }
         cloned.is_ok()

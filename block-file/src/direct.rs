@@ -1,4 +1,4 @@
-//! I/O past the page cache: requests of any alignment, made of whole units.
+//! Direct I/O: requests of any alignment, performed in whole **units**. A unit is the kernel's alignment for offsets.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use rustix::io::Errno;
 use crate::aligned::{ALIGNMENT, BufferPool, CAPACITY, is_aligned};
 use crate::io::{retry, write_all};
 
-/// What direct I/O on one file needs to know and to keep.
+/// The alignment, locks and buffers of direct I/O on one file.
 #[derive(Debug)]
 pub(crate) struct Direct {
-    /// Offsets and lengths the kernel accepts are multiples of this: a power of two, bytes.
+    /// Alignment of offsets and lengths that the kernel accepts: a power of two, in bytes.
     unit: usize,
-    /// Memory the kernel accepts starts on this boundary: a power of two, bytes.
+    /// Alignment of memory that the kernel accepts: a power of two, in bytes.
     memory: usize,
-    /// A write that covers part of a unit reads the rest first, and nobody may write it meanwhile.
+    /// Locks on ranges: a write of part of a unit first reads the rest, and no other write may change it meanwhile.
     locks: Arc<RangeLock>,
     pool: Arc<BufferPool>,
 }
 
-/// What a guarded range is going to be.
+/// The kind of change to a guarded range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Written.
+    /// The range will be written.
     Bytes,
-    /// Zeroed, which sets the length where it goes past the end.
+    /// The range will be zeroed. Zeroing past the end sets the length.
     Zeroes,
 }
 
 impl Direct {
-    /// For a file or device with this unit and this boundary in memory, bytes; `None` when our buffers
-    /// cannot serve it.
+    /// Creates the state for a file or device with this unit and this memory alignment, in bytes. Returns `None` when
+    /// our buffers do not satisfy them.
     pub(crate) fn new(unit: u32, memory: u32) -> Option<Self> {
         let unit = usize::try_from(unit).ok()?.max(512);
         let memory = usize::try_from(memory).ok()?.max(1);
@@ -43,21 +43,21 @@ impl Direct {
         usable.then(|| Self { unit, memory, locks: RangeLock::new(), pool: Arc::default() })
     }
 
-    /// Whether the kernel accepts this memory as it is.
+    /// Returns whether `memory` is aligned as the kernel requires.
     pub(crate) fn accepts(&self, memory: &[u8]) -> bool {
         is_aligned(memory, self.memory)
     }
 
-    /// The unit in bytes.
+    /// Returns the unit in bytes.
     pub(crate) fn unit(&self) -> u64 {
         self.unit as u64
     }
 
-    /// Waits until a change of `offset..end` cannot meet another one in a unit that either covers only
-    /// in part. `len` gives the file's length; it is asked again once the lock is held.
+    /// Waits until no other change overlaps `offset..end` in a unit that either change covers only in part. `len`
+    /// returns the file's length; it is called again while the lock is held.
     ///
-    /// A change that goes past the end holds everything behind it: what cuts the file back to its exact
-    /// length must not cut off somebody else's bytes.
+    /// A change past the end locks everything after its start. Otherwise cutting the file back to its exact length
+    /// could cut off another task's bytes.
     pub(crate) async fn guard(
         &self,
         offset: u64,
@@ -83,12 +83,12 @@ impl Direct {
         }
     }
 
-    /// Waits until nothing else changes the file.
+    /// Waits until no other task changes the file, and keeps the whole file locked.
     pub(crate) async fn guard_all(&self) -> RangeGuard {
         self.locks.own(0..u64::MAX).await
     }
 
-    /// Fills `buf` from `offset` as far as the file goes, and says how far that was.
+    /// Fills `buf` from `offset` up to the end of the file. Returns the bytes read.
     pub(crate) fn read_up_to(
         &self,
         fd: BorrowedFd<'_>,
@@ -128,8 +128,8 @@ impl Direct {
         Ok(done)
     }
 
-    /// Writes all of `buf` at `offset`. The caller holds the [`guard`](Self::guard) of the range.
-    /// `len` is the file's length, and `cut` sets it when the last unit went past the end.
+    /// Writes all of `buf` at `offset`. The caller holds the [`guard`](Self::guard) of the range. `len` is the file's
+    /// length in bytes. `cut` restores the exact length after the last unit went past the end.
     pub(crate) fn write_all(
         &self,
         fd: BorrowedFd<'_>,
@@ -167,7 +167,7 @@ impl Direct {
         if end.next_multiple_of(self.unit()) > exact { cut(exact) } else { Ok(()) }
     }
 
-    /// Reads the first and last unit of `units` where `covered` leaves part of them.
+    /// Reads the first and the last unit of `units` if `covered` does not cover them entirely.
     fn fill_edges(
         &self,
         fd: BorrowedFd<'_>,
@@ -186,7 +186,8 @@ impl Direct {
         Ok(())
     }
 
-    /// Reads whole units into aligned memory; a length that is no multiple of one is the file's end.
+    /// Reads whole units into aligned memory. Returns the bytes read: a multiple of the unit, except at the end of the
+    /// file.
     fn read_units(&self, fd: BorrowedFd<'_>, at: u64, units: &mut [u8]) -> Result<usize, Errno> {
         let mut done = 0;
         while let Some(rest) = units.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -199,10 +200,10 @@ impl Direct {
         Ok(done)
     }
 
-    /// Bytes in its unit before byte `at`.
+    /// Returns how many bytes `at` lies past the start of its unit.
     #[inline]
     pub(crate) fn within(&self, at: u64) -> usize {
-        // A unit is a power of two, which the compiler does not know: a remainder would be a division.
+        // A mask, because the compiler does not know that the unit is a power of two and would divide.
         usize::try_from(at & self.unit().wrapping_sub(1)).unwrap_or(0)
     }
 }

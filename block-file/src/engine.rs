@@ -1,10 +1,10 @@
-//! Many reads and writes under way at once, driven by the runtime that asks for them.
+//! Many reads and writes in flight at once, driven by the runtime that issues them.
 //!
-//! A request queues its entry and sleeps. A task of the same runtime, the driver, tells the kernel of all
-//! that was queued since it last ran, in one call, sleeps until the ring is readable, and wakes whose
-//! requests are done. No other thread is involved.
+//! A request queues an entry and sleeps. One task of the same runtime, the **driver task**, submits all queued entries
+//! in one system call. It sleeps until the ring is readable, then wakes the requests that completed. No other thread is
+//! involved.
 //!
-//! A request whose future is dropped is waited for, there and then: nothing lands later.
+//! Dropping a request's future blocks the thread until the request has completed, so no write lands later.
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use tokio::runtime::{Handle, Id};
 use crate::aligned::BufferPool;
 use crate::sys::{Finished, Ring, Token, Transfer};
 
-/// A ring, and the drivers it has: one for each runtime that uses it.
+/// A ring and its driver tasks: one for each runtime that uses the ring.
 #[derive(Debug)]
 pub(crate) struct Engine(Mutex<State>);
 
@@ -32,15 +32,15 @@ struct State {
 #[derive(Debug)]
 struct Driver {
     runtime: Id,
-    /// Wakes the driver; `None` while it is going to run anyway.
+    /// Wakes the driver task; `None` while the task is already scheduled to run.
     waker: Option<Waker>,
 }
 
-/// Runtimes that cannot drive a ring.
+/// Runtimes without an I/O driver, which cannot drive a ring.
 static WITHOUT_REACTOR: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
 impl Engine {
-    /// An engine for `file` whose requests use `buffers`, unless the kernel refuses.
+    /// Creates an engine for `file`. Requests use `buffers`. Fails if the kernel refuses a ring.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> std::io::Result<Arc<Self>> {
         let state = State { ring: Ring::new(file, buffers)?, drivers: Vec::new() };
         Ok(Arc::new(Self(Mutex::new(state))))
@@ -50,8 +50,8 @@ impl Engine {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does a transfer at `offset` of the file, from when it is first polled. `guard` is kept until the bytes have
-    /// landed. Gives it back at once when no more can be queued, or nobody could drive it.
+    /// Transfers at `offset` of the file, starting at the first poll. The engine keeps `guard` until the bytes have
+    /// landed. Returns it without waiting when the queue is full or no runtime can drive the ring.
     pub(crate) async fn transfer(
         self: &Arc<Self>,
         transfer: Transfer<'_>,
@@ -74,7 +74,7 @@ impl Engine {
         .await
     }
 
-    /// Queues a request that `waker` waits for.
+    /// Queues a request and wakes `waker` when it completes.
     #[inline]
     pub(crate) fn begin(
         self: &Arc<Self>,
@@ -97,8 +97,8 @@ impl Engine {
         Ok(UnderWay { engine: self, token: Some(token) })
     }
 
-    /// The state, with the place of the current runtime's driver in it; `None` where there is no such runtime, or
-    /// it cannot drive a ring.
+    /// Returns the locked state and the index of the current runtime's driver. Returns `None` outside a runtime and in
+    /// a runtime that cannot drive a ring.
     #[inline]
     fn lock_with_driver(self: &Arc<Self>) -> Option<(MutexGuard<'_, State>, usize)> {
         let runtime = Handle::try_current().ok()?;
@@ -117,7 +117,7 @@ impl Engine {
     ) -> Option<(MutexGuard<'s, State>, usize)> {
         let id = runtime.id();
         let readiness = state.add_driver(id)?;
-        // A runtime that is shutting down drops what it is given, and that asks for the lock.
+        // Unlock: a runtime that is shutting down drops the task inside `spawn`, and that drop takes the lock.
         drop(state);
         let registration = Registration { engine: Arc::downgrade(self), runtime: id };
         runtime.spawn(drive(readiness, registration));
@@ -126,7 +126,7 @@ impl Engine {
         Some((state, place))
     }
 
-    /// What a request came to, once it is done; until then `waker` is woken.
+    /// Returns the result of a completed request. Otherwise `waker` will be woken.
     #[inline(always)]
     fn poll(self: &Arc<Self>, token: Token, waker: &Waker) -> Poll<Finished> {
         let mut state = self.lock();
@@ -136,7 +136,7 @@ impl Engine {
         let replaced = state.ring.wake_later(token, waker);
         drop(state);
         drop(replaced);
-        // This may be another runtime than before.
+        // The runtime may be another one than at the last poll.
         let Some((mut state, driver)) = self.lock_with_driver() else {
             return Poll::Ready(self.finish(token));
         };
@@ -148,7 +148,7 @@ impl Engine {
         Poll::Pending
     }
 
-    /// Waits for a request, in this thread.
+    /// Waits for a request, blocking this thread.
     fn finish(&self, token: Token) -> Finished {
         loop {
             let mut state = self.lock();
@@ -168,20 +168,21 @@ impl Engine {
 }
 
 impl State {
-    /// Where the driver of this runtime is in the list.
+    /// Returns the index of this runtime's driver.
     #[inline]
     fn driver_of(&self, runtime: Id) -> Option<usize> {
         self.drivers.iter().position(|driver| driver.runtime == runtime)
     }
 
-    /// Makes what the driver of this runtime is to wait on, if the runtime has a reactor.
+    /// Registers a driver for this runtime and returns the descriptor that it waits on. Returns `None` if the runtime
+    /// has no I/O driver.
     fn add_driver(&mut self, runtime: Id) -> Option<AsyncFd<OwnedFd>> {
         let mut without_reactor = WITHOUT_REACTOR.lock().unwrap_or_else(PoisonError::into_inner);
         if without_reactor.contains(&runtime) {
             return None;
         }
         let readiness = self.ring.readiness().ok()?;
-        // A runtime without a reactor says so by a panic, and nothing else tells.
+        // A runtime without an I/O driver panics here, and offers no other way to find out.
         #[allow(deprecated, reason = "sound for an `OwnedFd`; what replaces it is unsafe to call")]
         let watch = || AsyncFd::with_interest(readiness, Interest::READABLE);
         let Ok(Ok(readiness)) = catch_unwind(AssertUnwindSafe(watch)) else {
@@ -192,7 +193,7 @@ impl State {
         Some(readiness)
     }
 
-    /// Whom to wake so that what is queued is submitted by this driver; nobody, if that is going to happen.
+    /// Takes the waker of this driver, which then submits the queue. Returns `None` if the driver will run anyway.
     #[inline]
     fn wake_driver(&mut self, place: usize) -> Option<Waker> {
         self.drivers.get_mut(place)?.waker.take()
@@ -208,7 +209,7 @@ impl Drop for Engine {
     }
 }
 
-/// A driver's entry; a driver that ends with its runtime takes itself off the list.
+/// A driver task's entry in the list. Dropping it, as when the runtime ends, removes the entry.
 struct Registration {
     engine: Weak<Engine>,
     runtime: Id,
@@ -222,7 +223,7 @@ impl Drop for Registration {
     }
 }
 
-/// Submits and reaps for as long as the engine lives.
+/// Submits and reaps while the engine lives.
 async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
     std::future::poll_fn(|cx| {
         let Some(engine) = registration.engine.upgrade() else {
@@ -240,7 +241,7 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
             let reaped = engine.lock().ring.reap();
             reaped.release();
         };
-        // Cleared before reaping: what completes behind our back makes it ready again.
+        // Clear before reaping: a completion after that makes the descriptor ready again.
         while let Poll::Ready(ready) = readiness.poll_read_ready(cx) {
             match ready {
                 Ok(mut ready) => ready.clear_ready(),
@@ -257,15 +258,15 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
     .await;
 }
 
-/// A request that is queued. Waited for when it is dropped: nothing lands later.
+/// A request in flight. Dropping it waits for its completion, so no write lands later.
 pub(crate) struct UnderWay<'e> {
     engine: &'e Arc<Engine>,
-    /// Until it is done.
+    /// `Some` until the result has been returned.
     token: Option<Token>,
 }
 
 impl UnderWay<'_> {
-    /// What it came to, once; until then `waker` is woken when it is done.
+    /// Returns the result, once. Until then `waker` will be woken at completion.
     #[inline(always)]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Finished> {
         let Some(token) = self.token.take() else { return Poll::Pending };

@@ -1,4 +1,4 @@
-//! Which ranges of a file are stored and which are holes.
+//! The data extents and holes of a file.
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -7,8 +7,8 @@ use block_core::StorageExtent;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-/// Appends the extents of `range`, which lies inside the file. A file system that cannot tell is one
-/// data extent.
+/// Appends the extents of `range`, which lies inside the file. Reports one data extent where the file system does not
+/// tell.
 pub(crate) fn list(
     fd: BorrowedFd<'_>,
     range: Range<u64>,
@@ -22,7 +22,7 @@ pub(crate) fn list(
     let mut at = range.start;
     while at < range.end {
         let data = match seek(fd, SeekFrom::Data(at)) {
-            // Never below `at`: a file that shrinks meanwhile must not send us round for ever.
+            // Never below `at`: otherwise a file that shrinks meanwhile would loop forever.
             Ok(data) => data.max(at).min(range.end),
             Err(Errno::NXIO) => range.end,
             Err(Errno::INVAL | Errno::OPNOTSUPP) => {
@@ -37,7 +37,7 @@ pub(crate) fn list(
         }
         let hole = match seek(fd, SeekFrom::Hole(data)) {
             Ok(hole) if hole > data => hole.min(range.end),
-            // The data went away between the two calls.
+            // The data disappeared between the two calls.
             Ok(_) | Err(Errno::NXIO) => range.end,
             Err(errno) => return Err(errno),
         };

@@ -1,11 +1,11 @@
-//! Errors of the operating system in the words of this crate.
+//! Errors of the operating system as errors of this crate.
 
 use std::io;
 
 use block_core::{Error, ErrorKind};
 use rustix::io::Errno;
 
-/// What the operating system says, without the error number.
+/// Returns the operating system's message without the error number.
 pub(crate) fn reason(errno: Errno) -> String {
     let text = io::Error::from(errno).to_string();
     match text.rfind(" (os error") {
@@ -14,7 +14,7 @@ pub(crate) fn reason(errno: Errno) -> String {
     }
 }
 
-/// The kind of a failed system call.
+/// Returns the kind of error for a failed system call.
 pub(crate) fn kind(errno: Errno) -> ErrorKind {
     match errno {
         Errno::OPNOTSUPP | Errno::NOSYS => ErrorKind::Unsupported,
@@ -24,12 +24,13 @@ pub(crate) fn kind(errno: Errno) -> ErrorKind {
     }
 }
 
-/// A request that the operating system failed; `what` is a clause such as "could not write 512 bytes".
+/// Returns the error of a request that the operating system failed. `what` is a clause like "could not write 512
+/// bytes".
 pub(crate) fn failed(what: String, uri: &str, errno: Errno) -> Error {
     Error::new(kind(errno), what).in_image(uri).because(io::Error::from(errno))
 }
 
-/// A read, or a request on a device, that goes past the end.
+/// Returns the error of a request that goes past the end: a read, or any request on a device.
 pub(crate) fn past_end(uri: &str, offset: u64, len: u64, end: Option<u64>) -> Error {
     let end = end.map_or(String::new(), |end| format!(" at {end:#x}"));
     Error::new(ErrorKind::OutOfRange, format!("{len} bytes go past the end{end}"))
@@ -37,7 +38,7 @@ pub(crate) fn past_end(uri: &str, offset: u64, len: u64, end: Option<u64>) -> Er
         .in_image(uri)
 }
 
-/// A request that the caller's promise about ranges forbids.
+/// Returns the error of a range that goes past the greatest offset a file can have.
 pub(crate) fn overflow(uri: &str, offset: u64, len: u64) -> Error {
     Error::new(
         ErrorKind::OutOfRange,

@@ -1,4 +1,4 @@
-//! A gate for images in files: what an image names is looked for in approved directories only.
+//! A gate for images in files: looks for the files that an image names in approved directories only.
 
 use std::fs;
 use std::io;
@@ -15,22 +15,20 @@ use crate::failure::reason;
 use crate::names::relative_paths;
 use crate::path::{from_text, to_text};
 
-/// How many directory entries one reference may cost, unless told otherwise.
+/// Default limit on directory entries per reference.
 const MAX_ENTRIES: usize = 200_000;
 
-/// What an image names may be opened when it is one of the files, or lies in one of the directories,
-/// that the caller approved.
+/// Allows the files that the caller approved: single files, and directories with the files in them.
 ///
-/// * Files that the caller named come first, whatever the reference.
-/// * A **name** is taken relative to the image's directory, then to each approved one. It must be a
-///   plain relative name (no `..`, no protocol, no drive), and what it leads to must be a regular file
-///   inside that directory once every symbolic link is resolved.
-/// * A **UUID** is answered with all regular files, whatever their names, of the image's directory, of the
-///   `Snapshots` directory beside it or above it (and of the directory above, for an image in
-///   `Snapshots`), and of each approved one. Which of them is meant is not for the gate to say
-///   ([`OpenContext::find_parent`](block_core::OpenContext::find_parent)).
+/// * Files that the caller approved one by one come first, for every reference.
+/// * A **name** is resolved against the image's directory, then against each approved one. It must be a plain relative
+///   name (no `..`, no protocol, no drive). With every symbolic link resolved, it must lead to a regular file inside
+///   that directory.
+/// * For a **UUID** the candidates are all regular files, whatever their names, of these directories: the image's own,
+///   the `Snapshots` beside it or one level above, and each approved one. For an image in `Snapshots`, the directory
+///   above it counts too. [`OpenContext::find_parent`](block_core::OpenContext::find_parent) picks the right file.
 ///
-/// What it could not look at is part of its answer.
+/// The answer lists the places that could not be searched.
 ///
 /// ```
 /// use block_file::DirectoryGate;
@@ -52,38 +50,39 @@ impl Default for DirectoryGate {
 }
 
 impl DirectoryGate {
-    /// Allows the image's own directory and those that belong to it.
+    /// Allows the image's own directory and the directories that belong to it.
     pub fn new() -> Self {
         Self { own: true, directories: Vec::new(), files: Vec::new(), max_entries: MAX_ENTRIES }
     }
 
-    /// Allows only what the caller names.
+    /// Allows only the directories and files that the caller adds.
     pub fn explicit() -> Self {
         Self { own: false, ..Self::new() }
     }
 
-    /// Allows the files of a directory.
+    /// Allows the files of `directory`.
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directories.push(directory.into());
         self
     }
 
-    /// Allows a place, before all others.
+    /// Allows `candidate`, and tries it before all directories.
     #[must_use]
     pub fn candidate(mut self, candidate: Candidate) -> Self {
         self.files.push(candidate);
         self
     }
 
-    /// Allows places, in this order, before all directories: those a machine's settings file names, say.
+    /// Allows `candidates` in this order, before all directories: for example those that a machine's settings file
+    /// names.
     #[must_use]
     pub fn candidates_from(mut self, candidates: impl IntoIterator<Item = Candidate>) -> Self {
         self.files.extend(candidates);
         self
     }
 
-    /// Looks at no more directory entries than this for one reference.
+    /// Limits the directory entries read for one reference.
     #[must_use]
     pub fn max_entries(mut self, entries: usize) -> Self {
         self.max_entries = entries;
@@ -169,12 +168,12 @@ impl DirectoryGate {
     }
 }
 
-/// Directories to look in, each once.
+/// The directories to search, each once.
 #[derive(Default)]
 struct Directories(Vec<PathBuf>);
 
 impl Directories {
-    /// Adds a directory under its real name. One that is not there is missed if it was asked for.
+    /// Adds a directory under its canonical path. A missing directory counts as missed only if the caller asked for it.
     fn add(&mut self, directory: &Path, asked_for: bool, missed: &mut Vec<String>) {
         match directory.canonicalize() {
             Ok(real) if self.0.contains(&real) => {}
@@ -199,7 +198,7 @@ fn unreadable(directory: &Path, error: &io::Error) -> String {
     )
 }
 
-/// The regular files of a directory, and whether these are all.
+/// Returns a directory's regular files, and whether the list is complete.
 fn regular_files(directory: &Path, budget: &mut usize) -> io::Result<(Vec<PathBuf>, bool)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -208,7 +207,7 @@ fn regular_files(directory: &Path, budget: &mut usize) -> io::Result<(Vec<PathBu
         };
         *budget = left;
         let entry = entry?;
-        // Not followed: a link is no regular file.
+        // `file_type` does not follow links, so a link is not a regular file.
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
             files.push(entry.path());
         }
@@ -216,10 +215,10 @@ fn regular_files(directory: &Path, budget: &mut usize) -> io::Result<(Vec<PathBu
     Ok((files, true))
 }
 
-/// Where VirtualBox keeps the images of snapshots.
+/// VirtualBox's directory for the images of snapshots.
 const SNAPSHOTS: &str = "Snapshots";
 
-/// The directory of an image; `None` where the image is no file of this host.
+/// Returns an image's directory; `None` when the image is not a file of this host.
 fn own_directory(from: &Path) -> Option<PathBuf> {
     if !fs::metadata(from).is_ok_and(|metadata| !metadata.is_dir()) {
         return None;
@@ -229,7 +228,7 @@ fn own_directory(from: &Path) -> Option<PathBuf> {
     parent.canonicalize().ok()
 }
 
-/// The regular file that `relative` leads to, unless that is outside the directory.
+/// Returns the regular file at `relative`, unless it lies outside `directory` once links are resolved.
 fn regular_file_inside(directory: &Path, relative: &Path) -> Option<PathBuf> {
     let directory = directory.canonicalize().ok()?;
     let path = directory.join(relative).canonicalize().ok()?;
@@ -237,7 +236,7 @@ fn regular_file_inside(directory: &Path, relative: &Path) -> Option<PathBuf> {
     (inside && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file())).then_some(path)
 }
 
-/// Adds paths that are not there yet.
+/// Adds the paths that `found` does not contain yet.
 fn add(found: &mut Vec<Candidate>, paths: impl IntoIterator<Item = PathBuf>) {
     for path in paths {
         let uri = to_text(&path);

@@ -1,4 +1,4 @@
-//! Reading into memory that is given away.
+//! Reads into memory that the caller then owns.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use block_core::{BoxFuture, Bytes, Result, read_a_copy};
 use crate::queued::Reading;
 use crate::storage::FileStorage;
 
-/// A read through the engine, or a copy where that brings less than was wanted.
-/// As small as a [`Reading`] is, and for its reason.
+/// A read through the engine that falls back to a plain read when the engine returns fewer bytes. Kept as small as a
+/// [`Reading`], for the same reason.
 struct ReadGiven<'s> {
     reading: Reading<'s>,
     copying: Option<BoxFuture<'s, Result<Bytes>>>,
 }
 
 impl FileStorage {
-    /// Reads `len` bytes at `offset`, which do not go past the greatest offset.
+    /// Reads `len` bytes at `offset`. The range does not go past the greatest offset.
     #[inline]
     pub(crate) fn read_and_give(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
         match self.reading(offset, len) {

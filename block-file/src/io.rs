@@ -1,11 +1,11 @@
-//! Positioned reads and writes that are done wholly: short ones go on, interrupted ones start again.
+//! Positioned reads and writes that complete: they continue short calls and repeat interrupted ones.
 
 use std::io::IoSliceMut;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// Fills `buf` from `offset` as far as the file goes, and says how far that was.
+/// Fills `buf` from `offset` up to the end of the file. Returns the bytes read.
 pub(crate) fn read_up_to(fd: BorrowedFd<'_>, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -24,7 +24,7 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, offset: u64, buf: &[u8]) -> Result<(
     let mut done = 0;
     while let Some(rest) = buf.get(done..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pwrite(fd, rest, offset.saturating_add(done as u64)) {
-            // The kernel has no reason for this; going on for ever would be worse than an error.
+            // The kernel has no reason to return 0. Fail rather than loop forever.
             Ok(0) => return Err(Errno::IO),
             Ok(n) => done += n,
             Err(Errno::INTR) => {}
@@ -34,18 +34,18 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, offset: u64, buf: &[u8]) -> Result<(
     Ok(())
 }
 
-/// What a read that must not wait came to.
+/// The result of a read that must not block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtOnce {
-    /// So many bytes are there; the rest needs a disk.
+    /// Read this many bytes; the rest needs the disk.
     Some(usize),
-    /// All bytes up to this one are there, and then the file ends.
+    /// Read this many bytes, and then the file ends.
     End(usize),
-    /// This file system does not know such reads.
+    /// The file system does not support such reads.
     Unknown,
 }
 
-/// Fills `buf` with what is cached. It never waits for a disk.
+/// Fills `buf` with cached bytes, without waiting for the disk.
 pub(crate) fn read_cached(
     fd: BorrowedFd<'_>,
     offset: u64,
@@ -69,7 +69,7 @@ pub(crate) fn read_cached(
     Ok(AtOnce::Some(done))
 }
 
-/// Calls until the call is not interrupted.
+/// Repeats the call while it is interrupted.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {

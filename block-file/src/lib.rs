@@ -1,6 +1,6 @@
 //! Host files and block devices as storages.
 //!
-//! [`register`] adds the protocol `file`, which also opens bare paths, and `host_device`, for block devices alone:
+//! [`register`] adds two protocols: `file`, the protocol of bare paths too, and `host_device`, for block devices only.
 //!
 //! ```
 //! use block_core::{Registry, StorageAccess, StorageOptions};
@@ -26,25 +26,26 @@
 //! # }
 //! ```
 //!
-//! **Threads.** Reads of cached bytes and buffered writes are plain system calls inside `poll`. What
-//! may wait for a disk goes through `tokio::task::block_in_place` on a multi-thread runtime (feature
-//! `multi-thread`, on by default), and is a plain call elsewhere; a `LocalSet` on a multi-thread
-//! runtime is the one place where tokio allows neither, and where these storages must not be used.
+//! **Threads.** Reads of cached bytes and buffered writes are plain system calls inside `poll`. A call that may wait
+//! for a disk goes through `tokio::task::block_in_place` on a multi-thread runtime (feature `multi-thread`, on by
+//! default), and is a plain call elsewhere. Do not use these storages in a `LocalSet` on a multi-thread runtime: tokio
+//! allows neither there.
 //!
-//! **Queue.** After the first few requests that had to wait, direct I/O and small reads of what is not
-//! cached are queued on an io_uring that the runtime drives (feature `io_uring`, option `engine`), so
-//! that many can be under way in one thread. That takes a runtime with its I/O driver enabled. Each
-//! file's queue registers 256 KiB of buffers for requests of up to 4 KiB; they count against the
-//! limit on locked memory (`ulimit -l`), and where it is too low, requests cost an eighth more. A file
-//! of direct I/O is opened once more for its queue, through `/proc/self/fd`, without locks and without
-//! looking after the time of the last access (the plain calls before it have, unless the engine is
-//! asked for by name); where that is refused, each read costs 0.2 µs more.
+//! **Queue.** After the first few requests that had to wait, direct I/O and small reads of uncached bytes are queued on
+//! an io_uring (feature `io_uring`, option `engine`). One thread can then have many in flight. The runtime drives the
+//! ring, and must have its I/O driver enabled.
 //!
-//! **Room.** On ext4 a large write into a hole sets its room aside first, which spares the kernel doing
-//! so page by page. Such a file may have room behind its end while the write lasts, or after one that
-//! failed.
+//! Each file's queue registers 256 KiB of buffers for requests of up to 4 KiB. They count against the limit on locked
+//! memory (`ulimit -l`). Where the limit is too low, a request costs an eighth more.
 //!
-//! **Dropped futures.** Nothing lands later: a queued request whose future is dropped is waited for.
+//! The queue opens a direct I/O file once more, through `/proc/self/fd`, without locks. Reads through it do not update
+//! the access time; the plain calls before it did, unless the engine was asked for by name. Where the second open is
+//! refused, each read costs 0.2 µs more.
+//!
+//! **Preallocation.** On ext4 a large write into a hole preallocates its range, so the kernel need not allocate page by
+//! page. While the write lasts, or after it failed, the file may have blocks allocated past its end.
+//!
+//! **Dropped futures.** Dropping the future of a queued request waits for the request, so it never completes later.
 //!
 //! **Locks.** A storage opened for writing excludes every other writer, ours and QEMU's; see [`lock`].
 //!

@@ -1,10 +1,9 @@
-//! Locks on images that QEMU understands: byte ranges that say what one does and what others must not.
+//! Image locks that QEMU understands: locked bytes say what a program does with the image and what others must not do.
 //!
-//! The protocol has a bit for each thing that can be done with an image. Who does a thing holds byte
-//! 100 + bit, who cannot bear others doing it holds byte 200 + bit; all locks are shared ones, so
-//! announcing never fails. Then one asks whether anybody else holds the opposite byte, and if so gives
-//! everything back. Two that start at the same moment may both fail, and never both succeed; that is
-//! why a conflict is looked at again after a short while.
+//! The protocol gives each permission a bit. A program that uses a permission locks byte 100 + bit; a program that does
+//! not share it locks byte 200 + bit. All locks are shared locks, so announcing never fails. The program then asks
+//! whether another one holds an opposing byte, and if so unlocks all of its own. Two programs that start at the same
+//! moment may both fail but never both succeed, so a program retries a conflict after a short pause.
 //!
 //! | opened | bytes |
 //! |---|---|
@@ -12,12 +11,12 @@
 //! | for reading | 100, 201, 203 |
 //! | for reading, others may write ([`Sharing::Force`]) | 100 |
 //!
-//! The disk of a raw image is its file, so a reader of one has no metadata that a writer could change under it. Once its
-//! format is known, such a reader lets others write ([`FileStorage::let_others_write`](crate::FileStorage::let_others_write)),
-//! and holds byte 100 alone, as QEMU's does.
+//! A raw image is its disk, so a writer cannot change metadata under a reader. Once the format is found to be raw, the
+//! reader calls [`FileStorage::let_others_write`](crate::FileStorage::let_others_write) and holds byte 100 alone, as
+//! QEMU's does.
 //!
-//! The locks belong to the open file description: they end when the storage is dropped or its process
-//! dies, and two storages of one process exclude each other like those of two processes.
+//! The locks belong to the open file description. They end when the storage is dropped or its process dies. Two
+//! storages of one process exclude each other like those of two processes.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::BorrowedFd;
@@ -27,20 +26,20 @@ use block_core::{Error, ErrorKind, Result, Sharing};
 
 use crate::sys;
 
-/// How much depends on the locks.
+/// Whether image locks are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LockMode {
-    /// Taken where the file system has them; where it has not, a warning is logged.
+    /// Takes locks where the file system has them. Elsewhere logs a warning.
     #[default]
     Auto,
-    /// A file system without them is an error.
+    /// Takes locks, and fails where the file system has none.
     Require,
-    /// Not taken.
+    /// Takes no locks.
     Off,
 }
 
 impl LockMode {
-    /// The mode of this name: `auto`, `require` or `off`.
+    /// Returns the mode of this name: `auto`, `require` or `off`.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "auto" => Some(Self::Auto),
@@ -51,12 +50,12 @@ impl LockMode {
     }
 }
 
-/// Byte of a permission that is in use, less the permission's bit.
+/// Byte to lock for using a permission, minus the permission's bit.
 const USED: u64 = 100;
-/// Byte of a permission that others must not use, less the permission's bit.
+/// Byte to lock for not sharing a permission, minus the permission's bit.
 const UNSHARED: u64 = 200;
 
-/// What can be done with an image. The discriminant is the bit.
+/// A permission on an image. The discriminant is QEMU's bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Permission {
@@ -81,7 +80,7 @@ impl Permission {
 
 use Permission::{ConsistentRead, Resize, Write};
 
-/// What one does, and what others must not.
+/// The permissions that a storage uses, and those that it does not share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Claim {
     uses: &'static [Permission],
@@ -113,12 +112,12 @@ impl Claim {
 
     fn withdraw(self, fd: BorrowedFd<'_>) {
         for byte in self.bytes() {
-            // Closing the file would do it too; there is nothing better to do about a failure.
+            // Closing the file unlocks the byte too, and there is no better answer to a failure.
             let _ = sys::unlock(fd, byte);
         }
     }
 
-    /// The lock that cannot be had because of somebody else, if any.
+    /// Returns the message for the first permission that another program's locks deny, if any.
     fn conflict(self, fd: BorrowedFd<'_>) -> std::io::Result<Option<String>> {
         for permission in self.uses {
             if sys::conflicts(fd, permission.byte(UNSHARED))? {
@@ -134,15 +133,15 @@ impl Claim {
     }
 }
 
-/// How often a conflict is looked at again, and for how long at most each time.
+/// Retries of a conflict, each after a pause of 1 ms plus a random time below `PAUSE_MICROS`.
 const RETRIES: u64 = 3;
 const PAUSE_MICROS: u64 = 8_000;
 
-/// Takes the locks that belong to `sharing`; they are held until `fd` is closed.
+/// Takes the locks for `sharing`. They are held until `fd` is closed.
 ///
 /// # Errors
-/// `Busy` with the code `image-locked` when somebody else's use of the image excludes this one, and
-/// `Unsupported` when the file system has no locks and `mode` requires them.
+/// `Busy` with the code `image-locked` when another program's use of the image excludes this one, and `Unsupported`
+/// when the file system has no locks and `mode` requires them.
 pub(crate) fn acquire(
     fd: BorrowedFd<'_>,
     path: &str,
@@ -169,7 +168,7 @@ pub(crate) fn acquire(
                 if !matches!(error.kind(), std::io::ErrorKind::WouldBlock) {
                     return without_locks(path, mode, error);
                 }
-                // Somebody holds an exclusive lock over our bytes, which the protocol never does.
+                // Another program holds an exclusive lock over these bytes, although the protocol has none.
                 if attempt == RETRIES {
                     return Err(busy(path, "Failed to lock the image".into()));
                 }
@@ -180,13 +179,13 @@ pub(crate) fn acquire(
     }
 }
 
-/// Whether no program holds a lock on the file, as far as its file system tells.
+/// Returns whether no program holds an image lock on the file, as far as its file system reports.
 pub(crate) fn is_unused(fd: BorrowedFd<'_>) -> bool {
     let Some(claim) = Claim::new(Sharing::Exclusive, true) else { return false };
     claim.bytes().all(|byte| sys::conflicts(fd, byte).is_ok_and(|held| !held))
 }
 
-/// Lets other programs write and resize from now on: gives back what a reader's claim excludes.
+/// Lets other programs write and resize from now on, by unlocking the bytes with which a reader excludes them.
 pub(crate) fn let_others_write(fd: BorrowedFd<'_>) -> std::io::Result<()> {
     [Write, Resize]
         .into_iter()
@@ -211,7 +210,7 @@ fn without_locks(path: &str, mode: LockMode, error: std::io::Error) -> Result<()
     Ok(())
 }
 
-/// A time that two processes starting together do not share.
+/// Returns a random pause, so that two processes that start together do not retry together.
 fn pause() -> Duration {
     let random = RandomState::new().build_hasher().finish();
     Duration::from_micros(1_000 + random % PAUSE_MICROS)

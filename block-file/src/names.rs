@@ -1,13 +1,13 @@
-//! Which names found in an image may be looked for at all.
+//! The rules for a name found in an image: whether it may be looked up at all.
 
 use std::path::PathBuf;
 
-/// The longest name, bytes.
+/// Longest accepted name in bytes.
 const MAX_NAME: usize = 1023;
 
-/// What is wrong with a name from an image, or the relative paths it can mean, best first.
+/// Returns the relative paths that a name from an image can mean, best first, or why the name is refused.
 ///
-/// A name is relative, stays below its directory, and is a name: no protocol, no device, no stream.
+/// An accepted name is relative, stays below its directory, and names no protocol, device or stream.
 pub(crate) fn relative_paths(name: &str) -> Result<Vec<PathBuf>, &'static str> {
     let separator = |c: char| c == '/' || c == '\\';
     if name.is_empty() {
@@ -22,7 +22,7 @@ pub(crate) fn relative_paths(name: &str) -> Result<Vec<PathBuf>, &'static str> {
     if name.starts_with(separator) {
         return Err("it is absolute");
     }
-    // `C:\x` as much as `nbd://x` and `x.vdi:stream`.
+    // Refuses `C:\x`, `nbd://x` and `x.vdi:stream`.
     if name.split(separator).next().is_some_and(|first| first.contains(':')) {
         return Err("it names a drive or a protocol");
     }

@@ -1,4 +1,4 @@
-//! Opening a path: what may be opened at all, with which flags, under which locks.
+//! Opens a path: decides what may be opened, with which flags and under which locks.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
         )
         .in_image(path));
     }
-    // Looked at before it is opened, because opening some devices does something.
+    // Check the type before opening, because opening some devices has side effects.
     match retry(|| rustix::fs::stat(from_text(path))) {
         Ok(stat) => drop(openable(path, &stat)?),
         Err(Errno::NOENT) if may_create(options.access) => {}
@@ -43,7 +43,7 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
         engine: options.options.text("engine"),
         created,
     };
-    // Its descriptor says which file was made: the name may lead to another one now.
+    // Take the new file's identity from its descriptor: the name may lead to another file by now.
     let made = created.then(|| rustix::fs::fstat(&fd)).and_then(Result::ok);
     storage_on(fd, &how).inspect_err(|_| {
         if let Some(made) = made {
@@ -52,7 +52,7 @@ pub(crate) fn open(path: &str, options: &StorageOptions) -> Result<FileStorage> 
     })
 }
 
-/// Removes a file that opening made and could not use, if its name still leads to it.
+/// Removes a file that this open created and could not use, if its name still leads to it.
 fn remove_made(path: &str, made: &Stat) {
     let there = rustix::fs::lstat(from_text(path));
     if there.is_ok_and(|there| storage_id(&there) == storage_id(made)) {
@@ -60,30 +60,30 @@ fn remove_made(path: &str, made: &Stat) {
     }
 }
 
-/// How a descriptor is to be used as a storage.
+/// How to use a descriptor as a storage.
 #[derive(Debug)]
 pub(crate) struct Use<'a> {
-    /// The name for messages: a path's text.
+    /// The file's name for messages: a path's text.
     pub path: &'a str,
     pub writable: bool,
     pub sharing: Sharing,
     pub lock: LockMode,
     pub cache: CacheMode,
     pub engine: Option<&'a str>,
-    /// Whether opening made the file, so that the first flush has to make its name durable.
+    /// Whether the open created the file. The first flush must then make its name durable.
     pub created: bool,
 }
 
-/// Makes a storage of an open descriptor: checks its type, takes its locks, sets its cache mode.
+/// Makes a storage from an open descriptor: checks the type, takes the locks and sets the cache mode.
 pub(crate) fn storage_on(fd: OwnedFd, how: &Use<'_>) -> Result<FileStorage> {
     let path = how.path;
     let fd = Arc::new(fd);
     let stat = retry(|| rustix::fs::fstat(&fd)).map_err(|errno| could_not_open(path, errno))?;
-    // Looked at again, because another file may have taken its name.
+    // Check the type again, because the name may lead to another file by now.
     let file_type = openable(path, &stat)?;
     let direct = matches!(how.cache, CacheMode::None | CacheMode::Directsync);
-    // Not waiting is needed only so that opening a FIFO cannot wait; on a file it would change how reads behave.
-    // Direct I/O is asked for on the descriptor: a file that is made with the flag stays where it is refused.
+    // `NONBLOCK` only kept the open of a FIFO from blocking; on a file it would change reads. `DIRECT` is set here, not
+    // at the open: a refused open would leave behind the file that it created.
     let mut flags = rustix::fs::fcntl_getfl(&fd).map_err(|errno| could_not_open(path, errno))?;
     flags.remove(OFlags::NONBLOCK);
     flags.set(OFlags::DIRECT, direct);
@@ -117,10 +117,10 @@ pub(crate) fn storage_on(fd: OwnedFd, how: &Use<'_>) -> Result<FileStorage> {
     Ok(FileStorage::new(parts, direct, how.created))
 }
 
-/// Returns what makes two files the same one.
+/// Returns the identity of a file: equal for two names of the same file.
 pub(crate) fn storage_id(stat: &Stat) -> StorageId {
     match FileType::from_raw_mode(stat.st_mode) {
-        // All nodes of one device are the same thing; no file has this inode number.
+        // All nodes of a device are the same file, so use the device number. No file has this inode number.
         FileType::BlockDevice => StorageId(stat.st_rdev, u64::MAX),
         _ => StorageId(stat.st_dev, stat.st_ino),
     }
@@ -130,7 +130,7 @@ fn may_create(access: StorageAccess) -> bool {
     matches!(access, StorageAccess::Create | StorageAccess::CreateNew)
 }
 
-/// Opens, and says whether that made the file.
+/// Opens a file. Returns whether that created it.
 fn open_fd(path: &str, access: StorageAccess) -> Result<(OwnedFd, bool)> {
     let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     flags |= match access {
@@ -149,7 +149,7 @@ fn open_fd(path: &str, access: StorageAccess) -> Result<(OwnedFd, bool)> {
         }
         StorageAccess::CreateNew => try_open(exclusive).map(|fd| (fd, true)),
         StorageAccess::Create => match try_open(exclusive) {
-            // `CREATE` again: it may be a symbolic link that leads to nothing yet.
+            // `CREATE` again: the name may be a symbolic link to a file that does not exist yet.
             Err(Errno::EXIST) => try_open(OFlags::CREATE).map(|fd| (fd, false)),
             opened => opened.map(|fd| (fd, true)),
         },
@@ -166,10 +166,10 @@ fn no_direct_io(path: &str) -> Error {
     .with_hint("use the page cache: cache mode writeback")
 }
 
-/// Refuses a file whose length is 0 and that is not empty: the kernel makes up the content of such a file, as those in
-/// `/proc`, while it is read.
+/// Refuses a file that has length 0 but returns bytes, like those in `/proc`: the kernel generates their content during
+/// the read.
 fn refuse_made_up(path: &str, fd: &OwnedFd) -> Result<()> {
-    // A read that fails says nothing, and a file that has grown meanwhile is a file.
+    // A failed read proves nothing, and a file that grew meanwhile is a normal file.
     let reads = retry(|| rustix::io::pread(fd, &mut [0; 1], 0)).is_ok_and(|read| read > 0);
     if reads && retry(|| rustix::fs::fstat(fd)).is_ok_and(|stat| stat.st_size == 0) {
         let text = format!(
@@ -182,7 +182,7 @@ fn refuse_made_up(path: &str, fd: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Refuses everything that is not bytes at offsets.
+/// Refuses everything but regular files and block devices.
 pub(crate) fn openable(path: &str, stat: &Stat) -> Result<FileType> {
     let file_type = FileType::from_raw_mode(stat.st_mode);
     let what = match file_type {
@@ -219,12 +219,12 @@ fn could_not_open(path: &str, errno: Errno) -> Error {
     }
 }
 
-/// What there is to know of a block device.
+/// Returns the block size of a block device and whether it supports discard.
 fn device(path: &str, fd: &OwnedFd, stat: &Stat) -> Result<Kind> {
     let block = rustix::fs::ioctl_blksszget(fd).map_err(|errno| could_not_open(path, errno))?;
     let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let sys = format!("/sys/dev/block/{major}:{minor}");
-    // A partition has no queue of its own.
+    // A partition has no queue directory; its parent device has.
     let limit = ["queue", "../queue"]
         .iter()
         .find_map(|queue| std::fs::read_to_string(format!("{sys}/{queue}/discard_max_bytes")).ok());
@@ -232,7 +232,7 @@ fn device(path: &str, fd: &OwnedFd, stat: &Stat) -> Result<Kind> {
     Ok(Kind::Device { block, discards })
 }
 
-/// The unit of direct I/O, as the kernel tells it or as every device known accepts it.
+/// Returns the unit of direct I/O that the kernel reports, or else one that every known device accepts.
 fn direct_io(path: &str, fd: &OwnedFd, kind: Kind) -> Result<Direct> {
     let asked = retry(|| rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN));
     let told = asked.ok().filter(|answer| {

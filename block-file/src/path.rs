@@ -1,8 +1,8 @@
 //! Host paths as text: names are bytes on Linux, and a storage's URI is a string.
 //!
-//! A path in UTF-8 stands in its URI as it is. Each byte of a path that is not valid UTF-8 becomes one character of
-//! a **byte range** at the end of Unicode's last private-use plane, so that no name is lost and none is mistaken for another.
-//! A name that holds a character of this range itself is written byte by byte in the same way.
+//! Valid UTF-8 stays as it is. Each other byte of a path becomes one character of a **byte range** at the end of
+//! Unicode's last private-use plane, so the text preserves every name and no two share one. A character of this range
+//! in a name is itself written byte by byte in the same way.
 //!
 //! ```
 //! use std::ffi::OsStr;
@@ -19,10 +19,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// The character of byte 0, which is never used: bytes below 0x80 are valid UTF-8.
+/// The character that would stand for byte 0. Bytes below 0x80 are valid UTF-8, so they never need one.
 const BYTES: u32 = 0x10_ff00;
 
-/// Returns the text of a path. [`from_text`] returns the same path again.
+/// Returns the text of a path. [`from_text`] reverses it.
 pub fn to_text(path: impl AsRef<OsStr>) -> String {
     let mut text = String::new();
     for chunk in path.as_ref().as_bytes().utf8_chunks() {
@@ -38,7 +38,7 @@ pub fn to_text(path: impl AsRef<OsStr>) -> String {
     text
 }
 
-/// Returns the path that a text stands for.
+/// Returns the path of a text that [`to_text`] returned.
 pub fn from_text(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -57,7 +57,7 @@ pub fn raw_byte(c: char) -> Option<u8> {
 }
 
 fn byte_char(byte: u8) -> char {
-    // Every value of the sum is a character: the range lies below the end of Unicode and holds no surrogate.
+    // Every such value is a character: the range lies below the end of Unicode and holds no surrogate.
     char::from_u32(BYTES | u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 

@@ -11,7 +11,7 @@ use block_core::{
 use crate::blocking::blocking;
 use crate::open::open;
 
-/// Opens host files and block devices: `file:PATH`, or a bare path.
+/// The protocol of host files and block devices: `file:PATH`, or a bare path.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileProtocol;
 
@@ -45,7 +45,7 @@ impl ProtocolDriver for FileProtocol {
     }
 }
 
-/// Opens block devices: `host_device:PATH`. It makes no files.
+/// The protocol of block devices: `host_device:PATH`. It creates no files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HostDeviceProtocol;
 

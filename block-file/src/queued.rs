@@ -1,4 +1,4 @@
-//! Which requests are queued on an engine, and which are plain calls.
+//! Decides which requests go through an engine and which are plain calls.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) use with_engine::{Queue, Reading};
 #[cfg(not(feature = "io_uring"))]
 pub(crate) use without_engine::{Queue, Reading};
 
-/// The error of a file that must have an engine and cannot.
+/// Returns the error of a file that must have an engine and cannot get one.
 fn refused(why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unsupported, format!("the engine io_uring cannot be had: {why}"))
         .with_hint("engine=auto does without")
@@ -34,26 +34,26 @@ mod with_engine {
     use crate::engine::{Engine, UnderWay};
     use crate::sys::Transfer;
 
-    /// Reads of a file that is not cached are queued up to this many bytes. Larger ones are read ahead
-    /// by the kernel, and copying them out of the engine's memory costs more than it brings.
+    /// Largest buffered read in bytes that is queued. The kernel reads ahead for larger ones, and copying them out of
+    /// the engine's memory costs more than the queue saves.
     const CACHED_LIMIT: usize = 128 << 10;
 
-    /// So many requests have to wait before an engine is made. Who looks at the head and the end of a file makes
-    /// no more; the windows that follow, where it goes on, are read side by side.
+    /// Requests that must wait before a file gets an engine. A caller that reads only the head and the end of a file
+    /// makes no more. A caller that goes on reads its next windows concurrently.
     const PATIENCE: u32 = 2;
 
-    /// A file's engine, made when it pays.
+    /// A file's engine, created once it pays.
     #[derive(Debug)]
     pub(crate) struct Queue {
         fd: Arc<OwnedFd>,
         engine: OnceLock<Option<Arc<Engine>>>,
-        /// How many more requests are plain calls.
+        /// How many more requests are plain calls before the engine is created.
         patience: AtomicU32,
         buffers: Arc<BufferPool>,
     }
 
     impl Queue {
-        /// For the engine of this name: `auto`, `sync` or `io_uring`.
+        /// Creates the queue for the engine of this name: `auto`, `sync` or `io_uring`.
         pub(crate) fn new(fd: &Arc<OwnedFd>, engine: Option<&str>) -> Result<Self> {
             let buffers = Arc::default();
             let (made, patience) = match engine {
@@ -91,22 +91,21 @@ mod with_engine {
         }
     }
 
-    /// Whole units of a file that hold a range of bytes.
+    /// The whole units that hold a range of bytes.
     struct Units {
-        /// Where they begin in the file.
+        /// Offset of the first unit in the file, in bytes.
         start: u64,
-        /// Bytes in all of them.
+        /// Length of all units in bytes.
         span: usize,
     }
 
-    /// A read of whole units: gives those bytes of them that are there and wanted.
-    /// Small: it is what all that wait for a disk are made of, and each line of memory that has to be looked at
-    /// again when the disk is done is a cache miss.
+    /// A read of whole units that returns the bytes of its range which could be read. Kept small: every read that waits
+    /// for a disk is one, and each cache line that its completion touches again is a miss.
     pub(crate) struct Reading<'s> {
         pub(crate) storage: &'s FileStorage,
         pub(crate) offset: u64,
         pub(crate) len: usize,
-        /// Once it is queued.
+        /// `Some` once the read is queued.
         under_way: Option<UnderWay<'s>>,
     }
 
@@ -125,7 +124,7 @@ mod with_engine {
             };
             let Poll::Ready(finished) = under_way.poll(cx.waker()) else { return Poll::Pending };
             let skip = this.storage.skip_of(this.offset);
-            // Whatever went wrong, the plain call that follows meets it again and says so.
+            // Drop the error: the plain call that follows meets it again and reports it.
             let read = finished.result.unwrap_or(0);
             let mut bytes = finished.bytes;
             bytes.truncate(read.min(skip.saturating_add(this.len)));
@@ -134,7 +133,7 @@ mod with_engine {
     }
 
     impl<'s> Reading<'s> {
-        /// Queues it.
+        /// Queues the read.
         #[inline(always)]
         fn begin(&self, waker: &Waker) -> Option<UnderWay<'s>> {
             let engine = self.storage.queue().engine.get()?.as_ref()?;
@@ -144,7 +143,7 @@ mod with_engine {
     }
 
     impl FileStorage {
-        /// Reads through the engine, and says how many bytes that brought: none, where it is not used.
+        /// Reads through the engine. Returns the bytes read: 0 where the engine is not used.
         pub(crate) async fn read_queued(&self, offset: u64, buf: &mut [u8]) -> usize {
             let Some(reading) = self.begin(offset, buf.len()) else { return 0 };
             let Some(bytes) = reading.await else { return 0 };
@@ -155,15 +154,15 @@ mod with_engine {
             bytes.len()
         }
 
-        /// Reads past the page cache through the engine, and gives its memory away; `None`, where it is not
-        /// used. What it gives may be less than was wanted.
+        /// Starts a direct read through the engine, into memory that the caller then owns. Returns `None` where the
+        /// engine is not used. The read may return fewer bytes than `len`.
         #[inline]
         pub(crate) fn reading(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
             self.direct()?;
             self.begin(offset, len)
         }
 
-        /// The units to be read for a range of bytes, when the engine reads so many.
+        /// Returns the units that hold a range, if the engine reads that many bytes.
         #[inline]
         fn units_of(&self, offset: u64, len: usize) -> Option<Units> {
             let (unit, limit) = match self.direct() {
@@ -176,13 +175,13 @@ mod with_engine {
             (span <= limit).then_some(Units { start: offset - skip as u64, span })
         }
 
-        /// Bytes in its unit before this one.
+        /// Returns how many bytes `offset` lies past the start of its unit.
         #[inline]
         fn skip_of(&self, offset: u64) -> usize {
             self.direct().map_or(0, |direct| direct.within(offset))
         }
 
-        /// A read that is queued when it is first polled.
+        /// Returns a read that is queued at its first poll.
         #[inline]
         fn begin(&self, offset: u64, len: usize) -> Option<Reading<'_>> {
             self.units_of(offset, len)?;
@@ -190,9 +189,9 @@ mod with_engine {
             Some(Reading { storage: self, offset, len, under_way: None })
         }
 
-        /// Writes whole units through the engine, and says how many bytes that wrote: none, where it is
-        /// not used. They are copied, unless they are also `given` in memory that the kernel accepts. Gives
-        /// the guard back, which the request held while it was queued.
+        /// Writes whole units through the engine. Returns the bytes written, 0 where the engine is not used, and the
+        /// guard that the request held while it was queued. Copies `buf`, unless `given` holds the same bytes in memory
+        /// that the kernel accepts.
         pub(crate) async fn write_queued(
             &self,
             direct: &Direct,
@@ -215,7 +214,7 @@ mod with_engine {
             match engine.transfer(transfer, offset, Some(guard)).await {
                 Ok(finished) => {
                     let result = match finished.result {
-                        // Nothing was written, and a plain call may do better.
+                        // Nothing was written. A plain call may succeed.
                         Err(
                             Errno::AGAIN
                             | Errno::INTR
@@ -242,7 +241,7 @@ mod without_engine {
 
     use super::*;
 
-    /// A read that is never begun.
+    /// A read that never starts.
     pub(crate) struct Reading<'s> {
         pub(crate) storage: &'s FileStorage,
         pub(crate) offset: u64,
@@ -258,12 +257,12 @@ mod without_engine {
         }
     }
 
-    /// Nothing: every request is a plain call.
+    /// No queue: every request is a plain call.
     #[derive(Debug)]
     pub(crate) struct Queue;
 
     impl Queue {
-        /// For the engine of this name: `auto`, `sync` or `io_uring`.
+        /// Creates the queue for the engine of this name: `auto`, `sync` or `io_uring`.
         pub(crate) fn new(_: &Arc<OwnedFd>, engine: Option<&str>) -> Result<Self> {
             match engine {
                 Some("io_uring") => Err(refused("it is not built in")),

@@ -1,4 +1,4 @@
-//! Signals that a program which writes files has to know of.
+//! Signals that concern a program that writes files.
 
 use std::io;
 
@@ -6,17 +6,17 @@ use crate::sys;
 
 /// Returns whether the process ignores signal `number`.
 ///
-/// A signal that was ignored when the program started has to stay ignored: `nohup` and shells that start a job in
-/// the background mean it so. The program asks this before it installs a handler.
+/// A signal that was ignored when the program started must stay ignored: `nohup` and shells rely on it for background
+/// jobs. The program asks this before it installs a handler.
 pub fn is_ignored(number: i32) -> bool {
     sys::is_ignored(number)
 }
 
-/// Ignores SIGXFSZ for the whole process, so that a write past the limit on file sizes (`ulimit -f`) fails with
-/// `EFBIG` and does not kill the process.
+/// Ignores SIGXFSZ for the whole process. A write past the limit on file sizes (`ulimit -f`) then fails with `EFBIG`
+/// instead of killing the process.
 ///
 /// # Errors
-/// What the operating system says.
+/// An error of the operating system.
 pub fn ignore_file_size_limit() -> io::Result<()> {
     sys::ignore(libc::SIGXFSZ)
 }
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn a_signal_is_ignored_once_that_was_asked_for() {
-        // The runtime of Rust ignores SIGPIPE before `main`.
+        // Rust's runtime ignores SIGPIPE before `main`.
         assert!(is_ignored(libc::SIGPIPE));
         assert!(!is_ignored(libc::SIGXFSZ));
         ignore_file_size_limit().unwrap();

@@ -24,33 +24,33 @@ use crate::path::from_text;
 use crate::queued::Queue;
 use crate::sys::start_writeback;
 
-/// An open host file or block device. Its locks end when it is dropped.
+/// An open host file or block device. Dropping it ends its locks.
 #[derive(Debug)]
 pub struct FileStorage {
     parts: Parts,
     direct: Option<Direct>,
-    /// Held shared by what writes, alone by what moves the end of the file: cutting to a length that was
-    /// right a moment ago would take somebody's bytes.
+    /// Held shared by writes, and exclusively by changes of the file's end: a cut to a length that is out of date would
+    /// destroy another task's bytes.
     growth: RwLock<()>,
-    /// The first flush that failed. The kernel reports a lost write once and then forgets it.
+    /// The reason of the first failed flush. The kernel reports a lost write once and then forgets it.
     lost: RwLock<Option<String>>,
-    /// The file is new, and no flush has made its name durable yet.
+    /// Whether the file is new and no flush has made its name durable yet.
     nameless: AtomicBool,
-    /// Reads that must not wait are known here.
+    /// Whether the file system supports reads that do not block.
     at_once: AtomicBool,
-    /// Whether large writes into holes ask for room first, once it is known.
+    /// Whether large writes into holes preallocate; unset until first needed.
     asks_for_room: OnceLock<bool>,
-    /// Sharing blocks with other files was refused here.
+    /// Whether sharing blocks with another file failed before.
     pub(crate) no_clone: AtomicBool,
 }
 
-/// Bytes in a write that is worth a request for room.
+/// Length in bytes from which a write is worth preallocating.
 const LARGE: u64 = 512 << 10;
 
-/// What `statfs` calls ext4 (and ext3, ext2).
+/// The `statfs` magic of ext4 (and of ext3 and ext2).
 const EXT4_MAGIC: rustix::fs::FsWord = 0xEF53;
 
-/// What opening found out.
+/// The results of opening a file.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) uri: String,
@@ -63,14 +63,14 @@ pub(crate) struct Parts {
     pub(crate) cache: CacheMode,
 }
 
-/// What was opened.
+/// The type of the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Regular,
     Device {
-        /// Bytes in a logical block.
+        /// Size of a logical block in bytes.
         block: u32,
-        /// Whether it can be told that blocks are free.
+        /// Whether the device supports discard.
         discards: bool,
     },
 }
@@ -89,11 +89,11 @@ impl FileStorage {
         }
     }
 
-    /// Lets other programs write the file from now on, although this storage was opened without sharing: for a reader
-    /// of a raw disk. Without effect on a storage that is open for writing.
+    /// Lets other programs write the file from now on, although this storage was opened without sharing. It is meant
+    /// for readers of a raw disk. Does nothing on a storage that is open for writing.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// An error of the operating system.
     pub fn let_others_write(&self) -> Result<()> {
         if self.parts.writable {
             return Ok(());
@@ -102,7 +102,7 @@ impl FileStorage {
         given.map_err(|error| Error::from(error).in_image(self.uri()))
     }
 
-    /// Whether this is a block device.
+    /// Returns whether this is a block device.
     pub(crate) fn is_device(&self) -> bool {
         matches!(self.parts.kind, Kind::Device { .. })
     }
@@ -128,7 +128,7 @@ impl FileStorage {
         matches!(self.parts.kind, Kind::Regular)
     }
 
-    /// Its length in bytes, now.
+    /// Returns the current length in bytes.
     pub(crate) fn length(&self) -> Result<u64, Errno> {
         match self.parts.kind {
             Kind::Regular => {
@@ -139,12 +139,12 @@ impl FileStorage {
         }
     }
 
-    /// Held while bytes are written.
+    /// Returns the lock to hold while writing bytes.
     pub(crate) fn writing(&self) -> RwLockReadGuard<'_, ()> {
         self.growth.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Held while the end of the file is looked at and moved.
+    /// Returns the lock to hold while looking at and moving the end of the file.
     pub(crate) fn moving_end(&self) -> RwLockWriteGuard<'_, ()> {
         self.growth.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +153,7 @@ impl FileStorage {
         failed(what, self.uri(), errno)
     }
 
-    /// The end of a range that may be changed.
+    /// Returns the end of a range, or an error if the range may not be changed.
     pub(crate) fn changeable(&self, offset: u64, len: u64) -> Result<u64> {
         if !self.parts.writable {
             return Err(Error::new(ErrorKind::ReadOnly, "it was opened for reading only")
@@ -170,7 +170,7 @@ impl FileStorage {
         Ok(end)
     }
 
-    /// The end of a range that a file can have.
+    /// Returns the end of a range, or an error if it goes past the greatest offset of a file.
     #[inline(always)]
     pub(crate) fn end_of(&self, offset: u64, len: u64) -> Result<u64> {
         match offset.checked_add(len) {
@@ -188,8 +188,8 @@ impl FileStorage {
         self.changed()
     }
 
-    /// Writes bytes inside a range that was found changeable. They may also be given in memory that can be
-    /// kept until they are written.
+    /// Writes `buf` to a range that [`changeable`](Self::changeable) accepted. `given` holds the same bytes in memory
+    /// that can be kept until they are written.
     pub(crate) async fn put(&self, offset: u64, buf: &[u8], given: Option<&Bytes>) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         let written = match &self.direct {
@@ -210,8 +210,8 @@ impl FileStorage {
         })
     }
 
-    /// Gives a large write into a hole its room at once, so that the kernel need not find some for each
-    /// page: on ext4 that saved a third of the time of the write. The write itself says if there is no room.
+    /// Preallocates the range of a large write into a hole, so the kernel need not allocate page by page. On ext4 that
+    /// saves a third of the write's time. Ignores errors, because the write itself reports a full file system.
     fn ask_for_room(&self, offset: u64, end: u64) {
         let is_large = end - offset >= LARGE && self.is_regular();
         if is_large && *self.asks_for_room.get_or_init(|| self.is_ext4()) {
@@ -238,7 +238,7 @@ impl FileStorage {
         given: Option<&Bytes>,
         guard: RangeGuard,
     ) -> Result<(), Errno> {
-        // Held to the end, by the request while it is queued.
+        // Held to the end; while the request is queued, the request holds it.
         let (queued, _guard) = self.write_queued(direct, offset, buf, given, guard).await;
         let done = queued?;
         let rest = buf.get(done..).unwrap_or_default();
@@ -252,7 +252,7 @@ impl FileStorage {
         })
     }
 
-    /// Makes a change durable where every one has to be.
+    /// Flushes after a change in the cache modes that require it.
     fn changed(&self) -> Result<()> {
         match self.parts.cache {
             CacheMode::Writethrough | CacheMode::Directsync => self.sync(),
@@ -261,7 +261,7 @@ impl FileStorage {
     }
 
     fn sync(&self) -> Result<()> {
-        // Held to the end: a flush that overlaps a failing one must not report success after it.
+        // Held to the end, so a concurrent flush cannot report success after one that failed.
         let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = &*lost {
             return Err(Error::new(
@@ -287,7 +287,7 @@ impl FileStorage {
                 let mode = rustix::fs::Mode::empty();
                 rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, mode)
             });
-            // Whoever may not read the directory, or has moved the file since, cannot do more.
+            // A caller that may not read the directory, or has moved the file since, cannot do more.
             if let Ok(directory) = directory {
                 match retry(|| rustix::fs::fsync(&directory)) {
                     Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
@@ -307,7 +307,7 @@ impl FileStorage {
         past_end(self.uri(), offset, len as u64, self.length().ok())
     }
 
-    /// Reads what is cached: how many bytes that were, or the error that ends the read.
+    /// Reads the cached bytes. Returns how many there were, or the error that ends the read.
     fn cached(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         if !self.at_once.load(Ordering::Relaxed) {
             return Ok(0);
@@ -383,7 +383,7 @@ impl Storage for FileStorage {
         match got {
             Ok(got) if got == wanted => Ok(()),
             Ok(_) => Err(self.ends_early(offset, len)),
-            // So near to the greatest offset that a whole block does not fit is past every end.
+            // So close to the greatest offset that no whole block fits, every range lies past the end.
             Err(Errno::INVAL) if self.length().is_ok_and(|size| size <= offset) => {
                 Err(self.ends_early(offset, len))
             }
@@ -458,8 +458,8 @@ impl Storage for FileStorage {
         };
         blocking(|| {
             let _alone = self.moving_end();
-            // A file that is cut, even from nothing to nothing, is written back by ext4 when it is
-            // closed: what has its length already is left alone.
+            // ext4 writes back a truncated file when it is closed, even if its length was 0 before and after. So leave
+            // a file of the right length alone.
             match self.length()? == len {
                 true => Ok(()),
                 false => retry(|| rustix::fs::ftruncate(self.fd(), len)),
@@ -477,7 +477,7 @@ impl Storage for FileStorage {
     }
 
     fn begin_flush(&self) {
-        // In the other modes nothing is left for a flush, or there is none.
+        // In the other modes a flush has nothing left to write, or there is no flush.
         if self.parts.writable && self.parts.cache == CacheMode::Writeback {
             start_writeback(self.fd());
         }

@@ -1,4 +1,4 @@
-//! Making ranges read as zeros, and setting room aside.
+//! Zeroes and preallocates ranges.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::storage::{FileStorage, Kind};
 const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 const ZERO_INSIDE: FallocateFlags = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
 
-/// Whether the kernel did it, or this file has to be written to instead.
+/// Returns whether the kernel did it; `false` means that this file must be written instead.
 fn done(result: Result<(), Errno>) -> Result<bool, Errno> {
     match result {
         Ok(()) => Ok(true),
@@ -25,7 +25,7 @@ fn done(result: Result<(), Errno>) -> Result<bool, Errno> {
 }
 
 impl FileStorage {
-    /// Makes a range, which is not empty and was found changeable, read as zeros.
+    /// Zeroes a range that is not empty and was found changeable.
     pub(crate) async fn zero(&self, range: Range<u64>, mode: ZeroMode) -> Result<()> {
         let failed = |errno| {
             let len = range.end - range.start;
@@ -54,7 +54,7 @@ impl FileStorage {
         Ok(())
     }
 
-    /// Sets room aside without touching content or length.
+    /// Preallocates a range without changing content or length.
     pub(crate) fn reserve(&self, range: Range<u64>) -> Result<()> {
         let len = range.end - range.start;
         blocking(|| self.fallocate(FallocateFlags::KEEP_SIZE, &range)).map_err(
@@ -77,8 +77,7 @@ impl FileStorage {
         retry(|| fallocate(self.fd(), flags, range.start, range.end - range.start))
     }
 
-    /// Gives the space of a range of a file back, and extends the file to its end. What is left has to be
-    /// written.
+    /// Deallocates a range of a file and extends the file to the range's end. Returns the ranges left to be written.
     fn punch(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, Errno> {
         let len = self.length()?;
         let inside = range.start..range.end.min(len).max(range.start);
@@ -87,7 +86,7 @@ impl FileStorage {
         if range.end > len {
             let _alone = self.moving_end();
             let now = self.length()?;
-            // Somebody wrote there since: those bytes may be part of the range.
+            // Another task wrote there since, and those bytes may lie in the range.
             let appeared = range.start.max(len)..range.end.min(now);
             if appeared.start < appeared.end && !done(self.fallocate(PUNCH, &appeared))? {
                 return Ok(vec![range.clone()]);
@@ -99,17 +98,18 @@ impl FileStorage {
         Ok(if zeroed { Vec::new() } else { vec![inside] })
     }
 
-    /// Zeroes a range of a file and keeps (or takes) its space, extending the file to its end.
+    /// Zeroes and allocates a range of a file, and extends the file to the range's end. Returns the ranges left to be
+    /// written.
     fn zero_range(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, Errno> {
         let _writing = self.writing();
         let zeroed = done(self.fallocate(FallocateFlags::ZERO_RANGE, range))?
-            // A file system that can make holes and fill them can do the same in two steps.
+            // Without that call, a file system may still be able to punch a hole and then fill it.
             || (done(self.fallocate(PUNCH, range))?
                 && done(self.fallocate(FallocateFlags::empty(), range))?);
         Ok(if zeroed { Vec::new() } else { vec![range.clone()] })
     }
 
-    /// Zeroes whole blocks of a device; what covers a block only in part is left to be written.
+    /// Zeroes the whole blocks of a device's range. Returns the ranges left to be written: blocks covered only in part.
     fn zero_device(
         &self,
         range: &Range<u64>,
@@ -128,7 +128,7 @@ impl FileStorage {
         Ok(edges.into_iter().filter(|edge| !edge.is_empty()).collect())
     }
 
-    /// Writes zeros, a bounded buffer at a time.
+    /// Writes zeros from a buffer of at most [`CAPACITY`] bytes.
     async fn write_zeros(&self, range: Range<u64>) -> Result<()> {
         let len = usize::try_from(range.end - range.start).unwrap_or(CAPACITY).min(CAPACITY);
         let zeros = PageBuffer::new(len);

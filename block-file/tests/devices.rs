@@ -1,4 +1,4 @@
-//! Block devices and failing ones, by way of loop devices.
+//! Block devices, working and failing, with the help of loop devices.
 #![allow(missing_docs)]
 
 mod common;
@@ -64,7 +64,7 @@ async fn a_discarding_device_gives_its_room_back() {
     assert!(blocks * 512 < LEN / 2, "{blocks} blocks are left");
 }
 
-/// The device's own file system is full, so what the page cache took cannot reach it.
+/// The file system under the loop device is full, so the page cache cannot be written back.
 #[tokio::test]
 async fn after_a_failed_flush_every_flush_fails() {
     let Some(small) = Tmpfs::mount(1 << 20) else { return };
@@ -78,7 +78,7 @@ async fn after_a_failed_flush_every_flush_fails() {
     assert_eq!(first.message(), "could not flush");
     let second = disk.flush().await.expect_err("the kernel has forgotten the loss, we must not");
     assert!(second.message().starts_with("an earlier flush failed ("), "{second}");
-    // With nothing to write since, the kernel calls the same descriptor clean.
+    // Without new writes, the kernel reports this descriptor as clean.
     let other =
         open(device.0.as_ref(), StorageAccess::ReadWrite, CacheMode::Writeback).await.unwrap();
     let _ = other.flush().await;
@@ -96,7 +96,7 @@ async fn a_full_file_system_is_an_error_of_its_own_kind_and_passes() {
     assert_eq!(file.allocate(0, 2 << 20).await.unwrap_err().kind(), ErrorKind::NoSpace);
     let error = file.write_zeroes(0, 2 << 20, ZeroMode::Allocate).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace);
-    // Zeros that need no room do not fail, and give the room back.
+    // Deallocating zeros need no space. They succeed and free some.
     file.write_zeroes(0, 2 << 20, ZeroMode::Deallocate).await.unwrap();
     file.write_at(0, &[7; 4096]).await.unwrap();
     let mut back = [0; 4096];

@@ -1,4 +1,4 @@
-//! Direct I/O: any alignment works, against a model in memory.
+//! Direct I/O of any alignment, compared with a model in memory.
 #![allow(missing_docs)]
 
 mod common;
@@ -14,7 +14,7 @@ async fn direct(path: &std::path::Path, cache: CacheMode) -> Option<Arc<dyn Stor
     direct_by(path, cache, "auto").await
 }
 
-/// The engines to be tried. One that this kernel or build refuses is skipped visibly.
+/// The engines to test. A test reports an engine as skipped if this kernel or build refuses it.
 const ENGINES: [&str; 2] = ["sync", "io_uring"];
 
 async fn direct_by(
@@ -36,8 +36,8 @@ async fn direct_by(
 async fn the_page_cache_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     for read_too in [false, true] {
-        // Asking what is cached reads ahead, and a fast disk is sometimes done before the question is: each
-        // file is asked once, and what is cached would be so in all of them.
+        // A query for cached bytes starts readahead, and a fast disk may finish it before the query returns. So query
+        // each file once: bytes really cached would show in all files.
         let mut cached = 0;
         for round in 0..5 {
             let path = dir.path().join(format!("{read_too}-{round}"));
@@ -72,10 +72,10 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
         let mut random = Random(seed);
         let mut model: Vec<u8> = Vec::new();
         for step in 0..400 {
-            // Half of them in whole units.
+            // Half of the ranges consist of whole units.
             let unit = if random.below(2) == 0 { 1 } else { 4096 };
             let offset = random.below(1 << 16) / unit * unit;
-            // Some larger than a bounce buffer.
+            // Some ranges are larger than a bounce buffer.
             let len = if random.below(40) == 0 {
                 (1 << 20) + random.below(5000)
             } else {
@@ -118,7 +118,7 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
                     let bytes = pattern(seed + step, end - start);
                     match random.below(3) {
                         0 => file.write_at(offset, &bytes).await.unwrap(),
-                        // Aligned as the kernel wants it, and not.
+                        // Memory aligned as the kernel requires, or not.
                         shift => {
                             let shift = usize::try_from(shift - 1).unwrap();
                             let mut pages = PageBuffer::new(shift + bytes.len());
@@ -141,7 +141,7 @@ async fn requests_of_any_alignment_do_what_a_model_does() {
     }
 }
 
-/// More of them than the engine knows by number, and all are kept while others are read.
+/// Keeps more buffers than the engine has registered while it reads others.
 #[tokio::test]
 async fn bytes_that_were_given_stay_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ async fn bytes_that_were_given_stay_as_they_are() {
     }
 }
 
-/// Each task owns every fourth byte run of 100 in the same few units.
+/// Each task owns every fourth run of 100 bytes in the same few units.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn neighbours_in_one_unit_do_not_undo_each_other() {
     for engine in ENGINES {
@@ -184,7 +184,7 @@ async fn neighbours(engine: &str) {
                 for round in 0..80u64 {
                     let offset = round * 400 + u64::from(task) * 100;
                     file.write_at(offset, &[task + 1; 100]).await.unwrap();
-                    // Whole units of its own between everybody's runs: those are queued.
+                    // Whole units past all runs, each owned by one task: those writes are queued.
                     let own = 65536 + (round * 4 + u64::from(task)) * 4096;
                     file.write_at(own, &[task + 1; 4096]).await.unwrap();
                 }

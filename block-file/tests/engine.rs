@@ -60,14 +60,14 @@ async fn many_reads_and_writes_at_once_in_many_threads() {
     many_at_once().await;
 }
 
-/// More at once than the ring has room for.
+/// Starts more requests at once than the ring has room for.
 async fn many_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for cache in [CacheMode::Writeback, CacheMode::None] {
         let path = dir.path().join(format!("{cache:?}"));
         let Some(file) = queued(&path, cache).await else { return };
         let bytes = Arc::new(pattern(1, LEN));
-        // Small and large ones in turn: their memory comes from different places.
+        // Alternate small and large writes, because their memory comes from different places.
         let writers: Vec<_> = (0..LEN)
             .step_by(16384)
             .flat_map(|at| [at..at + 4096, at + 4096..at + 16384])
@@ -126,7 +126,7 @@ async fn a_write_that_nobody_polls_does_not_hold_up_the_next() {
     let (first, second) = (vec![1; 8192], vec![2; 100]);
     let mut kept = Box::pin(file.write_at(0, &first));
     assert!(poll_once(kept.as_mut()).is_pending());
-    // Not whole units, so it needs the range alone, and the first holds it.
+    // These are not whole units, so the write needs the range alone, but the first write holds it.
     let next = file.write_at(50, &second);
     tokio::time::timeout(Duration::from_secs(20), next).await.expect("it hangs").unwrap();
     kept.await.unwrap();
@@ -159,11 +159,11 @@ fn a_storage_outlives_its_runtimes_and_works_without_one() {
     first.block_on(write(1));
     let second = runtime(true, true);
     second.block_on(write(2));
-    // Begun on one runtime that then stands still, ended on another.
+    // Start on one runtime that is then no longer polled, and end on another.
     let mut begun = Box::pin(write(3));
     first.block_on(async { assert!(poll_once(begun.as_mut()).is_pending()) });
     second.block_on(begun);
-    // Begun on a runtime that is gone, ended without any.
+    // Start on a runtime that is then dropped, and end without a runtime.
     let mut begun = Box::pin(write(4));
     first.block_on(async { assert!(poll_once(begun.as_mut()).is_pending()) });
     drop(first);
@@ -209,7 +209,7 @@ async fn a_read_past_the_end_is_an_error_here_too() {
         let path = dir.path().join(format!("{cache:?}"));
         let Some(file) = queued(&path, cache).await else { return };
         file.write_at(0, &pattern(2, 10_000)).await.unwrap();
-        // Of the last one, the whole units before its end are as many bytes as it asks for.
+        // In the last range, the whole units before the file's end hold as many bytes as the read wants.
         let ranges = [(8192, 4096), (9_999, 2), (10_000, 1), (0, 10_001), (8292, 1808)];
         for (offset, len) in ranges {
             cool(&path);

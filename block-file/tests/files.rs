@@ -1,4 +1,4 @@
-//! Regular files: what the storage trait promises, one promise a test.
+//! Regular files: each test shows one promise of the storage trait.
 #![allow(missing_docs)]
 
 mod common;
@@ -144,7 +144,7 @@ async fn a_large_write_into_a_hole_takes_the_room_it_needs_and_leaves_the_rest_a
     let dir = tempfile::tempdir().unwrap();
     let file = create(&dir.path().join("a")).await;
     let bytes = pattern(3, 2 * MIB as usize);
-    // Into the middle of a hole, across the end, and over what is there.
+    // Write into the middle of a hole, across the end, and over data.
     file.set_len(8 * MIB).await.unwrap();
     file.write_at(3 * MIB, &bytes).await.unwrap();
     assert_eq!(file.len().await.unwrap(), 8 * MIB, "room does not lengthen the file");
@@ -179,7 +179,7 @@ async fn a_copy_equals_its_source_and_refuses_what_it_cannot_do() {
     let target = create(&dir.path().join("b")).await;
     let bytes = pattern(4, 3 << 20);
     source.write_at(0, &bytes).await.unwrap();
-    // Aligned, unaligned, and longer than what one call is asked for would be if it were short.
+    // Aligned, unaligned, and of one block.
     for (to, from, len) in [(0, 0, 2 * MIB), (4 * MIB + 1, 3, MIB), (0, 4096, 4096)] {
         assert!(target.copy_from(to, &*source, from, len).await.unwrap(), "{to} {from} {len}");
         let mut copied = vec![0; len as usize];
@@ -311,8 +311,7 @@ async fn force_sharing_is_for_reading_only() {
     assert_eq!(error.message(), "force-share=on can only be used with read-only images");
 }
 
-/// Growing by zeros asks for the length and then sets it. Bytes that another task appends in between
-/// must not be cut off.
+/// Growing by zeros reads the length and then sets it. Bytes that another task appends in between must survive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn zeroing_behind_the_end_never_cuts_off_what_is_appended_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
@@ -347,7 +346,7 @@ async fn zeroing_behind_the_end_never_cuts_off_what_is_appended_meanwhile() {
     }
 }
 
-/// On every kind of runtime, cached or not.
+/// Works on every kind of runtime, cached or not.
 #[test]
 fn it_works_on_both_kinds_of_runtime_and_on_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -369,10 +368,10 @@ fn it_works_on_both_kinds_of_runtime_and_on_none() {
     assert!(polled.is_ready(), "no call of the page cache waits for a runtime");
 }
 
-/// Where the next test's child finds its file; no file, no child.
+/// Variable with the path of the file for the next test's child. Without it, `limited` does nothing.
 const SHORT: &str = "BLOCK_FILE_TEST_SHORT";
 
-/// Not a test by itself: the process that may not make files longer than 4 KiB.
+/// Not a test of its own: the child process, which may not make files longer than 4 KiB.
 #[tokio::test]
 async fn limited() {
     let Ok(path) = std::env::var(SHORT) else { return };
@@ -384,7 +383,7 @@ async fn limited() {
 #[test]
 fn a_short_write_is_not_taken_for_a_whole_one() {
     let dir = tempfile::tempdir().unwrap();
-    // The kernel writes what it may and says how much that was; the rest fails.
+    // The kernel writes up to the limit and returns that count. The rest fails.
     let output = std::process::Command::new("sh")
         .args(["-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" --exact limited --nocapture"])
         .arg(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! The gate: which files an image may lead to.
+//! The gate: the files that an image may name.
 #![allow(missing_docs)]
 
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 const PARENT: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
 
-/// A machine as VirtualBox lays it out, an outsider, and a link that leads to it.
+/// Creates a machine's folder as VirtualBox lays it out, a file outside, and a link to that file.
 fn machine() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();

@@ -1,4 +1,4 @@
-//! Image locks against the stock tools and against ourselves, as the table in `block_file::lock` says.
+//! Image locks against the stock tools and among our own storages, as the table in `block_file::lock` says.
 #![allow(missing_docs)]
 
 mod common;
@@ -15,8 +15,8 @@ use common::{have, open_shared, run, skip};
 const READ: StorageAccess = StorageAccess::Read;
 const WRITE: StorageAccess = StorageAccess::ReadWrite;
 
-/// One test at a time: a program that another one starts has what is open here, locks too, until its file has
-/// been loaded.
+/// Runs one test at a time: a forked child inherits the files open here, with their locks, until it executes its
+/// program.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn image(dir: &Path, format: &str) -> std::path::PathBuf {
@@ -42,7 +42,7 @@ impl QemuIo {
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // Its answer to a command shows that the image is open.
+        // The answer to a command shows that the image is open.
         writeln!(stdin, "length").unwrap();
         stdin.flush().unwrap();
         let mut line = String::new();
@@ -64,7 +64,7 @@ impl Drop for QemuIo {
     }
 }
 
-/// Whether the stock tool opens the image; its words if not.
+/// Opens the image with the stock tool. Returns its message if it fails.
 fn qemu_opens(path: &Path, format: &str, flags: &[&str]) -> Result<(), String> {
     let mut arguments = vec!["-f", format];
     arguments.extend(flags);
@@ -175,7 +175,7 @@ async fn the_stock_server_excludes_us_and_is_excluded() {
     let dir = tempfile::tempdir().unwrap();
     for (format, writer, reader) in [
         ("vdi", "Failed to get \"write\" lock", "Failed to get shared \"write\" lock"),
-        // It exports raw without minding other writers, but not a change of size.
+        // For raw, the server shares writing but not resizing.
         ("raw", "Failed to get \"resize\" lock", "Failed to get shared \"write\" lock"),
     ] {
         let path = image(dir.path(), format);
@@ -192,7 +192,7 @@ async fn the_stock_server_excludes_us_and_is_excluded() {
         assert_eq!(ours(&path, READ).await.unwrap_err(), reader, "{format}");
         open_shared(&path, READ, Sharing::Force).await.unwrap();
 
-        // Killed without a chance to clean up: the kernel does it.
+        // A killed server cannot clean up, so the kernel must release its locks.
         server.kill().unwrap();
         server.wait().unwrap();
         let holder = soon(&path).await;
@@ -201,7 +201,7 @@ async fn the_stock_server_excludes_us_and_is_excluded() {
     }
 }
 
-/// Opens what a killed process had open: the kernel closes its files a moment after it is reaped.
+/// Opens an image that a killed process had open. The kernel closes its files a moment after the process is reaped.
 async fn soon(path: &Path) -> Arc<dyn Storage> {
     let start = Instant::now();
     loop {
@@ -212,7 +212,7 @@ async fn soon(path: &Path) -> Arc<dyn Storage> {
     }
 }
 
-/// Whether the server talks. Its socket is there earlier, before it has opened the image.
+/// Returns whether the server answers. Its socket exists before it has opened the image.
 fn greets(socket: &Path) -> bool {
     let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
         return false;
@@ -251,8 +251,7 @@ async fn we_exclude_ourselves_within_one_process_too() {
     ours(&path, WRITE).await.unwrap();
 }
 
-/// Both announce before they look, so two may refuse each other; trying again must let one in, and
-/// never two.
+/// All announce before they check, so two may refuse each other. A retry must let one in, but never two.
 #[test]
 fn of_many_that_open_at_once_never_two_get_in() {
     let _alone = ALONE.blocking_lock();
@@ -299,10 +298,10 @@ async fn the_lock_option_turns_locks_off() {
     }
 }
 
-/// Where the holder of the next tests finds the image, after `r ` or `w `; no image, no holder.
+/// Variable with the image for `holder`, after `r ` or `w `. Without it, `holder` does nothing.
 const HOLD: &str = "BLOCK_FILE_TEST_HOLD";
 
-/// Not a test by itself: the process that the next tests kill.
+/// Not a test of its own: the process that the next tests kill.
 #[tokio::test]
 async fn holder() {
     let Ok(what) = std::env::var(HOLD) else { return };
@@ -314,7 +313,7 @@ async fn holder() {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// A process of ours that holds an image open.
+/// Starts a process of ours that holds an image open.
 fn hold(path: &Path, access: StorageAccess) -> Child {
     let word = if access == WRITE { "w" } else { "r" };
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -329,9 +328,9 @@ fn hold(path: &Path, access: StorageAccess) -> Child {
     child
 }
 
-/// The eight live combinations: one of us or the stock tool, reading or writing, holds the image, and the
-/// other one, reading or writing, comes. Readers share, everything else is refused. After the holder was
-/// killed with SIGKILL, who was refused gets in.
+/// Tries all eight combinations: we or the stock tool hold the image as reader or writer, and the other one comes as
+/// reader or writer. Readers share it; every other newcomer is refused. After the holder is killed with SIGKILL, the
+/// refused newcomer gets in.
 #[tokio::test]
 async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eight_combinations() {
     let _alone = ALONE.lock().await;
@@ -367,7 +366,7 @@ async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eig
                 (false, Err(why)) => assert!(why.contains(refusal(newcomer)), "{name}: {why}"),
                 _ => panic!("{name}: {answer:?}"),
             }
-            // SIGKILL: no holder has a chance to clean up.
+            // After SIGKILL the holder cannot clean up.
             if let Some(mut child) = child {
                 child.kill().unwrap();
                 child.wait().unwrap();
@@ -396,7 +395,7 @@ async fn a_killed_process_leaves_no_lock_behind() {
     if have("qemu-io") {
         assert!(qemu_opens(&path, "raw", &[]).unwrap_err().contains("lock"));
     }
-    // SIGKILL: it has no chance to clean up.
+    // After SIGKILL the child cannot clean up.
     child.kill().unwrap();
     child.wait().unwrap();
     drop(soon(&path).await);

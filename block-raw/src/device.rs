@@ -14,37 +14,37 @@ use block_core::{
 
 /// A raw disk over any storage.
 ///
-/// A storage whose length is no multiple of 512 has a last sector that is stored in part: the rest
-/// reads as zeros, and writing it makes the storage longer.
+/// If the storage's length is not a multiple of 512 bytes, its last sector is stored in part. The rest of that sector
+/// reads as zeros, and writing the sector extends the storage.
 #[derive(Debug)]
 pub struct RawDevice {
     storage: Arc<dyn Storage>,
     access: Access,
-    /// Where in the storage the disk starts, bytes.
+    /// Offset of the disk in the storage, in bytes.
     start: u64,
-    /// Whether the caller said how large the disk is. It then stays so.
+    /// Whether the caller gave the disk's size, which then cannot change.
     fixed: bool,
-    /// Size of the disk, bytes, a multiple of 512.
+    /// Size of the disk in bytes, a multiple of 512.
     size: AtomicU64,
-    /// How much of the disk the storage holds, bytes: less than a sector below its size.
+    /// Bytes of the disk that the storage holds: less than a sector below its size.
     stored: AtomicU64,
     closed: AtomicBool,
 }
 
-/// Which part of a request the storage holds.
+/// The stored part of a request.
 struct Span {
-    /// First byte in the storage.
+    /// Offset of the first byte in the storage.
     at: u64,
-    /// Bytes from there on that are stored.
+    /// Stored bytes from there on.
     stored: usize,
 }
 
 impl RawDevice {
-    /// Opens the window of `storage` that starts at `offset` and has `size` bytes, or goes to the end.
+    /// Opens the window of `storage` from `offset` on, with a length of `size` bytes or up to the storage's end.
     ///
     /// # Errors
-    /// `InvalidInput` for a window that is not inside the storage, or is not whole sectors; `ReadOnly`
-    /// when the storage cannot be written and `access` asks for it.
+    /// `InvalidInput` for a window that is not inside the storage or not whole sectors; `ReadOnly` when `access` asks
+    /// to write and the storage cannot.
     pub async fn open(
         storage: Arc<dyn Storage>,
         offset: u64,
@@ -88,12 +88,12 @@ impl RawDevice {
         self.size.load(Ordering::Acquire)
     }
 
-    /// How much of the disk the storage holds, bytes.
+    /// Returns how many bytes of the disk the storage holds.
     fn stored(&self) -> u64 {
         self.stored.load(Ordering::Acquire)
     }
 
-    /// The bytes of `count` sectors, which are on the disk.
+    /// Returns the byte range of `count` sectors, or an error if they are not all on the disk.
     fn bytes(&self, sector: u64, count: u64) -> Result<Range<u64>> {
         if self.closed.load(Ordering::Acquire) {
             return Err(self.error(ErrorKind::InvalidInput, "the disk was closed"));
@@ -111,7 +111,7 @@ impl RawDevice {
         }
     }
 
-    /// As [`bytes`](Self::bytes), for a request that changes them.
+    /// Does what [`bytes`](Self::bytes) does, for a request that changes the bytes.
     fn bytes_to_change(&self, sector: u64, count: u64) -> Result<Range<u64>> {
         self.may_change()?;
         self.bytes(sector, count)
@@ -130,7 +130,7 @@ impl RawDevice {
         Error::new(kind, message.into()).in_image(self.storage.uri())
     }
 
-    /// Where a read finds its bytes.
+    /// Returns where a read finds its bytes.
     fn span(&self, sector: u64, len: usize) -> Result<Span> {
         let bytes = self.bytes(sector, (len as u64).div_ceil(SECTOR_SIZE))?;
         let stored = self.stored().saturating_sub(bytes.start);
@@ -138,7 +138,7 @@ impl RawDevice {
         Ok(Span { at: self.start + bytes.start, stored })
     }
 
-    /// Notes that the disk is stored at least up to `end`.
+    /// Records that the storage holds the disk at least up to byte `end`.
     fn reaches(&self, end: u64) {
         self.stored.fetch_max(end, Ordering::AcqRel);
     }
@@ -234,7 +234,7 @@ impl BlockDevice for RawDevice {
 
     async fn discard(&self, sector: u64, count: u64) -> Result<()> {
         let mut bytes = self.bytes_to_change(sector, count)?;
-        // What is not stored is discarded already; making the file longer for it would be a poor deal.
+        // Bytes past the stored end read as zeros already. Do not extend the file for them.
         bytes.end = bytes.end.min(self.stored());
         if bytes.is_empty() || !self.storage.caps().contains(StorageCaps::DEALLOCATE) {
             return Ok(());
@@ -242,7 +242,7 @@ impl BlockDevice for RawDevice {
         self.write_zeroes_from(bytes, ZeroMode::Deallocate).await
     }
 
-    /// A raw disk has no map, so each sector counts as stored.
+    /// Reports every sector as allocated, because a raw disk has no map.
     async fn is_allocated(&self, sector: u64, count: u64) -> Result<Allocation> {
         self.bytes(sector, count)?;
         Ok(Allocation { allocated: true, sectors: count.max(1) })
@@ -314,12 +314,12 @@ impl BlockDevice for RawDevice {
         }
         let before = self.size();
         if size < before {
-            // Nobody may read there once the storage is cut.
+            // Lower the size first: no read may reach bytes that the storage is about to cut off.
             self.size.store(size, Ordering::Release);
             self.stored.fetch_min(size, Ordering::AcqRel);
         }
         if let Err(error) = self.storage.set_len(end).await {
-            // It may have been cut or extended all the same: the storage knows.
+            // The storage may have changed its length despite the error, so ask it.
             let len = self.storage.len().await.map_or(before, |len| len.saturating_sub(self.start));
             self.stored.store(len, Ordering::Release);
             self.size.store(whole_sectors(len)?, Ordering::Release);
@@ -360,7 +360,7 @@ impl BlockDevice for RawDevice {
     }
 }
 
-/// `size` rounded up to a sector, bytes.
+/// Returns `size` rounded up to whole sectors, in bytes.
 pub(crate) fn whole_sectors(size: u64) -> Result<u64> {
     let whole = size.checked_next_multiple_of(SECTOR_SIZE);
     whole.filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
@@ -371,7 +371,7 @@ pub(crate) fn whole_sectors(size: u64) -> Result<u64> {
     })
 }
 
-/// Gives room to a range of a storage that reads as zeros.
+/// Allocates a range of a storage that reads as zeros, as `preallocation` asks.
 pub(crate) async fn fill(
     storage: &dyn Storage,
     range: Range<u64>,

@@ -1,4 +1,4 @@
-//! The raw format: what it is asked before a disk is open.
+//! The raw format, before a disk is open.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use block_core::{
 
 use crate::device::{RawDevice, fill, whole_sectors};
 
-/// The format `raw`.
+/// The driver of the format `raw`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RawDriver;
 
@@ -53,13 +53,13 @@ impl BlockDriver for RawDriver {
         &DESCRIPTOR
     }
 
-    /// Every file can be a raw disk, so there is no evidence to give: what nobody else claims is raw,
-    /// and the decision makes that claim itself.
+    /// Returns no evidence, because every file can be a raw disk. The decision itself takes a file for raw if no other
+    /// format claims it.
     fn probe(&self, _: &ProbeInput) -> Probe {
         Probe { kind: Kind::Raw, ..Probe::none("raw") }
     }
 
-    /// A raw disk has no room for an identity.
+    /// Returns `None`: a raw disk has no place for an identity.
     async fn identity(&self, _: &dyn Storage) -> Result<Option<Identity>> {
         Ok(None)
     }
@@ -90,7 +90,7 @@ impl BlockDriver for RawDriver {
         }
         let size = whole_sectors(request.size)?;
         if storage.caps().contains(StorageCaps::RESIZE) {
-            // Cut to nothing first: whatever it held must not show through.
+            // Truncate first, so that no old content shows through.
             storage.set_len(0).await?;
             storage.set_len(size).await?;
         } else {

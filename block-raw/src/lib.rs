@@ -1,8 +1,7 @@
-//! Raw disks: the disk is the storage, byte for byte, or a window of it.
+//! Raw disks: the disk is the storage, or a window of it, byte for byte.
 //!
-//! This is the driver to read first: it has no map, so what is left is what every driver has to do.
-//! [`driver`] answers what a format is asked (probe, open, create, check, measure), and [`device`] what
-//! an open disk is asked.
+//! Read this driver first. It has no map, so it shows what every driver must do. [`driver`] implements the format
+//! (probe, open, create, check, measure), [`device`] an open disk.
 //!
 //! ```
 //! use std::sync::Arc;

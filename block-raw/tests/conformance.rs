@@ -1,3 +1,3 @@
-//! Raw disks keep the promises of every driver.
+//! Runs the conformance tests of all drivers on raw disks.
 
 block_testkit::conformance!(block_raw::RawDriver);

@@ -1,4 +1,4 @@
-//! Raw disks over memory: any length, windows, sizes, and what is refused.
+//! Raw disks over memory: any length, windows, sizes, and refusals.
 #![allow(missing_docs)]
 
 use std::sync::Arc;

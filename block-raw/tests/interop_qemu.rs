@@ -1,4 +1,4 @@
-//! What stock `qemu-img` says of the same bytes.
+//! Comparison with stock `qemu-img` on the same bytes.
 #![allow(missing_docs)]
 
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ fn qemu(program: &str, arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// A file with the same length, holes and bytes.
+/// Creates a file with the same length, holes and bytes.
 async fn to_file(storage: &MemStorage) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(storage.len().await.unwrap()).unwrap();

@@ -1,11 +1,11 @@
-//! What was found once is looked for again: the shortened requests of reports, with every fault or drop.
+//! Replays old bugs: the shortened requests of their reports, with every fault or drop.
 
 use block_raw::RawDriver;
 use block_testkit::Subject;
 use block_testkit::ops::parse;
 use block_testkit::promises::{drop_everywhere, fault_everywhere};
 
-/// Seed 0x2da800be21f9d2b0: a new length landed and reported failure, and the disk went by the old one.
+/// Seed 0x2da800be21f9d2b0: the storage changed its length but reported failure, and the disk kept the old length.
 #[test]
 fn a_resize_that_lands_and_fails_is_told_by_the_disk() {
     let subject = Subject::of(RawDriver);
@@ -17,7 +17,7 @@ fn a_resize_that_lands_and_fails_is_told_by_the_disk() {
     }
 }
 
-/// Seed 0x8cde4a3508c4fdaf: a resize was dropped, and the question for the length overtook it.
+/// Seed 0x8cde4a3508c4fdaf: a resize was dropped, and a query for the length overtook it.
 #[test]
 fn a_dropped_resize_is_over_before_the_length_is_asked_for() {
     let subject = Subject::of(RawDriver).size((32 << 10) + 512);

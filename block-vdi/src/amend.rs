@@ -1,4 +1,4 @@
-//! Facts of an image that its owner may change: identity, relations, comment, geometry.
+//! Changes to facts about an image: identity, parent, comment, geometry.
 
 use block_core::engine::BlockMapper;
 use block_core::{Error, ErrorKind, OptionKind, OptionSpec, Options, Result};
@@ -8,7 +8,7 @@ use crate::format::HEADER_END_V1_PLUS;
 use crate::header::{Geometry, ImageType};
 use crate::map::VdiMap;
 
-/// What [`amend`] understands.
+/// The options of [`amend`].
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "uuid",
@@ -48,7 +48,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
-/// Changes the facts that `options` name in one header write, durably.
+/// Changes the facts that `options` name in one header write, and makes it durable.
 pub(crate) async fn amend(map: &VdiMap, options: &Options) -> Result<()> {
     map.rewrite_head(|head, header| {
         let v1 = header.fields().v1.as_ref();
@@ -87,7 +87,7 @@ pub(crate) async fn amend(map: &VdiMap, options: &Options) -> Result<()> {
         }
         if let Some(uuid) = options.uuid("parent_modification_uuid") {
             match v1 {
-                // Who names a parent says all there is to say of it, and version 0.2 keeps what it can.
+                // A caller that names a parent passes all it knows of it, and version 0.2 stores what it can.
                 None if options.uuid("parent_uuid").is_some() => {}
                 _ => {
                     head.set_parent_modification_uuid(v1_only("parent modification UUID")?, uuid)?
@@ -114,7 +114,7 @@ pub(crate) async fn amend(map: &VdiMap, options: &Options) -> Result<()> {
     map.storage().flush().await
 }
 
-/// The bytes of a comment that fits.
+/// Returns the bytes of a comment that fits its field.
 pub(crate) fn checked_comment(comment: &str) -> Result<&[u8]> {
     let len = comment.len();
     if len > 255 || comment.contains('\0') {
@@ -124,7 +124,7 @@ pub(crate) fn checked_comment(comment: &str) -> Result<&[u8]> {
     Ok(comment.as_bytes())
 }
 
-/// Cylinders, heads (to 255) and sectors (to 63), or nothing for `none`.
+/// Parses cylinders, heads (1 to 255) and sectors (1 to 63). Returns `None` for `none`.
 pub(crate) fn parse_geometry(text: &str) -> Result<Option<Geometry>> {
     if text == "none" {
         return Ok(None);
@@ -150,7 +150,7 @@ pub(crate) fn parse_geometry(text: &str) -> Result<Option<Geometry>> {
     }
 }
 
-/// A UUID that must say something.
+/// Returns a UUID option, and refuses the nil UUID.
 fn not_nil(options: &Options, name: &str) -> Result<Option<Uuid>> {
     match options.uuid(name) {
         Some(uuid) if uuid.is_nil() => Err(Error::new(

@@ -1,4 +1,4 @@
-//! The parent of a differencing image: found by its UUID, verified, opened.
+//! The parent of a differencing image: finds it by its UUID, verifies it and opens it.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use block_core::{
 use crate::header::Header;
 use crate::refusal::Refusal;
 
-/// What is known of the parent of an opened image.
+/// The known facts about the parent of an open image.
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
     pub parent: Option<ParentInfo>,
-    /// The parent itself, where it is open.
+    /// The parent, if it is open.
     pub device: Option<Arc<dyn BlockDevice>>,
-    /// What is odd but not refused.
+    /// Irregularities that only cause a warning.
     pub warnings: Vec<String>,
 }
 
-/// Opens the parent that an image needs, if it needs one.
+/// Opens the parent if the image needs one.
 pub(crate) async fn open(
     storage: &dyn Storage,
     header: &Header,
@@ -75,7 +75,7 @@ pub(crate) async fn open(
     Ok((Some(Disk::new(device)), lineage))
 }
 
-/// Says of an error which field it is about, and what would go wrong.
+/// Adds to an error the field that it concerns, the consequence and a hint.
 fn explain(error: Error, link_at: u64) -> Error {
     let error = match error.kind() {
         ErrorKind::NotFound if error.code().is_some() => error.at(link_at),
@@ -90,7 +90,7 @@ fn explain(error: Error, link_at: u64) -> Error {
     }
 }
 
-/// Whether the parent still holds what it held when the child was made.
+/// Returns an error if the parent's content has changed since the child was created.
 fn verify_content(header: &Header, record: &ParentRecord, parent: &ParentFile) -> Option<Error> {
     let wanted = record.modification?;
     let identity = parent.identity.as_ref().filter(|identity| identity.uuid == record.uuid)?;
@@ -107,7 +107,7 @@ fn verify_content(header: &Header, record: &ParentRecord, parent: &ParentFile) -
     })
 }
 
-/// What a child says of its parent when it is opened without it.
+/// Returns what a child records about its parent, which is not open.
 fn unopened(header: &Header) -> Option<ParentInfo> {
     (!header.parent_uuid.is_nil()).then(|| ParentInfo {
         reference: header.parent_uuid.to_string(),

@@ -1,4 +1,4 @@
-//! Checking an image: what is found, what a repair does about it, what is left.
+//! Checks and repairs an image.
 
 mod repair;
 mod scan;
@@ -14,9 +14,9 @@ use self::scan::Scan;
 use crate::map::VdiMap;
 use crate::{chain, parents_end};
 
-/// Examines an image, and repairs it as far as `mode` allows.
+/// Checks an image, and repairs it as far as `mode` allows.
 ///
-/// An image whose header cannot be trusted cannot be examined: that is an error, not a finding.
+/// An image whose header is not sound cannot be checked. That is an error, not a finding.
 pub(crate) async fn check(
     storage: &Arc<dyn Storage>,
     mode: CheckMode,
@@ -39,7 +39,7 @@ pub(crate) async fn check(
     Ok(compare(before, after))
 }
 
-/// What the image itself tells, and what only its parent does.
+/// Returns the findings in the image itself, and those that show only together with its parent.
 async fn examine(storage: &Arc<dyn Storage>, cx: &OpenContext) -> Result<CheckReport> {
     let mut scan = Scan::run(storage, |_| true).await?;
     let mut report = std::mem::take(&mut scan.report);
@@ -58,7 +58,8 @@ async fn examine(storage: &Arc<dyn Storage>, cx: &OpenContext) -> Result<CheckRe
     Ok(report)
 }
 
-/// A child with a sound map over its parent. Where the parent cannot be had, nothing can be said of the two.
+/// Opens a child with a sound map over its parent. Returns `None` if the parent cannot be opened: nothing can then be
+/// said about the two.
 async fn over_parent(
     storage: &Arc<dyn Storage>,
     scan: Scan,
@@ -74,7 +75,7 @@ async fn over_parent(
     Some(VdiMap::new(Arc::clone(storage), head, header, file_len, access, 0, lineage))
 }
 
-/// One report of two: what was found, and whether it is gone.
+/// Merges the reports from before and after a repair. Findings that are gone count as fixed.
 fn compare(before: CheckReport, after: CheckReport) -> CheckReport {
     let key = |finding: &Finding| (finding.code, finding.block, finding.offset);
     let left: HashSet<_> = after.findings.iter().map(key).collect();
@@ -98,7 +99,7 @@ fn compare(before: CheckReport, after: CheckReport) -> CheckReport {
     }
 }
 
-/// A finding that is not fixed.
+/// Returns a finding that is not fixed.
 fn finding(
     code: &'static str,
     severity: Severity,

@@ -6,18 +6,18 @@ const REPAIRED: &str = "The repair loses no data. Until then, read the image but
 const HEADER: &str =
     "The data is not touched by it. A repair writes the header that agrees with the map.";
 
-/// A code of what a repair mends.
+/// Returns a code whose remedy is a repair.
 const fn repaired(code: &'static str, meaning: &'static str, remedy: &'static str) -> ErrorCode {
     ErrorCode::new(code, meaning, remedy).advice(&[Advice::Repair])
 }
 
-/// A code of space that no block uses.
+/// Returns a code for space that no block uses.
 const fn reclaimed(code: &'static str, meaning: &'static str) -> ErrorCode {
     let remedy = "No data is at risk; the file is larger than it need be.";
     ErrorCode::new(code, meaning, remedy).advice(&[Advice::Reclaim])
 }
 
-/// All of them.
+/// All codes of this crate.
 pub(crate) const CODES: &[ErrorCode] = &[
     repaired(
         "vdi.map.duplicate",

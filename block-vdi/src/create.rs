@@ -1,4 +1,4 @@
-//! New images: what they will look like, and writing them so that half a file is never an image.
+//! New images: plans them, and writes them so that an unfinished file is never an image.
 
 use block_core::{
     Advice, CreateRequest, Error, ErrorKind, InfoValue, Measure, NewParent, OptionKind, OptionSpec,
@@ -16,7 +16,7 @@ use crate::format::{
 use crate::header::{BLOCK_SIZES, ImageType, SECTOR};
 use crate::info;
 
-/// What [`create`] and [`measure`] understand.
+/// The options of [`create`] and [`measure`].
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "static",
@@ -68,7 +68,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
-/// Writes a new image. The header comes last, so that what a power cut leaves is not an image.
+/// Writes a new image. The header comes last, so a power failure before that leaves no image.
 pub(crate) async fn create(storage: &dyn Storage, request: &CreateRequest) -> Result<()> {
     let parent_size = request
         .parent
@@ -119,7 +119,7 @@ pub(crate) async fn create(storage: &dyn Storage, request: &CreateRequest) -> Re
     storage.flush().await
 }
 
-/// How large an image is.
+/// Returns the size of an image's file: with the data blocks that `data_blocks` counts, and fully allocated.
 pub(crate) fn measure(
     size: u64,
     options: &Options,
@@ -134,7 +134,7 @@ pub(crate) fn measure(
     Ok(Measure { required, fully_allocated })
 }
 
-/// The numbers of a new image, all bytes but `blocks`.
+/// The numbers of a new image, all in bytes except `blocks`.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub size: u64,
@@ -144,11 +144,11 @@ pub(crate) struct Plan {
     pub data_offset: u64,
     image_type: ImageType,
     header_size: u32,
-    /// Every block has its slot from the start.
+    /// Whether every block has its slot from the start.
     pub filled: bool,
     preallocation: Preallocation,
-    /// Where a parent ends that is smaller than the disk. VirtualBox reads no block of a child from a parent
-    /// that does not hold it whole: the block in which it ends is stored, and those behind are zero.
+    /// End of a parent that is smaller than the disk. VirtualBox reads no block of a child from a parent that does not
+    /// hold all of it. So the block in which the parent ends is stored, and the later ones are zero.
     parents_end: Option<u64>,
 }
 
@@ -213,12 +213,12 @@ impl Plan {
         })
     }
 
-    /// Blocks that are stored from the start because the parent ends in them.
+    /// Returns how many blocks (0 or 1) are stored from the start because the parent ends in them.
     fn stored_of_parent(&self) -> u64 {
         u64::from(self.parents_end.is_some_and(|end| !end.is_multiple_of(self.block_size)))
     }
 
-    /// Length of the new file.
+    /// Returns the length of the new file in bytes.
     fn file_len(&self) -> u64 {
         self.file_len_with(if self.filled { self.blocks } else { self.stored_of_parent() })
     }
@@ -227,7 +227,7 @@ impl Plan {
         self.data_offset.saturating_add(slots.saturating_mul(self.block_size))
     }
 
-    /// The first sector.
+    /// Returns the first sector.
     pub(crate) fn header(&self, options: &Options, parent: Option<&NewParent>) -> Result<Vec<u8>> {
         let limit = |_| Error::new(ErrorKind::Limit, "a field of the header is too small");
         let mut raw = RawHeaderV1::new_zeroed();
@@ -278,16 +278,16 @@ impl Plan {
     }
 }
 
-/// The most blocks that QEMU opens.
+/// Greatest number of blocks that QEMU opens.
 const QEMU_BLOCKS: u64 = 0x1FFF_FF80;
 
-/// The UUID of an option, or a random one. All zeros would be no identity.
+/// Returns the UUID of an option, or a random one. The nil UUID does not count, because it is no identity.
 fn chosen_uuid(options: &Options, name: &str) -> Uuid {
     options.uuid(name).filter(|uuid| !uuid.is_nil()).unwrap_or_else(Uuid::new_v4)
 }
 
-/// What a child remembers of its parent. A parent of a format without identity gets a random one, which
-/// nothing can be verified by.
+/// Returns the UUIDs by which a child identifies its parent. For a parent without identity they are random, and the
+/// parent cannot be verified by them.
 fn parent_identity(parent: &NewParent) -> Result<(Uuid, Uuid)> {
     let info = parent.device.info();
     let find = |wanted: &str| {

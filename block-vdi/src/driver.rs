@@ -1,4 +1,4 @@
-//! The driver: recognising, opening, creating and checking images, step by step.
+//! The driver: recognises, opens, creates and checks images.
 
 use std::sync::Arc;
 

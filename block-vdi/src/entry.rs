@@ -1,4 +1,4 @@
-//! One entry of the block map.
+//! Block map entries.
 #![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use block_core::engine::Slot;
@@ -6,7 +6,7 @@ use block_core::{Error, ErrorKind, Result};
 
 use crate::format::{ENTRY_FREE, ENTRY_ZERO};
 
-/// What a stored entry means.
+/// Returns the meaning of a stored entry.
 pub(crate) fn decode(entry: u32) -> Slot {
     match entry {
         ENTRY_FREE => Slot::Free,
@@ -15,10 +15,10 @@ pub(crate) fn decode(entry: u32) -> Slot {
     }
 }
 
-/// The entry to store.
+/// Returns the entry to store.
 ///
 /// # Errors
-/// `Limit` for a slot that an entry cannot name.
+/// `Limit` for a slot number that does not fit in an entry.
 pub(crate) fn encode(slot: Slot) -> Result<u32> {
     match slot {
         Slot::Free => Ok(ENTRY_FREE),
@@ -31,8 +31,7 @@ pub(crate) fn encode(slot: Slot) -> Result<u32> {
     }
 }
 
-/// How many of `entries`, which are not empty, continue the pattern of the first: the same special
-/// value, or slots counting up.
+/// Returns how many of `entries` continue the pattern of the first: the same special value, or slots counting up.
 pub(crate) fn run_len(entries: &[u32]) -> usize {
     let Some(first) = entries.first().copied() else { return 0 };
     let step = u32::from(first < ENTRY_ZERO);
@@ -40,7 +39,7 @@ pub(crate) fn run_len(entries: &[u32]) -> usize {
     let mut len = 0usize;
     let (chunks, rest) = entries.as_chunks::<64>();
     for chunk in chunks {
-        // No early way out inside a chunk, so that the compiler may compare many entries at once.
+        // No early exit inside a chunk, so that the compiler can compare many entries at a time.
         let mut difference = 0;
         let mut value = expected;
         for entry in chunk {

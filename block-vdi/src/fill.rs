@@ -1,4 +1,4 @@
-//! Long stretches of new map entries, and room for the blocks they name.
+//! New stretches of map entries, and space for their blocks.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use block_core::{
 
 use crate::format::ENTRY_ZERO;
 
-/// What a stretch of entries is to hold.
+/// The content of a stretch of entries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Entries {
     /// The same value everywhere.
@@ -17,10 +17,10 @@ pub(crate) enum Entries {
     From(u64),
 }
 
-/// Entries written at once: 1 MiB.
+/// Entries per write: 1 MiB.
 const CHUNK: u64 = 1 << 18;
 
-/// Writes `count` entries from byte `offset` on. Slots that an entry cannot name do not come here.
+/// Writes `count` entries from byte `offset` on. The caller passes no slot number that does not fit in an entry.
 pub(crate) async fn write_entries(
     storage: &dyn Storage,
     offset: u64,
@@ -55,15 +55,15 @@ pub(crate) async fn write_entries(
     Ok(())
 }
 
-/// Nothing is asked for there: the header was checked.
+/// Returns the error of a bug: after the check of the header, no request reaches that far.
 fn too_far() -> Error {
     bug("new entries or slots lie past the largest offset of a file")
 }
 
-/// Bytes of a parent that are copied at once.
+/// Bytes of a parent per copy.
 const PIECE: u64 = 1 << 20;
 
-/// Writes what a parent shows in `range` (bytes, whole sectors) to byte `place` of the file.
+/// Copies the parent's content in `range` (bytes, whole sectors) to byte `place` of the file.
 pub(crate) async fn copy_of_parent(
     storage: &dyn Storage,
     parent: &dyn BlockDevice,
@@ -82,7 +82,7 @@ pub(crate) async fn copy_of_parent(
     Ok(())
 }
 
-/// Makes the file hold `len` bytes of zeros from `start` on, which nothing uses yet, and ends it there.
+/// Makes the file hold `len` zero bytes from `start` on and end there. Nothing uses that range yet.
 pub(crate) async fn make_room(
     storage: &dyn Storage,
     start: u64,

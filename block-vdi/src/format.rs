@@ -1,4 +1,4 @@
-//! What lies on disk: the structures of the first sector, and the values of the block map.
+//! The on-disk structures: the first sector and the values of block map entries. `FORMAT.md` names the sources.
 #![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use std::mem::offset_of;
@@ -6,35 +6,35 @@ use std::mem::offset_of;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// 0x40: what every image holds there.
+/// 0x40: the signature of every image.
 pub(crate) const SIGNATURE: u32 = 0xBEDA_107F;
 
 /// The version this crate writes: 1.1.
 pub(crate) const VERSION_1_1: u32 = 0x0001_0001;
 
-/// The only version below 1.0 that was ever written by a release: "0.2".
+/// The only version below 1.0 that a release ever wrote: 0.2.
 pub(crate) const VERSION_0_2: u32 = 0x0000_0002;
 
-/// Size of the main header of version 1.1.
+/// Size of the main header of version 1.1 in bytes.
 pub(crate) const HEADER_SIZE_V1: u32 = 0x180;
 
-/// Size of the main header of version 1.1 with the logical geometry behind it.
+/// Size of the main header of version 1.1 with the logical geometry at its end, in bytes.
 pub(crate) const HEADER_SIZE_V1_PLUS: u32 = 0x190;
 
-/// Map entry: never written.
+/// Map entry: the block was never written.
 pub(crate) const ENTRY_FREE: u32 = 0xFFFF_FFFF;
 
-/// Map entry: reads as zeros.
+/// Map entry: the block reads as zeros.
 pub(crate) const ENTRY_ZERO: u32 = 0xFFFF_FFFE;
 
-/// Text at offset 0 of the images made here. Readers ignore it.
+/// Text at offset 0 of the images that this crate creates. Readers ignore it.
 pub(crate) const TEXT: &[u8] = b"<<< block-img VirtualBox Disk Image >>>\n";
 
-/// The beginning of an image of any version.
+/// The start of an image of any version.
 #[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawPreHeader {
-    /// 0x00: for people, padded with NUL.
+    /// 0x00: text for people, padded with NUL.
     pub text: [u8; 64],
     /// 0x40: [`SIGNATURE`].
     pub signature: U32,
@@ -42,7 +42,7 @@ pub(crate) struct RawPreHeader {
     pub version: U32,
 }
 
-/// Cylinders, heads and sectors of a drive of old.
+/// The geometry of an old drive: cylinders, heads and sectors.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawGeometry {
@@ -53,7 +53,7 @@ pub(crate) struct RawGeometry {
     pub sector_size: U32,
 }
 
-/// The first sector of an image of version 1.x, as far as it has a meaning.
+/// The first sector of an image of version 1.x, up to its last field.
 #[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawHeaderV1 {
@@ -62,23 +62,23 @@ pub(crate) struct RawHeaderV1 {
     pub header_size: U32,
     /// 0x04C: 1 dynamic, 2 static, 3 undo, 4 differencing.
     pub image_type: U32,
-    /// 0x050: bit 0 asked a writer of old to zero new blocks.
+    /// 0x050: bit 0 asked old writers to zero new blocks.
     pub flags: U32,
     /// 0x054: comment, ended by NUL.
     pub comment: [u8; 256],
-    /// 0x154: where the block map begins.
+    /// 0x154: offset of the block map.
     pub map_offset: U32,
-    /// 0x158: where slot 0 begins.
+    /// 0x158: offset of slot 0.
     pub data_offset: U32,
-    /// 0x15C: physical geometry; only its sector size is of use.
+    /// 0x15C: physical geometry. Only its sector size is used.
     pub legacy: RawGeometry,
-    /// 0x16C: formerly a BIOS translation mode.
+    /// 0x16C: a BIOS translation mode in the past.
     pub dummy: U32,
     /// 0x170: size of the disk in bytes.
     pub disk_size: U64,
     /// 0x178: bytes in a block, a power of two.
     pub block_size: U32,
-    /// 0x17C: private bytes in front of every block.
+    /// 0x17C: private bytes before every block.
     pub block_extra: U32,
     /// 0x180: entries of the block map.
     pub blocks: U32,
@@ -90,13 +90,13 @@ pub(crate) struct RawHeaderV1 {
     pub modification_uuid: [u8; 16],
     /// 0x1A8: identity of the parent.
     pub parent_uuid: [u8; 16],
-    /// 0x1B8: identity the parent's content had when the child was made.
+    /// 0x1B8: identity of the parent's content when the child was created.
     pub parent_modification_uuid: [u8; 16],
-    /// 0x1C8: logical geometry, only there when `header_size` is 0x190 or more.
+    /// 0x1C8: logical geometry, present only if `header_size` is 0x190 or more.
     pub lchs: RawGeometry,
 }
 
-/// The beginning of an image of version 0.2, up to its block map.
+/// The start of an image of version 0.2, up to its block map.
 #[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawHeaderV0 {
@@ -125,13 +125,13 @@ pub(crate) struct RawHeaderV0 {
     pub parent_uuid: [u8; 16],
 }
 
-/// Where the block map of version 0.2 begins.
+/// Offset of the block map in version 0.2, in bytes.
 pub(crate) const MAP_OFFSET_V0: u32 = 0x1A4;
 
-/// Where the header of version 1 ends without the logical geometry.
+/// End of the version 1 header without the logical geometry, in bytes.
 pub(crate) const HEADER_END_V1: u32 = 0x1C8;
 
-/// Where it ends with it.
+/// End of the version 1 header with the logical geometry, in bytes.
 pub(crate) const HEADER_END_V1_PLUS: u32 = 0x1D8;
 
 /// Asserts the offsets of fields at compile time.
@@ -160,16 +160,16 @@ offsets! {
     } = 0x1A4;
 }
 
-/// Where the signature stands, bytes.
+/// Offset of the signature in the file, in bytes.
 pub(crate) const SIGNATURE_OFFSET: u64 = at(offset_of!(RawPreHeader, signature));
 
-/// Where the version stands, bytes.
+/// Offset of the version in the file, in bytes.
 pub(crate) const VERSION_OFFSET: u64 = at(offset_of!(RawPreHeader, version));
 
-/// Where the major version stands, bytes: the upper half of the version.
+/// Offset of the major version in the file, in bytes: the upper half of the version.
 pub(crate) const MAJOR_OFFSET: u64 = VERSION_OFFSET + 2;
 
-/// Where the fields of version 1.x lie in the file, bytes: for readers of headers that may be cut short.
+/// Offsets of version 1.x fields in the file, in bytes, for readers of headers that may be cut short.
 pub(crate) mod v1 {
     use super::*;
 
@@ -189,7 +189,7 @@ pub(crate) mod v1 {
         at(offset_of!(RawHeaderV1, legacy) + offset_of!(RawGeometry, sector_size));
 }
 
-/// Where the fields of version 0.2 lie in the file, bytes.
+/// Offsets of version 0.2 fields in the file, in bytes.
 pub(crate) mod v0 {
     use super::*;
 
@@ -200,7 +200,7 @@ pub(crate) mod v0 {
     pub(crate) const ALLOCATED: u64 = at(offset_of!(RawHeaderV0, allocated));
 }
 
-/// The offset of a field as a place in the file.
+/// Converts a field's offset to an offset in the file.
 #[expect(
     clippy::as_conversions,
     reason = "no other conversion is const; the offset is below 0x1D8"
@@ -209,7 +209,7 @@ const fn at(offset: usize) -> u64 {
     offset as u64
 }
 
-/// Where the fields of one version lie, for messages and for patching them one by one.
+/// Offsets of one version's fields in bytes, for messages and for patching single fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields {
     pub image_type: usize,
@@ -226,7 +226,7 @@ pub(crate) struct Fields {
     pub v1: Option<FieldsV1>,
 }
 
-/// Where the fields lie that only version 1 has.
+/// Offsets of the fields that only version 1 has, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FieldsV1 {
     pub map_offset: usize,

@@ -6,15 +6,15 @@ use uuid::Uuid;
 use crate::format::{FieldsV1, HEADER_SIZE_V1_PLUS};
 use crate::header::{Geometry, Header, ImageType, SECTOR};
 
-/// An impossible state of a header.
+/// Message of a bug: the header ends before the field.
 const BEHIND: &str = "a field lies behind the header that was read";
 
-/// The first sector of an image. What is not a field stays as it was found.
+/// The first sector of an image. Bytes that are not fields stay as they were read.
 #[derive(Debug, Clone)]
 pub(crate) struct Head(Vec<u8>);
 
 impl Head {
-    /// Reads it; a short file gives a short head.
+    /// Reads the first sector, or less from a shorter file.
     pub(crate) async fn read(storage: &dyn Storage, file_len: u64) -> Result<Self> {
         let len = usize::try_from(file_len).map_or(SECTOR, |len| len.min(SECTOR));
         let mut bytes = vec![0; len];
@@ -22,17 +22,17 @@ impl Head {
         Ok(Self(bytes))
     }
 
-    /// One that is not in a file yet.
+    /// Wraps a sector that is not in a file yet.
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// All of it.
+    /// Returns all bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// What of it belongs to the header and may be written.
+    /// Returns the bytes that belong to the header and may be written.
     pub(crate) fn for_disk(&self, header: &Header) -> Result<&[u8]> {
         self.0.get(..header.head_len()).ok_or_else(|| bug("a header is longer than what was read"))
     }
@@ -42,7 +42,7 @@ impl Head {
         self.put_u32(header.fields().allocated, slots)
     }
 
-    /// Gives the content a new identity, and the image one if it has none.
+    /// Sets a new modification UUID, and a UUID if the image has none.
     pub(crate) fn set_modification_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
         self.put_modification_uuid(header, uuid)?;
         match header.uuid.is_nil() {
@@ -51,22 +51,22 @@ impl Head {
         }
     }
 
-    /// Gives the content a new identity.
+    /// Sets the modification UUID.
     pub(crate) fn put_modification_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
         self.put_uuid(header.fields().modification_uuid, uuid)
     }
 
-    /// Sets the identity of the image.
+    /// Sets the UUID of the image.
     pub(crate) fn set_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
         self.put_uuid(header.fields().uuid, uuid)
     }
 
-    /// Sets the identity of the parent.
+    /// Sets the UUID of the parent.
     pub(crate) fn set_parent_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
         self.put_uuid(header.fields().parent_uuid, uuid)
     }
 
-    /// Sets the identity of the parent's content.
+    /// Sets the modification UUID that the parent had.
     pub(crate) fn set_parent_modification_uuid(&mut self, v1: &FieldsV1, uuid: Uuid) -> Result<()> {
         self.put_uuid(v1.parent_modification_uuid, uuid)
     }
@@ -87,7 +87,7 @@ impl Head {
         self.put_u32(header.fields().blocks, blocks)
     }
 
-    /// Moves the map and the slots.
+    /// Sets the offsets of the map and of the slots.
     pub(crate) fn set_places(&mut self, v1: &FieldsV1, map: u64, data: u64) -> Result<()> {
         self.put_u32(v1.map_offset, map)?;
         self.put_u32(v1.data_offset, data)
@@ -104,7 +104,7 @@ impl Head {
         self.put(header.fields().comment, &field)
     }
 
-    /// Sets the logical geometry (`None`: not set); the header grows to hold it.
+    /// Sets the logical geometry (`None`: unset), and extends the header to hold it.
     pub(crate) fn set_geometry(&mut self, v1: &FieldsV1, geometry: Option<Geometry>) -> Result<()> {
         let (cylinders, heads, sectors) =
             geometry.map_or((0, 0, 0), |g| (g.cylinders, g.heads, g.sectors));

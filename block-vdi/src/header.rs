@@ -1,4 +1,4 @@
-//! The header: from raw bytes to numbers that can be trusted.
+//! The header: turns raw bytes into checked numbers.
 #![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use std::fmt;
@@ -14,13 +14,13 @@ use crate::format::{
 };
 use crate::refusal::Refusal;
 
-/// Bytes at the begin of a file that are read to know it, and written back to change it.
+/// Bytes at the start of a file that are read for its header and written back to change it.
 pub(crate) const SECTOR: usize = 512;
 
-/// Least and greatest size of a block, bytes.
+/// Least and greatest block size in bytes.
 pub(crate) const BLOCK_SIZES: std::ops::RangeInclusive<u32> = (128 << 10)..=(128 << 20);
 
-/// What an image is.
+/// The type of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ImageType {
     Dynamic,
@@ -29,7 +29,7 @@ pub(crate) enum ImageType {
     Differencing,
 }
 
-/// Which layout the header has.
+/// The layout of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     /// 0.2: the map follows the header, the data follows the map.
@@ -46,58 +46,58 @@ pub(crate) struct Geometry {
     pub sectors: u32,
 }
 
-/// A header whose numbers agree with each other and with the file. All sizes are bytes.
+/// A header whose numbers agree with each other and with the file. All sizes are in bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     pub version: Version,
-    /// As stored; version 0.2 has none.
+    /// As stored. `None` in version 0.2.
     pub header_size: Option<u32>,
     pub image_type: ImageType,
     pub flags: u32,
-    /// Up to its NUL.
+    /// Without its NUL.
     pub text: Vec<u8>,
-    /// Up to its NUL, at most 255 bytes.
+    /// Without its NUL, at most 255 bytes.
     pub comment: Vec<u8>,
     pub map_offset: u64,
     pub data_offset: u64,
-    /// As stored, not necessarily whole sectors.
+    /// As stored, not always a multiple of 512.
     pub disk_size: u64,
-    /// What the guest sees: `disk_size` rounded up to whole sectors.
+    /// The guest's size: `disk_size` rounded up to whole sectors.
     pub virtual_size: u64,
     pub block_size: u64,
     pub block_extra: u64,
-    /// Entries of the map: at least as many as the disk has blocks.
+    /// Number of map entries: at least the number of blocks of the disk.
     pub blocks: u64,
-    /// As stored; may exceed `blocks`, and is then refused for writing.
+    /// As stored. An image in which it exceeds `blocks` is refused for writing.
     pub allocated: u64,
     pub uuid: Uuid,
     pub modification_uuid: Uuid,
     /// Nil in a base image.
     pub parent_uuid: Uuid,
-    /// Version 0.2 has none.
+    /// `None` in version 0.2.
     pub parent_modification_uuid: Option<Uuid>,
     /// Physical geometry, when all members are set.
     pub legacy_geometry: Option<Geometry>,
     /// Logical geometry, when all members are set and in range.
     pub geometry: Option<Geometry>,
-    /// What is odd but not refused.
+    /// Irregularities that parsing accepts.
     pub oddities: Vec<Oddity>,
 }
 
-/// Something in a header that others may frown at.
+/// Something irregular in a header that other tools may refuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Oddity {
     /// As in [`block_core::Finding::code`].
     pub code: &'static str,
-    /// Where the field lies.
+    /// Offset of the field in bytes.
     pub offset: u64,
     pub message: String,
 }
 
 impl Header {
-    /// Checks the first [`SECTOR`] bytes (fewer when the file is shorter) of a file of `file_len` bytes.
+    /// Checks the first [`SECTOR`] bytes (fewer if the file is shorter) of a file of `file_len` bytes.
     ///
-    /// Who are you, which version, do your numbers agree, does the file agree: in that order.
+    /// Checks in this order: signature, version, agreement of the numbers with each other, agreement with the file.
     pub(crate) fn parse(head: &[u8], file_len: u64) -> Result<Self> {
         let mut sector = [0; SECTOR];
         sector.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
@@ -141,38 +141,38 @@ impl Header {
         })
     }
 
-    /// Where the fields of this header lie.
+    /// Returns the offsets of this header's fields.
     pub(crate) fn fields(&self) -> &'static Fields {
         fields(self.version)
     }
 
-    /// Blocks of the disk, the last one possibly partial; the map may have more entries.
+    /// Returns the number of blocks of the disk. The last block may be partial, and the map may have more entries.
     pub(crate) fn block_count(&self) -> u64 {
         self.virtual_size.div_ceil(self.block_size)
     }
 
-    /// From one slot to the next, bytes.
+    /// Returns the distance from one slot to the next in bytes.
     pub(crate) fn stride(&self) -> u64 {
         self.block_size.saturating_add(self.block_extra)
     }
 
-    /// Whether free blocks show another image.
+    /// Returns whether free blocks show another image.
     pub(crate) fn needs_parent(&self) -> bool {
         !self.parent_uuid.is_nil()
             || matches!(self.image_type, ImageType::Undo | ImageType::Differencing)
     }
 
-    /// Whether every block has its slot for good.
+    /// Returns whether every block has a slot that it keeps.
     pub(crate) fn is_static(&self) -> bool {
         self.image_type == ImageType::Static && !self.needs_parent()
     }
 
-    /// How many bytes of the first sector are the header's: the map may begin in it.
+    /// Returns how many bytes of the first sector belong to the header: the map may begin in that sector.
     pub(crate) fn head_len(&self) -> usize {
         usize::try_from(self.map_offset).unwrap_or(SECTOR).min(SECTOR)
     }
 
-    /// Refuses what may be read but must not be written.
+    /// Refuses images that may be read but must not be written.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.allocated > self.blocks {
             return Err(Refusal::Allocated
@@ -209,7 +209,7 @@ impl ImageType {
         })
     }
 
-    /// The value on disk.
+    /// Returns the value on disk.
     pub(crate) fn to_raw(self) -> u32 {
         match self {
             Self::Dynamic => 1,
@@ -247,7 +247,7 @@ impl fmt::Display for Geometry {
 }
 
 impl Geometry {
-    /// The geometry, unless it says "not set" or nonsense.
+    /// Returns the geometry, unless it is unset or out of range.
     fn usable(raw: &RawGeometry, max_heads: u32) -> Option<Self> {
         let geometry = Self {
             cylinders: raw.cylinders.get(),
@@ -261,7 +261,7 @@ impl Geometry {
     }
 }
 
-/// The fields of both versions, widened to one shape, unchecked.
+/// The unchecked fields of either version in one shape.
 struct Raw {
     fields: &'static Fields,
     header_size: Option<u32>,
@@ -378,7 +378,7 @@ impl Raw {
         })
     }
 
-    /// Do the numbers agree with each other? Answers the type and the size that the guest sees.
+    /// Checks that the numbers agree with each other. Returns the type and the guest's size in bytes.
     fn check_fields(&self) -> Result<(ImageType, u64)> {
         let fields = self.fields;
         let corrupt = ErrorKind::Corrupt;
@@ -452,7 +452,7 @@ impl Raw {
         Ok((image_type, virtual_size.unwrap_or(self.disk_size)))
     }
 
-    /// Do header, map and data lie behind each other, and the map inside the file?
+    /// Checks that header, map and data follow each other, and that the map lies inside the file.
     fn check_places(&self, file_len: u64) -> Result<()> {
         let corrupt = ErrorKind::Corrupt;
         let (map_at, data_at) =
@@ -502,7 +502,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Collects what other tools may frown at.
+    /// Collects irregularities that other tools may refuse.
     fn look_for_oddities(&self, image_type: ImageType, oddities: &mut Vec<Oddity>) {
         let fields = self.fields;
         let mut add = |code: &'static str, field: usize, message: String| {
@@ -543,25 +543,25 @@ impl Raw {
     }
 }
 
-/// Code of an oddity: more blocks are counted as stored than there are.
+/// Code of an oddity: the header counts more stored blocks than the map has entries.
 pub(crate) const ALLOCATED_MANY: &str = "vdi.header.allocated-above-blocks";
 
-/// Flags with a meaning: new blocks are filled with zeros.
+/// The flags that have a meaning: new blocks are filled with zeros.
 pub(crate) const KNOWN_FLAGS: u32 = 1;
 
-/// Code of an oddity: flags without a meaning.
+/// Code of an oddity: flags without a meaning are set.
 pub(crate) const FLAGS: &str = "vdi.header.flags";
 
-/// Code of an oddity: the size of the disk is no whole number of sectors.
+/// Code of an oddity: the disk size is not a whole number of sectors.
 pub(crate) const DISK_SIZE: &str = "vdi.header.disk-size";
 
 /// Code of an oddity: a UUID is nil.
 pub(crate) const NO_IDENTITY: &str = "vdi.header.no-identity";
 
-/// Code of an oddity: the logical geometry has no sectors of 512 bytes.
+/// Code of an oddity: the logical geometry's sectors are not 512 bytes.
 pub(crate) const LCHS_SECTOR: &str = "vdi.header.geometry-sector";
 
-/// Which version a file has, if it is one of ours at all.
+/// Returns the version of a file, or an error if it is not one of ours.
 #[inline(always)]
 fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Version> {
     let Ok((pre, _)) = RawPreHeader::ref_from_prefix(sector) else {
@@ -593,8 +593,8 @@ fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Vers
     }
 }
 
-/// What children know an image by, as far as the first bytes of its file tell: the other numbers of the header
-/// may be wrong.
+/// Returns the UUIDs by which children identify an image. Checks only signature and version, because the header's other
+/// numbers may be wrong.
 pub(crate) fn identity(head: &[u8], file_len: u64) -> Option<Identity> {
     let mut sector = [0; SECTOR];
     sector.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
@@ -606,7 +606,7 @@ pub(crate) fn identity(head: &[u8], file_len: u64) -> Option<Identity> {
     Some(Identity { uuid: uuid(fields.uuid)?, modification: uuid(fields.modification_uuid) })
 }
 
-/// Where the fields of a version lie.
+/// Returns the offsets of a version's fields.
 fn fields(version: Version) -> &'static Fields {
     match version {
         Version::V0 => &FIELDS_V0,
@@ -631,7 +631,7 @@ fn place(field: usize) -> u64 {
     u64::try_from(field).unwrap_or(u64::MAX)
 }
 
-/// The comment: up to its NUL, and never its last byte, which stands for a missing NUL.
+/// Returns the comment up to its NUL. Its last byte is never part of it, but stands for a missing NUL.
 fn comment(raw: &[u8; 256]) -> Vec<u8> {
     until_nul(raw.get(..255).unwrap_or_default()).to_vec()
 }
@@ -645,7 +645,7 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
 pub(crate) mod tests {
     use super::*;
 
-    /// The header of a dynamic image of `size` bytes with blocks of 1 MiB.
+    /// Returns the header of a dynamic image of `size` bytes with blocks of 1 MiB.
     pub(crate) fn sample(size: u64, map_offset: u32, data_offset: u32) -> Header {
         let mut head = vec![0; SECTOR];
         let blocks = u32::try_from(size.div_ceil(1 << 20)).unwrap();

@@ -1,4 +1,4 @@
-//! What there is to tell about an image.
+//! The facts about an image that are shown to the user.
 
 use block_core::{Access, DeviceCaps, ImageInfo, InfoValue};
 use uuid::Uuid;
@@ -6,18 +6,18 @@ use uuid::Uuid;
 use crate::chain::Lineage;
 use crate::header::Header;
 
-/// The name under which an image's identity is among its details; chains are verified by it.
+/// Name of the image's UUID among its details. Chains are verified by it.
 pub(crate) const UUID: &str = "uuid";
 
-/// The name of the identity of its content.
+/// Name of the modification UUID among an image's details.
 pub(crate) const MODIFICATION_UUID: &str = "modification-uuid";
 
-/// All facts of the header, in the order to show them.
+/// Returns all facts of the header in display order.
 pub(crate) fn image_info(header: &Header, access: Access, lineage: &Lineage) -> ImageInfo {
     let mut caps = DeviceCaps::SPARSE | DeviceCaps::MAP;
     if access == Access::ReadWrite {
         caps |= DeviceCaps::WRITE | DeviceCaps::GROW | DeviceCaps::SHRINK | DeviceCaps::AMEND;
-        // Where every block has its place for good there is nothing to give up.
+        // Blocks of a static image keep their slots, so there is nothing to free.
         if !header.is_static() {
             caps |= DeviceCaps::COMPACT | DeviceCaps::MAKE_EMPTY;
         }
@@ -72,7 +72,7 @@ fn details(header: &Header) -> Vec<(&'static str, InfoValue)> {
     details
 }
 
-/// Text from an image, fit for a terminal: control characters and broken encodings are escaped.
+/// Returns text from an image that is safe for a terminal, with control characters and broken encodings escaped.
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::new();

@@ -1,8 +1,8 @@
-//! Format driver: VirtualBox Disk Images (VDI), read and written.
+//! Format driver: reads and writes VirtualBox Disk Images (VDI).
 //!
-//! Dynamic, static, differencing and undo images of versions 1.x and 0.2, with every block size that
-//! VirtualBox accepts. What the format holds, and what this driver does where other tools differ, is in
-//! the crate's `FORMAT.md`.
+//! Supports dynamic, static, differencing and undo images of versions 1.x and 0.2, with every block size that
+//! VirtualBox accepts. The crate's `FORMAT.md` describes the format, its sources, and where this driver differs from
+//! other tools.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -70,10 +70,10 @@ use block_core::Registry;
 pub use driver::VdiDriver;
 pub use refusal::Refusal;
 
-/// The name of the format on the command line.
+/// The format's name on the command line.
 pub(crate) const NAME: &str = "vdi";
 
-/// Adds the driver to a program's registry.
+/// Adds the VDI driver and its error codes to `registry`.
 pub fn register(registry: &mut Registry) {
     registry.register(Arc::new(VdiDriver));
     registry.register_codes(codes::CODES);

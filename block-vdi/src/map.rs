@@ -1,4 +1,4 @@
-//! The block map: in which slot of the file each block of the disk is stored.
+//! The block map: the slot in the file in which each block of the disk is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use crate::header::Header;
 use crate::refusal::Refusal;
 use crate::{amend, entry, info, resize};
 
-/// What messages call an entry of the map.
+/// The name of a map entry in messages.
 const ENTRY_FIELD: &str = "block map entry";
 
-/// The map of one opened image.
+/// The map of an open image.
 #[derive(Debug)]
 pub(crate) struct VdiMap {
     storage: Arc<dyn Storage>,
@@ -32,19 +32,19 @@ pub(crate) struct VdiMap {
     cache: u64,
     lineage: Lineage,
     shape: Seldom<Shape>,
-    /// The first sector as it is on disk; whoever holds it may write it.
+    /// The first sector as it is on disk. The task that holds the lock may write it.
     head: Mutex<Head>,
-    /// A write of the first sector was begun and is not known to have landed or not.
+    /// Whether a started write of the first sector may or may not have reached the disk.
     head_in_doubt: AtomicBool,
-    /// The content has a new identity on disk since the image was opened.
+    /// Whether the modification UUID on disk was changed since the image was opened.
     marked: Mutex<bool>,
-    /// Slots that lie wholly inside the file, as far as is known: a lookup below needs no further check.
+    /// Number of slots known to lie wholly inside the file. A slot below needs no further check.
     sound_slots: AtomicU64,
-    /// A slot that the file does not hold whole is read as far as it goes, instead of being refused.
+    /// Whether to read a slot that the file holds only in part as far as it goes, instead of refusing it.
     damaged: bool,
 }
 
-/// What lookups go by; replaced as a whole when the image changes its size.
+/// The data that lookups use. Replaced as a whole when the disk is resized.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
     pub header: Header,
@@ -53,7 +53,7 @@ pub(crate) struct Shape {
 }
 
 impl VdiMap {
-    /// The map of an image whose header has been checked. `cache` is in bytes.
+    /// Creates the map of an image whose header was checked. `cache` is in bytes.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         head: Head,
@@ -79,7 +79,7 @@ impl VdiMap {
         }
     }
 
-    /// Reads slots that the file does not hold whole as far as they go. The storage refuses what lies past its end.
+    /// Reads slots that the file holds only in part as far as they go. The storage refuses reads past its end.
     pub(crate) fn read_damaged(&mut self) {
         self.damaged = true;
     }
@@ -88,7 +88,7 @@ impl VdiMap {
         self.shape.with(Shape::clone)
     }
 
-    /// Changes the first sector: all at once on disk, and in memory only when that has succeeded.
+    /// Changes the first sector: on disk in one write, and in memory only after that succeeded.
     pub(crate) async fn rewrite_head(
         &self,
         change: impl FnOnce(&mut Head, &Header) -> Result<()> + Send,
@@ -114,13 +114,13 @@ impl VdiMap {
         })
     }
 
-    /// Where the parent ends, in bytes of the disk, if it is open.
+    /// Returns the parent and its end in bytes of the disk, if the parent is open.
     pub(crate) fn parent(&self) -> Option<(&dyn BlockDevice, u64)> {
         let device = &**self.lineage.device.as_ref()?;
         Some((device, device.sector_count().saturating_mul(SECTOR_SIZE)))
     }
 
-    /// Learns how long the file has become.
+    /// Updates the number of sound slots from the file's length, which it returns in bytes.
     async fn look_at_length(&self) -> Result<u64> {
         let file_len = self.storage.len().await?;
         let sound = self.shape().slots_inside(file_len);
@@ -128,7 +128,7 @@ impl VdiMap {
         Ok(file_len)
     }
 
-    /// Checks what the map says of a block against the file.
+    /// Checks a block's map entry against the file.
     async fn check(&self, shape: &Shape, block: u64, slot: Slot) -> Result<Slot> {
         let Slot::Data(number) = slot else { return Ok(slot) };
         let layout = &shape.layout;
@@ -144,7 +144,7 @@ impl VdiMap {
         if number < self.sound_slots.load(Ordering::Acquire) {
             return Ok(slot);
         }
-        // The last slot of the file may lack what the last block does not need.
+        // The file may end inside its last slot, past the bytes that the last block needs.
         let guest = block.saturating_mul(layout.block_size);
         let needed = layout.virtual_size.saturating_sub(guest).min(layout.block_size);
         let end = layout.place(number).and_then(|place| place.checked_add(needed));
@@ -161,7 +161,7 @@ impl VdiMap {
         }
     }
 
-    /// Refuses to write an image whose map has entries in use behind the end of the disk.
+    /// Refuses to write an image if map entries past the end of the disk are in use.
     pub(crate) async fn check_surplus(&self) -> Result<()> {
         let shape = self.shape();
         let mut at = shape.header.block_count();
@@ -193,15 +193,15 @@ impl Shape {
         Self { layout: layout(&header, access), header, table: Arc::new(table) }
     }
 
-    /// How many slots lie wholly inside a file of `file_len` bytes.
+    /// Returns how many slots lie wholly inside a file of `file_len` bytes.
     fn slots_inside(&self, file_len: u64) -> u64 {
         let data = file_len.saturating_sub(self.layout.slots_start);
         data.checked_div(self.layout.stride).unwrap_or(0).min(self.layout.slot_limit)
     }
 }
 
-/// The arithmetic of an image. An entry that is not less than the number of entries is of use to nobody
-/// else, so it is accepted for reading only.
+/// Returns the layout of an image. Other tools refuse or misread an entry that is not below the number of entries, so
+/// it is accepted for reading only.
 fn layout(header: &Header, access: Access) -> Layout {
     Layout {
         virtual_size: header.virtual_size,
@@ -249,9 +249,9 @@ impl BlockMapper for VdiMap {
     async fn run(&self, block: u64, limit: u64) -> Result<SlotRun> {
         let shape = self.shape();
         let table = &shape.table;
-        // Of a block behind the table, loading its entry tells.
+        // For a block past the table, loading its entry reports the error.
         let limit = table.entries().checked_sub(block).map_or(1, |left| limit.min(left)).max(1);
-        // The first stretch in memory decides what the pattern is.
+        // The first stretch in memory sets the pattern.
         let stretch = |at: u64, most: u64| {
             table.peek(at, |entries| {
                 let most = usize::try_from(most).map_or(entries.len(), |n| n.min(entries.len()));
@@ -289,7 +289,7 @@ impl BlockMapper for VdiMap {
         }
         let first = first.ok_or_else(|| bug("a run of no blocks"))?;
         if let Slot::Data(slot) = first {
-            // Only the first entry was checked; the others as far as they are known to be inside.
+            // Only the first entry was checked, so end the run where slots are not known to lie inside the file.
             let sound = self.sound_slots.load(Ordering::Acquire).saturating_sub(slot);
             if !self.damaged {
                 blocks = blocks.min(sound.max(1));
@@ -304,7 +304,7 @@ impl BlockMapper for VdiMap {
 
     async fn start_writing(&self, effect: Effect) -> Result<()> {
         if effect == Effect::Places {
-            // Children know the content they were made over, and it stays.
+            // The content that children were created over does not change.
             return Ok(());
         }
         let mut marked = self.marked.lock().await;

@@ -1,4 +1,4 @@
-//! VirtualBox images: versions 1.1 and 0.x.
+//! Recognises VirtualBox images of versions 1.1 and 0.x.
 
 use crate::format::{
     MAJOR_OFFSET, MAP_OFFSET_V0, SIGNATURE, SIGNATURE_OFFSET, VERSION_1_1, VERSION_OFFSET, v0, v1,
@@ -6,10 +6,10 @@ use crate::format::{
 use block_core::probe::ProbeInput;
 use block_core::probe::{Placement, Probe};
 
-/// The signature as it stands in the file.
+/// The signature's bytes in the file.
 const MAGIC: &[u8] = &SIGNATURE.to_le_bytes();
 
-/// Names a VDI by its signature, and checks what the header says.
+/// Recognises a VDI by its signature, and checks its header.
 pub(crate) fn probe(input: &ProbeInput) -> Probe {
     if !input.has(SIGNATURE_OFFSET, MAGIC) {
         return Probe::of("vdi", input).name(&["vdi"]).done();
@@ -21,7 +21,7 @@ pub(crate) fn probe(input: &ProbeInput) -> Probe {
     }
 }
 
-/// A version number of 0 over the layout of 1.1 is a damaged 1.1 image: its header size stands where 0.x keeps the type.
+/// Returns whether a header of version 0 is a damaged 1.1 header: its header size lies where 0.x keeps the type.
 fn looks_like_1_1(input: &ProbeInput) -> bool {
     input.u32_le(v1::HEADER_SIZE).is_some_and(is_header_size)
 }
@@ -165,7 +165,7 @@ fn version_0(input: &ProbeInput) -> Probe {
 mod tests {
     use block_core::probe::{Decision, ProbeInput, decide};
 
-    /// The header of an empty 4 MiB dynamic image with 1 MiB blocks.
+    /// Returns the header of an empty 4 MiB dynamic image with 1 MiB blocks.
     fn image() -> Vec<u8> {
         let mut file = vec![0u8; 0x400];
         let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! A header that was lost, made anew: from the map, which is still there, and from what the user knows.
+//! Rebuilds a lost header from the map, which is still there, and from what the user knows.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "a plan is checked when it is made: all places lie below the largest offset of a file"
@@ -14,20 +14,20 @@ use crate::format::{ENTRY_FREE, ENTRY_ZERO};
 use crate::head::Head;
 use crate::header::Header;
 
-/// The two ways in which images are laid out.
+/// The two layouts that images have.
 const LAYOUTS: [&str; 2] = ["virtualbox", "qemu"];
 
-/// A layout that the map fits, and the slot behind all that it names.
+/// A layout that fits the map, and the end of the slots that the map names.
 struct Fit {
     plan: Plan,
     layout: &'static str,
     slots_end: u64,
-    /// The last slot ends where the file does.
+    /// Whether the last slot ends where the file does.
     ends_with_file: bool,
 }
 
-/// Finds the header that fits the map. `known` is what a new image would be made by: the size of the disk has to be
-/// right, and so has each option that was not left at its default.
+/// Returns the header that fits the map. `known` describes a new image of this kind: its disk size and each option set
+/// in it must be right.
 pub(crate) async fn lost_header(
     storage: &Arc<dyn Storage>,
     known: &CreateRequest,
@@ -45,7 +45,7 @@ pub(crate) async fn lost_header(
         options.set(crate::create::OPTIONS, "layout", layout)?;
         let plan = Plan::new(known.size, &options, None)?;
         match fit(storage, plan, layout, file_len).await? {
-            // Nothing tells the map of one block, in slot 0, from zeros.
+            // A map of one block in slot 0 looks the same as zeros.
             Ok(fit) if fit.plan.blocks == 1 && fit.slots_end == 1 && wanted.is_none() => {
                 reasons.push(format!("{layout}: too little to go by, if the layout is not said"));
             }
@@ -86,8 +86,8 @@ pub(crate) async fn lost_header(
     Ok(LostHeader { bytes: head.for_disk(&header)?.to_vec(), facts })
 }
 
-/// Whether the map lies where a plan has it: every entry is free, zero, or names a slot inside the file that no other
-/// entry names. The inner error says what speaks against it.
+/// Returns whether the map lies where `plan` puts it: every entry is free, zero, or names a slot inside the file that
+/// no other entry names. The inner error is the reason against it.
 async fn fit(
     storage: &Arc<dyn Storage>,
     plan: Plan,

@@ -1,67 +1,66 @@
-//! Why an image is refused: what would go wrong if it were not.
+//! The reasons for refusing an image: the damage that accepting it would do.
 
 use block_core::{Error, ErrorKind};
 
-/// The reason behind an error about an image's own numbers; the error itself says which field, what it
-/// holds and what it would have to hold.
+/// Why an image's numbers are refused. The error that carries it names the field, its value and the wanted value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The file is shorter than its header.
+    /// The file ends inside the header.
     #[error("the file ends inside the header")]
     Truncated,
     /// The signature is missing.
     #[error("this is not a VDI image")]
     Signature,
-    /// A version whose layout nobody has described.
+    /// The layout of this version is not documented.
     #[error("only versions 1.x and 0.2 are known")]
     Version,
-    /// The header is smaller than its fields.
+    /// The header size does not cover the header's fields.
     #[error("the header would end before its last field")]
     HeaderSize,
-    /// The type has no meaning.
+    /// The image type has no meaning.
     #[error("what a free block means depends on the type")]
     ImageType,
-    /// Blocks of a size no writer makes.
+    /// No writer makes blocks of this size.
     #[error("block arithmetic needs a size that VirtualBox accepts")]
     BlockSize,
-    /// Private bytes that no writer makes.
+    /// No writer makes this number of private bytes per block.
     #[error("the distance between blocks would be undefined")]
     BlockExtra,
-    /// Sectors of another size.
+    /// The sector size is not 512 bytes.
     #[error("a disk with other sectors was never defined")]
     SectorSize,
-    /// A disk beyond 63 bits.
+    /// The disk size exceeds 63 bits.
     #[error("the disk is larger than file offsets can express")]
     DiskSize,
-    /// Fewer map entries than blocks.
+    /// The map has fewer entries than the disk has blocks.
     #[error("the end of the disk would have no map entries")]
     BlocksShort,
-    /// More entries than entry values.
+    /// The map has more entries than there are slot numbers.
     #[error("the last blocks could not be told from the special entries")]
     BlocksMany,
-    /// The map and the header share bytes.
+    /// The map overlaps the header.
     #[error("writing map entries would destroy the header")]
     MapInHeader,
-    /// The map does not lie in the file.
+    /// The map does not lie inside the file.
     #[error("missing map entries would all show the first stored block")]
     MapPastEnd,
-    /// The data and the map share bytes.
+    /// The data overlaps the map.
     #[error("writing data would destroy the block map")]
     DataInMap,
-    /// More blocks in use than there are; for writing only.
+    /// The header counts more blocks in use than the map has entries. Refused for writing only.
     #[error("a new block would be stored at an absurd place")]
     Allocated,
-    /// Entries that straddle sectors; for writing only.
+    /// Map entries straddle sectors. Refused for writing only.
     #[error("a power cut could tear a map entry in two")]
     MapUnaligned,
-    /// A map entry that points nowhere.
+    /// A map entry points past the end of the file.
     #[error("the block's content is not in the file")]
     EntryPastEnd,
-    /// A map entry above the number of blocks.
+    /// A map entry is not below the number of map entries.
     #[error("other tools refuse or misread such an entry")]
     EntryTooLarge,
-    /// Map entries behind the end of the disk that hold data; for writing only.
+    /// Map entries past the end of the disk hold data. Refused for writing only.
     #[error("the place it names could be given to another block")]
     SurplusEntry,
     /// A differencing image that names no parent.
@@ -79,7 +78,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The error for a field that holds `found`, wanted `wanted`, at byte `offset` of the file.
+    /// Returns the error for a field at byte `offset` of the file that holds `found` instead of `wanted`.
     pub(crate) fn error(
         self,
         kind: ErrorKind,

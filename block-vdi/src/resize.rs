@@ -1,4 +1,4 @@
-//! Another size for the disk: a map that has room for it, and one write that switches over.
+//! Resizes the disk: makes space for the new map, and switches to it with one header write.
 
 use block_core::engine::{BlockMapper, ResizePlan};
 use block_core::{Error, ErrorKind, Preallocation, Result};
@@ -9,16 +9,16 @@ use crate::header::{Header, Version};
 use crate::map::VdiMap;
 use crate::parents_end;
 
-/// Where things lie after a change of size. All offsets are bytes.
+/// The layout after a resize. All offsets are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Target {
     map_offset: u64,
     data_offset: u64,
-    /// Entries of the map.
+    /// Number of map entries.
     entries: u64,
 }
 
-/// Says which slots have to move before the disk can have `size` bytes.
+/// Returns which slots must move before the disk can have `size` bytes.
 pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizePlan> {
     if header.version == Version::V0 {
         return Err(Error::new(
@@ -51,15 +51,15 @@ pub(crate) fn plan(header: &Header, size: u64, slots_end: u64) -> Result<ResizeP
     Ok(ResizePlan { vacate_slots: vacate, ..ResizePlan::default() })
 }
 
-/// Gives the map more entries within its place, if slots have to move for `size` bytes and it takes more
-/// slots than there are entries: an entry names no slot behind their number. The disk stays as it is.
+/// Adds map entries in place if slots must move for `size` bytes, and moving takes more slots than the map has entries:
+/// an entry names no slot at or above that number. The disk's size does not change.
 pub(crate) async fn widen(map: &VdiMap, size: u64, slots_end: u64) -> Result<()> {
     let header = map.shape().header;
     let blocks = size.div_ceil(header.block_size);
     if header.version == Version::V0 || fits(&header, blocks) || slots_end == 0 {
         return Ok(());
     }
-    // The new map begins behind the wider one, which can put one more slot in its way.
+    // The new map begins after the wider one, so it may overlap one more slot.
     let vacate = slots_in_the_way(&header, blocks).saturating_add(1);
     let needed = slots_while_moving(vacate, slots_end);
     if needed <= header.blocks || !fits(&header, needed) {
@@ -73,19 +73,19 @@ pub(crate) async fn widen(map: &VdiMap, size: u64, slots_end: u64) -> Result<()>
     map.storage().flush().await
 }
 
-/// How many slots lie where a map of `blocks` entries behind the old one would end.
+/// Returns how many slots a new map of `blocks` entries after the old one would overlap.
 fn slots_in_the_way(header: &Header, blocks: u64) -> u64 {
     let end = map_end(new_map_offset(header), blocks);
     end.saturating_sub(header.data_offset).div_ceil(header.stride())
 }
 
-/// Behind the highest slot in use while those below `vacate` are copied to others.
+/// Returns the end of the slots in use while those below `vacate` are copied to others.
 fn slots_while_moving(vacate: u64, slots_end: u64) -> u64 {
     slots_end.max(vacate).saturating_add(vacate.min(slots_end))
 }
 
-/// Switches to `size` bytes. The new map is complete and durable before the one header write that makes
-/// it valid; a power cut leaves the old disk or the new one.
+/// Switches to `size` bytes. The new map is complete and durable before the one header write that makes it valid. A
+/// power failure leaves the old disk or the new one.
 pub(crate) async fn resize(
     map: &VdiMap,
     size: u64,
@@ -102,7 +102,7 @@ pub(crate) async fn resize(
     let target = target(header, size, plan.vacate_slots, slots)?;
     let used = slots.saturating_sub(plan.vacate_slots);
     if added > 0 {
-        // VirtualBox reads no block of a child from behind the end of its parent.
+        // VirtualBox reads no block of a child from past the end of its parent.
         let hides_parent = plan.hides_parent || header.needs_parent();
         let gained = match (filled, hides_parent) {
             (true, _) => Entries::From(used.saturating_sub(added)),
@@ -141,8 +141,8 @@ pub(crate) async fn resize(
     }
 }
 
-/// Writes what the target's map lacks: the old entries where the map moves, and those of the `added`
-/// blocks.
+/// Writes the entries that the target's map lacks: the old ones if the map moves, those of the `added` blocks, and free
+/// surplus ones.
 async fn write_map(
     map: &VdiMap,
     target: &Target,
@@ -162,21 +162,21 @@ async fn write_map(
     fill::write_entries(&**map.storage(), at(blocks), surplus, Entries::All(ENTRY_FREE)).await
 }
 
-/// Where things lie once `vacate` slots have become part of the map's room, when slots below
-/// `slots_end` (by their old numbers) are in use.
+/// Returns the layout after `vacate` slots have become space for the map. Slots below `slots_end` (old numbers) are in
+/// use.
 fn target(header: &Header, size: u64, vacate: u64, slots_end: u64) -> Result<Target> {
-    // An entry names no slot behind the number of entries, so that number stays above the used slots.
+    // An entry names no slot at or above the number of entries, so that number stays above the used slots.
     let used = slots_end.saturating_sub(vacate);
     let entries = size.div_ceil(header.block_size).max(used);
     let mut target =
         Target { map_offset: header.map_offset, data_offset: header.data_offset, entries };
     if vacate > 0 {
-        // The new map goes behind the old one, over slots that have moved away: both stay whole.
+        // Put the new map after the old one, over slots that have moved away. Both maps stay whole.
         target.map_offset = new_map_offset(header);
         let moved = vacate.saturating_mul(header.stride());
         target.data_offset = header.data_offset.saturating_add(moved);
     } else if !fits(header, entries) && slots_end == 0 {
-        // No entry names a slot: the map grows where it is, and the slots begin behind it.
+        // No entry names a slot: extend the map in place and start the slots after it.
         let unit = if header.data_offset.is_multiple_of(1 << 20) { 1 << 20 } else { 512 };
         target.data_offset = map_end(header.map_offset, entries).next_multiple_of(unit);
     }
@@ -187,7 +187,7 @@ fn target(header: &Header, size: u64, vacate: u64, slots_end: u64) -> Result<Tar
     }
 }
 
-/// Whether a map of `entries` entries ends before the slots begin.
+/// Returns whether a map of `entries` entries ends before the slots begin.
 fn fits(header: &Header, entries: u64) -> bool {
     map_end(header.map_offset, entries) <= header.data_offset
 }
@@ -207,7 +207,7 @@ fn too_large(size: u64) -> Error {
     )
 }
 
-/// Copies the entries of the disk's blocks to the new map, with the slots' new numbers.
+/// Copies the entries of the disk's blocks to the new map, with the new slot numbers.
 async fn copy_map(map: &VdiMap, target: &Target, vacate: u64, blocks: u64) -> Result<()> {
     let table = map.shape().table;
     let vacate = u32::try_from(vacate).unwrap_or(u32::MAX);

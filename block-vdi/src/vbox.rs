@@ -1,9 +1,10 @@
-//! The media a VirtualBox machine file (`.vbox`) registers: which UUID lies where.
+//! The hard disks that a VirtualBox machine file (`.vbox`) registers: the location of each UUID.
 //!
-//! A VDI names its parent by UUID only; the machine file is where VirtualBox keeps the path. The file
-//! comes from the same hands as the image, so it is read as hostile text: no DTD, no entities but the five of
-//! XML, bounded in size, elements, attributes and depth, in one pass whose time and memory grow with its size. What it names is a hint for a [`Gate`](block_core::Gate), which decides
-//! whether it may be opened, and the driver verifies the UUID of what it finds.
+//! A VDI names its parent by UUID only; VirtualBox keeps the path in the machine file. That file comes from the same
+//! source as the image, so it is parsed as hostile text. It may have no DTD and only XML's five entities. Its size,
+//! elements, attributes and depth are bounded, and one pass takes time and memory in proportion to its size. A location
+//! is a hint for a [`Gate`](block_core::Gate), which decides whether the file may be opened. The driver then verifies
+//! the file's UUID.
 #![cfg_attr(not(test), deny(clippy::as_conversions))]
 
 use block_core::{Error, ErrorKind, Result};
@@ -12,13 +13,13 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 use uuid::Uuid;
 
-/// Bytes of a machine file that are read at most.
+/// Greatest size of a machine file in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// Elements and attributes of a machine file at most.
+/// Greatest number of elements and attributes in a machine file.
 const MAX_NODES: u32 = 200_000;
 
-/// Elements nested in each other at most: a chain nests as deep as it is long.
+/// Greatest depth of nested elements: a chain nests as deep as it is long.
 const MAX_DEPTH: usize = 512;
 
 /// A registered hard disk.
@@ -30,11 +31,11 @@ pub struct Medium {
     pub location: String,
     /// Its format as written: `VDI`.
     pub format: String,
-    /// The UUID of the medium it is nested in: its parent.
+    /// The UUID of its parent: the medium in which it is nested.
     pub parent: Option<Uuid>,
 }
 
-/// Reads the registered hard disks of a machine file.
+/// Returns the hard disks that a machine file registers.
 ///
 /// ```
 /// let text = r#"<VirtualBox><Machine><MediaRegistry><HardDisks>
@@ -45,9 +46,8 @@ pub struct Medium {
 /// # Ok::<(), block_core::Error>(())
 /// ```
 ///
-/// # Errors
-/// `Limit` when the file is larger or deeper than any machine's, `Corrupt` when it is not well-formed,
-/// declares a DTD, or a registered disk has no proper UUID.
+/// `Limit` when the file exceeds [`MAX_BYTES`] or the limits on elements, attributes and depth. `Corrupt` when it is
+/// not well-formed, declares a DTD, or a registered disk has no proper UUID.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Medium>> {
     if bytes.len() > MAX_BYTES {
         return Err(Error::new(
@@ -68,7 +68,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Medium>> {
         match event {
             Event::Start(tag) => machine.open(&tag, at, true)?,
             Event::Empty(tag) => machine.open(&tag, at, false)?,
-            // The reader has seen that it closes what was opened last.
+            // The reader has checked that the tag closes the innermost open element.
             Event::End(_) => drop(machine.open.pop()),
             Event::DocType(_) => {
                 return Err(malformed("the machine file declares a DTD, which none has").at(at));
@@ -96,11 +96,11 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Medium>> {
     }
 }
 
-/// What was read so far.
+/// The state of the parser.
 #[derive(Default)]
 struct Machine {
     media: Vec<Medium>,
-    /// The elements that are open, the outermost first: the UUID of each that is a hard disk, as written.
+    /// The open elements, outermost first. For each hard disk its offset and its UUID as written.
     open: Vec<Option<(u64, String)>>,
     has_root: bool,
     nodes: u32,
@@ -115,7 +115,7 @@ struct HardDisk {
 }
 
 impl Machine {
-    /// An element begins at byte `at`; it may have others in it.
+    /// Handles an element that begins at byte `at`. `has_content` says whether other elements may be nested in it.
     fn open(&mut self, tag: &BytesStart<'_>, at: u64, has_content: bool) -> Result<()> {
         if self.open.is_empty() && self.has_root {
             return Err(malformed("the machine file has more than one outermost element").at(at));
@@ -131,7 +131,7 @@ impl Machine {
         }
         let is_disk = tag.local_name().as_ref() == "HardDisk";
         let mut disk = HardDisk::default();
-        // Comparing each attribute with all before it would take the square of their number.
+        // Comparing each attribute with all before it would take quadratic time.
         for attribute in tag.attributes().with_checks(false) {
             self.count(at)?;
             let attribute = attribute.map_err(|error| {
@@ -170,7 +170,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Counts an element or an attribute.
+    /// Counts an element or an attribute, and refuses more than [`MAX_NODES`].
     fn count(&mut self, at: u64) -> Result<()> {
         self.nodes = self.nodes.saturating_add(1);
         match self.nodes > MAX_NODES {

@@ -1,4 +1,4 @@
-//! Memory taken while a spoilt image is refused: never more than the file has bytes.
+//! Memory used while refusing a broken image: never more than the bytes of the file.
 
 mod support;
 
@@ -12,8 +12,8 @@ use support::{FREE, Lab, MIB, ZERO, base4, image, poke};
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Opens the image, reads all of it and writes to it; answers the first failure of each, and how many
-/// bytes were allocated in all, given back in between or not.
+/// Opens the image, reads all of it and writes to it. Returns the first failure, and the bytes allocated in total,
+/// freed or not.
 async fn attempt(bytes: &[u8], access: Access) -> (Option<ErrorKind>, usize) {
     let lab = Lab::new();
     let storage = MemStorage::from_bytes(bytes);
@@ -34,7 +34,7 @@ async fn attempt(bytes: &[u8], access: Access) -> (Option<ErrorKind>, usize) {
     (failed, ALLOCATOR.total_allocated() - before)
 }
 
-// One test only: what runs beside it would be counted.
+// Only one test, because the counter would include tests that run beside it.
 #[tokio::test]
 async fn no_refusal_takes_more_memory_than_the_file_has_bytes() {
     let mut spoilt: Vec<(String, Vec<u8>)> = Vec::new();
@@ -51,7 +51,7 @@ async fn no_refusal_takes_more_memory_than_the_file_has_bytes() {
         let (failed, allocated) = attempt(&bytes, Access::ReadWrite).await;
         assert!(failed.is_some(), "{name} is not refused");
         assert!(allocated <= bytes.len(), "{name}: {allocated} bytes for {}", bytes.len());
-        // The same claims in the smallest file that holds a header: the message and little else.
+        // The same claims in the smallest file that holds a header cost little more than the error message.
         let small = &bytes[..1024];
         for access in [Access::Read, Access::ReadWrite] {
             let (_, allocated) = attempt(small, access).await;

@@ -15,7 +15,7 @@ use support::{FREE, Lab, MIB, ZERO, allocated_of, content, detail, image, map_of
 
 const BLOCK: usize = MIB as usize;
 
-/// A base whose four blocks are all stored, in file `base`.
+/// Creates a base in file `base`. All of its four blocks are stored.
 async fn base(lab: &Lab) {
     let storage = lab.file("base");
     storage.write_at(0, &image(4 * MIB, &[0, 1, 2, 3], 4)).await.unwrap();
@@ -134,7 +134,7 @@ async fn only_the_parent_that_is_meant_is_taken() {
     }
 }
 
-/// Two copies of a parent: one as it was when the child was made, one that was written to since.
+/// Creates two copies of a parent, as it was when the child was created.
 async fn two_copies(lab: &Lab, left: &str, right: &str) {
     base(lab).await;
     lab.create_child("child", "base", "").await.unwrap();
@@ -168,7 +168,7 @@ async fn of_two_copies_alike_none_is_taken() {
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert!(error.message().ends_with("'mem:a', 'mem:b'"), "{error}");
     assert_eq!(lab.open_with_parent("child").await.unwrap_err().kind(), ErrorKind::Ambiguous);
-    // The same where both were written to since.
+    // The same holds if both were written to since.
     for copy in ["a", "b"] {
         let stale = lab.open(copy, Access::ReadWrite, "").await.unwrap();
         stale.write_at(0, &[1; 512], WriteFlags::empty()).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_parent_that_was_written_to_is_not_written_into_unless_it_was_named() 
 async fn a_damaged_parent_is_told_and_no_copy_takes_its_place() {
     let lab = Lab::new();
     two_copies(&lab, "a", "b").await;
-    // The size of a block is zero; the identity is still there.
+    // The block size becomes zero, but the identity is still there.
     lab.file_at("a").await.write_at(0x178, &[0; 4]).await.unwrap();
     let error = lab.open("child", Access::Read, "").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
@@ -303,7 +303,7 @@ async fn a_child_may_be_larger_or_smaller_than_its_parent() {
     }
 }
 
-/// Chains of mixed block sizes, written at random on every level while they grow, against vectors.
+/// Compares chains of mixed block sizes with vectors. Random writes go to every level while the chains grow.
 #[tokio::test]
 async fn random_chains_agree_with_a_model() {
     const SIZE: u64 = 3 * MIB + 17 * 512;
@@ -363,7 +363,7 @@ async fn random_chains_agree_with_a_model() {
     }
 }
 
-/// Gives `name` another parent, further down the chain, without changing what it shows.
+/// Gives `name` a parent further down the chain without changing its content.
 async fn shorten(lab: &Lab, name: &str, parent: &str) -> block_core::Disk {
     let disk = lab.open(name, Access::ReadWrite, "").await.unwrap();
     let parent = lab.open(parent, Access::Read, "").await.unwrap();
@@ -376,7 +376,7 @@ async fn shorten(lab: &Lab, name: &str, parent: &str) -> block_core::Disk {
     again
 }
 
-/// Merges `name` into its parent, and empties it.
+/// Merges `name` into its parent and empties it.
 async fn merge(lab: &Lab, name: &str) {
     let disk = lab.open_with_parent(name).await.unwrap();
     chain::commit(&disk, &|_, _| true).await.unwrap();
@@ -386,14 +386,14 @@ async fn merge(lab: &Lab, name: &str) {
     parent.close().await.unwrap();
 }
 
-/// The entries of a child's map, and what its slots hold.
+/// Returns the entries of a child's map and the content of its slots.
 fn stored(file: &MemStorage) -> (Vec<u32>, Vec<Vec<u8>>) {
     let bytes = file.to_bytes().unwrap();
     let data = u32::from_le_bytes(bytes[0x158..0x15C].try_into().unwrap()) as usize;
     (map_of(file), bytes[data..].chunks(BLOCK).map(<[u8]>::to_vec).collect())
 }
 
-/// VirtualBox reads no block of a child from a parent that does not hold it whole.
+/// VirtualBox reads no block of a child from a parent that does not hold all of it.
 #[tokio::test]
 async fn a_child_larger_than_its_parent_shows_nothing_from_behind_its_end() {
     let lab = Lab::new();
@@ -416,7 +416,7 @@ async fn a_child_larger_than_its_parent_shows_nothing_from_behind_its_end() {
     assert!(stored(&made) == expected);
     assert_eq!(allocated_of(&made), 1);
     lab.assert_clean(made).await;
-    // The same where it grows, at once and step by step, with a block of its own before.
+    // A child that grows does the same, in one step or in several, with a stored block of its own.
     for steps in [&[7 * MIB][..], &[4 * MIB, 4 * MIB + 512, 7 * MIB]] {
         let grown = create("grown", 4 * MIB - 512).await;
         let disk = lab.open("grown", Access::ReadWrite, "").await.unwrap();
@@ -439,7 +439,7 @@ async fn a_child_larger_than_its_parent_shows_nothing_from_behind_its_end() {
     }
 }
 
-/// A parent of 4 MiB without its last sector, under the name "odd", and its last block in a disk that goes on.
+/// Creates a 4 MiB parent without its last sector in file `odd`. Returns its last block as a larger disk shows it.
 async fn odd_parent(lab: &Lab) -> Vec<u8> {
     let mut bytes = image(4 * MIB - 512, &[0, 1, 2, 3], 4);
     let len = bytes.len();
@@ -450,7 +450,7 @@ async fn odd_parent(lab: &Lab) -> Vec<u8> {
     last
 }
 
-/// A child of "odd" as an older program made it.
+/// Creates a child of `odd` as an older program did.
 async fn child_of_odd(lab: &Lab, size: u64, map: &[u32], slots: u32) -> Arc<MemStorage> {
     let parent = lab.file_bytes("odd").await;
     let mut bytes = image(size, map, slots);
@@ -491,7 +491,7 @@ async fn a_check_mends_blocks_that_the_parent_does_not_hold() {
         if slots == 1 {
             assert!(stored(&child).1[1] == last);
         }
-        // Without the parent nothing can be said.
+        // Without the parent, the check cannot tell.
         lab.remove("odd");
         assert_eq!(report(CheckMode::Report).await, None);
     }
@@ -501,7 +501,7 @@ async fn a_check_mends_blocks_that_the_parent_does_not_hold() {
 async fn a_block_where_the_parent_ends_gets_a_slot_between_the_others() {
     let lab = Lab::new();
     let last = odd_parent(&lab).await;
-    // The slot behind all has no number in the map.
+    // The slot after the last one has no number in the map.
     let child = child_of_odd(&lab, 4 * MIB - 512, &[FREE, 3, FREE, FREE], 4).await;
     let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
     let mut model = content(&disk).await;

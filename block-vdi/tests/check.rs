@@ -1,4 +1,4 @@
-//! Every class of finding: found, repaired, gone, and the guest's bytes before and after.
+//! Each kind of finding: found and repaired, with the guest's bytes compared before and after.
 
 mod support;
 
@@ -17,7 +17,7 @@ async fn check(file: &Arc<MemStorage>, mode: CheckMode) -> CheckReport {
     Lab::new().check(file.clone(), mode).await.unwrap()
 }
 
-/// What the guest sees: a byte for each block, or `None` where it cannot be read.
+/// Returns the guest's view: a byte for each block, or `None` for a block that cannot be read.
 async fn seen(file: &Arc<MemStorage>) -> Vec<Option<u8>> {
     let disk = Lab::new().open_on(file.clone(), Access::Read, "base=on").await.unwrap();
     let mut blocks = Vec::new();
@@ -34,7 +34,7 @@ async fn seen(file: &Arc<MemStorage>) -> Vec<Option<u8>> {
 struct Case {
     name: &'static str,
     image: Vec<u8>,
-    /// Codes and severities, in order.
+    /// Expected codes and severities, in order.
     found: Vec<(&'static str, Severity)>,
     mode: CheckMode,
     before: Vec<Option<u8>>,
@@ -305,7 +305,7 @@ async fn each_missing_block_of_a_static_image_gets_a_slot_of_zeros() {
         let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
         let expected = if map[3] == 9 { "vdi.map.past-end" } else { "vdi.static.unallocated" };
         assert!(codes.contains(&expected) && !report.is_clean(), "{map:?}: {codes:?}");
-        // Leaks alone are given back, and nothing is called sound.
+        // Repairing only leaks frees them, but does not make the image clean.
         let copy = MemStorage::from_bytes(&bytes);
         check(&copy, CheckMode::RepairLeaks).await;
         assert!(!check(&copy, CheckMode::Report).await.is_clean(), "{map:?}");
@@ -395,6 +395,6 @@ async fn a_map_of_2_24_entries_that_name_one_slot_is_counted_and_not_listed() {
     assert_eq!(report.corruptions, u64::from(BLOCKS) - 1);
     assert_eq!(report.findings.len(), CheckReport::MAX_FINDINGS);
     assert!(report.more_findings >= u64::from(BLOCKS) - 1 - 10_000);
-    // 1.67 s on a loaded machine of two cores.
+    // Measured: 1.67 s on a loaded machine with two cores.
     assert!(took < std::time::Duration::from_secs(8), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! VDI images keep the promises of every driver: base, static, child, and a chain of three.
+//! Runs the conformance tests of all drivers on VDI images: base, static, child, and a chain of three.
 
 use block_testkit::promises::written_parents;
 use block_testkit::{Effort, Image, Subject, conformance};
@@ -24,8 +24,8 @@ fn chain() -> Subject {
     base().named("VDI chain of three").with_parents(2)
 }
 
-/// Other writers allocate at `blocks_allocated` without a look at the map: a live block at or behind that
-/// number is theirs to overwrite.
+/// Returns an error if a live block lies in a slot at or above `blocks_allocated`. Other writers allocate there without
+/// looking at the map, and would overwrite the block.
 fn counter_leads(image: &Image) -> Result<(), String> {
     let word = |at: u64| {
         let mut bytes = [0; 4];

@@ -1,4 +1,4 @@
-//! A sound image, spoilt at one place at a time: what is refused, with which words.
+//! A sound image broken in one place at a time: what is refused, and with which error.
 
 mod support;
 
@@ -9,7 +9,7 @@ use block_vdi::Refusal;
 use support::rows::{Row, le32, rows};
 use support::{FREE, Lab, MIB, ZERO, base4, content, image, poke};
 
-/// What errors call an entry of the map.
+/// The name of a map entry in errors.
 const ENTRY: &str = "block map entry";
 
 async fn open(bytes: &[u8], access: Access) -> Result<block_core::Disk> {
@@ -42,7 +42,7 @@ fn assert_refused(error: &block_core::Error, row: &Row) {
     );
 }
 
-/// An error about the image's own numbers: kind, field, offset, found and wanted.
+/// Asserts the parts of an error about an image's numbers: kind, field, offset, found and wanted.
 fn assert_parts(error: &block_core::Error, field: &str, offset: u64, found: &str, wanted: &str) {
     assert_parts_of(ErrorKind::Corrupt, error, field, offset, found, wanted);
 }

@@ -1,4 +1,4 @@
-//! Power cuts at every moment of every operation that moves things: old or new content, nothing lost.
+//! Power failures at every moment of every operation that moves blocks: old or new content, no loss.
 
 mod support;
 
@@ -11,13 +11,13 @@ use block_testkit::exec::block_on;
 use block_testkit::{CrashStorage, Level, World};
 use support::{Lab, content, image};
 
-/// Bytes of a block in the images here.
+/// Block size of these images in bytes.
 const BLOCK: u64 = 128 << 10;
 
-/// The states looked at for each moment of a cut.
+/// States to test for each moment.
 const STATES: usize = 40;
 
-/// An image made with `options`, with `blocks` of it written.
+/// Returns an image created with `options` in which `blocks` were written.
 fn golden(size: u64, options: &str, blocks: &[u64]) -> Image {
     block_on(async {
         let lab = Lab::new();
@@ -32,8 +32,8 @@ fn golden(size: u64, options: &str, blocks: &[u64]) -> Image {
     })
 }
 
-/// Runs `operation` on an image, cuts the power at every moment, and demands of each state that it
-/// opens, checks with leaks at most, and holds for every sector the old or the new content.
+/// Runs `operation` on an image and cuts the power at every moment. Each state must open, check with leaks at most, and
+/// hold the old or the new content in every sector.
 fn every_cut<F>(golden: &Image, operation: impl Fn(Arc<CrashStorage>) -> F)
 where
     F: Future<Output = Result<()>>,
@@ -133,12 +133,12 @@ fn discarding_writing_and_zeroing_is_whole_at_every_cut() {
 
 #[test]
 fn repairing_shared_and_leaked_slots_is_whole_at_every_cut() {
-    // The entries of four blocks, the slots in the file, and the number of slots that the header gives.
+    // The entries of four blocks, the number of slots in the file, and the header's number of slots.
     for (entries, slots, allocated) in [
         ([0, 5, 0, 2], 6, 4),
-        // The header has the right number already: nothing but the copy comes before the entry.
+        // The header's number is right already, so only the copy precedes the entry.
         ([0, 1, 0, 3], 4, 4),
-        // A hole, into which the last block moves.
+        // Slot 1 is unused, and the last block moves there.
         ([0, 3, 2, FREE], 4, 4),
         ([FREE, 3, FREE, FREE], 4, 4),
     ] {
@@ -149,11 +149,11 @@ fn repairing_shared_and_leaked_slots_is_whole_at_every_cut() {
     }
 }
 
-/// What a map says of a block that was never written.
+/// The map entry of a block that was never written.
 const FREE: u32 = u32::MAX;
 
-/// Repairs an image, cuts the power at every moment, and demands that its blocks show what they did, also
-/// after another repair, which leaves it clean.
+/// Repairs an image and cuts the power at every moment. In each state the blocks must show their content, also after a
+/// second repair, and that repair must leave the image clean.
 fn repair_everywhere(file: &Image, shown: [u8; 4]) {
     let world = World::new();
     let disk = world.disk("cut", file.clone());

@@ -1,4 +1,4 @@
-//! A disk with a filter in front.
+//! A VDI disk below a filter.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{Lab, MIB};
 
 const GIB: u64 = 1 << 30;
 
-/// Makes the disk below larger before each read of it.
+/// Grows the disk below before each read of it.
 #[derive(Debug)]
 struct Grow(Arc<dyn BlockDevice>);
 
@@ -35,7 +35,7 @@ async fn a_filter_has_its_turn_before_the_disk_below_is_asked() {
     let below = Arc::clone(disk.device());
     let filtered = FilteredDevice::with(Arc::clone(&below), Grow(below));
     let mut read = std::pin::pin!(filtered.read_bytes(MIB / 512, 8));
-    // Nothing here has to be waited for, unless the read holds up what comes before it.
+    // Everything here completes at the first poll, unless the read blocks the filter that runs before it.
     let polled = std::future::poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
     let Poll::Ready(bytes) = polled else {
         panic!("the filter waits for the read that waits for it")

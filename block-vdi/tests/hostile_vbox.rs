@@ -1,4 +1,4 @@
-//! Machine files made to cost much: time and memory stay in proportion to their size.
+//! Machine files made to be costly: parsing time and memory stay in proportion to their size.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::alloc::System;
@@ -11,10 +11,10 @@ use cap::Cap;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Bytes beyond the file itself.
+/// Bytes that parsing may allocate.
 const MEMORY: usize = 32 << 20;
 
-/// Repeats `unit` between `head` and `tail` up to the greatest size of a machine file.
+/// Repeats `unit` between `head` and `tail` up to [`MAX_BYTES`].
 fn filled(head: &str, tail: &str, mut unit: impl FnMut(usize) -> String) -> String {
     let mut text = String::from(head);
     for number in 0.. {

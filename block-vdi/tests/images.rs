@@ -1,4 +1,4 @@
-//! Images that VirtualBox wrote, images made here, and what writing to them leaves in the file.
+//! Images written by VirtualBox, images created here, and the changes that writes make in the file.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{
     FREE, Lab, MIB, ZERO, allocated_of, base4, content, detail, image, map_of, number, poke,
 };
 
-/// As VirtualBox itself reads them: name, size of the disk, SHA-256 of its content.
+/// The samples as VirtualBox reads them: name, disk size in bytes, SHA-256 of the content.
 const SAMPLES: [(&str, u64, &str); 7] = [
     ("dyn", 5244416, "ed6922153ae874c88b751a6c3376717b4b155c8fc02fa69d7c6611211a8a10be"),
     ("fixed", 5244416, "ed6922153ae874c88b751a6c3376717b4b155c8fc02fa69d7c6611211a8a10be"),
@@ -23,7 +23,7 @@ const SAMPLES: [(&str, u64, &str); 7] = [
     ("chain-flat", 8391168, "adbbe3c9ca9bad2806bd67321c87f501843a2a056a49d17dc8344317dc93b39b"),
 ];
 
-/// The unpacked files, by name.
+/// Loads the unpacked samples under their names.
 fn samples() -> Lab {
     let lab = Lab::new();
     for name in SAMPLES.map(|(name, _, _)| name).into_iter().chain(["resized"]) {
@@ -326,7 +326,7 @@ async fn facts_are_amended_in_the_file_and_bad_ones_refused() {
     assert_eq!(detail(&disk, "comment"), InfoValue::Text("x".repeat(255)));
 }
 
-/// As [`base4`] with version 0.2: the map at 420, the data right behind it.
+/// Returns [`base4`] in version 0.2: the map at 420, the data right after it.
 fn version_0() -> Vec<u8> {
     let new = base4();
     let mut bytes = vec![0; 436];

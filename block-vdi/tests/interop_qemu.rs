@@ -1,7 +1,7 @@
-//! QEMU's tools as witnesses: what we write they read, what they write we read.
+//! Interoperation with QEMU's tools: each side reads what the other writes.
 //!
-//! Without `qemu-img` and `qemu-io` the tests say that they are skipped; with `BLOCK_REQUIRE_ORACLES=1`
-//! in the environment that is a failure.
+//! Without `qemu-img` and `qemu-io` the tests report that they are skipped. With `BLOCK_REQUIRE_ORACLES=1` in the
+//! environment they fail instead.
 
 mod support;
 
@@ -13,7 +13,7 @@ use block_core::{Access, CheckMode, MemStorage, Storage, WriteFlags, ZeroFlags};
 use block_testkit::rng::Rng;
 use support::{FREE, Lab, MIB, ZERO, base4, content, image, poke};
 
-/// Whether the tools are there.
+/// Returns whether the tools are installed.
 fn tools() -> bool {
     let found = ["qemu-img", "qemu-io"]
         .iter()
@@ -41,7 +41,7 @@ fn run_ok(tool: &str, args: &[&str], dir: &Path) {
     );
 }
 
-/// Asserts that QEMU finds nothing wrong with `image` and reads `wanted` from it.
+/// Asserts that `qemu-img` finds no error in `image` and reads `wanted` from it.
 fn assert_qemu_reads(image: &MemStorage, wanted: &[u8], what: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("x.vdi"), image.to_bytes().unwrap()).unwrap();
@@ -169,7 +169,7 @@ async fn an_odd_size_means_the_same_to_both() {
     assert_eq!(info["virtual-size"], disk.size());
 }
 
-/// The same requests go in turns through `qemu-io` and through us to one image.
+/// Sends requests to one image, in turns through `qemu-io` and through this driver.
 #[tokio::test]
 async fn an_image_written_by_turns_agrees_with_a_model() {
     if !tools() {

@@ -1,4 +1,4 @@
-//! The tests every release shows: what the stock tools lose, this driver keeps.
+//! The tests for every release: the stock tools lose data here, and this driver keeps it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn subject() -> Subject {
     Subject::of(VdiDriver).size(16 * MIB)
 }
 
-/// A disk over a storage that fails as told, with a block stored already.
+/// Opens a disk, with one stored block, over a storage with faults on command.
 async fn disk_with_a_block(image: Image) -> (Rig, Arc<FaultStorage>, Disk) {
     let storage = FaultStorage::new(MemStorage::of("sim:0", image));
     let rig = Rig::new(&subject(), vec![Arc::clone(&storage) as Arc<dyn Storage>]);
@@ -23,10 +23,10 @@ async fn disk_with_a_block(image: Image) -> (Rig, Arc<FaultStorage>, Disk) {
     (rig, storage, disk)
 }
 
-/// T1. One write of the storage fails once, whichever it is: data, header or map. The guest repeats what
-/// failed, flushes, and finds its data after reopening.
+/// T1. One write of the storage fails once: data, header or map. The guest repeats the failed request, flushes, and
+/// finds its data after reopening.
 ///
-/// Stock `qemu-img` 10.0.2 loses it, and its check sees nothing wrong:
+/// Stock `qemu-img` 10.0.2 loses the data, and its check reports no error:
 ///
 /// ```text
 /// qemu-img create -f vdi t.vdi 16M
@@ -81,7 +81,7 @@ async fn write_and_flush(disk: &Disk, at: u64, data: &[u8]) -> Result<(), Error>
     disk.flush().await
 }
 
-/// T2. Small writes into many new blocks take the room they carry.
+/// T2. Small writes into many new blocks take no more space than their data needs.
 #[test]
 fn t2_64_scattered_4_kib_writes_take_no_more_room_than_they_carry() {
     let subject = Subject::of(VdiDriver).size(64 * MIB);
@@ -108,8 +108,8 @@ fn t2_64_scattered_4_kib_writes_take_no_more_room_than_they_carry() {
     });
 }
 
-/// T4. Zeros written over a parent's data are zeros after reopening, whether the child or the process is
-/// closed or killed after the flush.
+/// T4. Zeros written over a parent's data survive reopening, whether the child is closed or just dropped after the
+/// flush.
 #[test]
 fn t4_zeros_written_over_a_parent_survive_reopening() {
     let subject = subject().size(4 * MIB).with_parents(1);

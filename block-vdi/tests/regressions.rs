@@ -1,11 +1,11 @@
-//! What was found once is looked for again: the shortened requests of reports, with every fault.
+//! Replays old bugs: the shortened requests of their reports, with every fault.
 
 use block_testkit::Subject;
 use block_testkit::ops::parse;
 use block_testkit::promises::fault_everywhere;
 use block_vdi::VdiDriver;
 
-/// Seed 0x6366bda89b58ddb5: the last flush of a resize failed, and the engine and the map went by two sizes.
+/// Seed 0x6366bda89b58ddb5: the last flush of a resize failed, and the engine and the map used different sizes.
 #[test]
 fn a_resize_that_fails_at_its_last_flush_leaves_one_size() {
     let base = Subject::of(VdiDriver).option("block_size", "128k").size((384 << 10) + 512);

@@ -1,4 +1,4 @@
-//! Other sizes for a disk: data stays, new space is zeros, and the image stays sound.
+//! Resizes: data stays, new space reads as zeros, and the image stays sound.
 
 mod support;
 
@@ -22,7 +22,7 @@ async fn assert_holds(disk: &Disk, places: &[(u64, u8)]) {
     }
 }
 
-/// Creates a disk, writes, resizes, and looks at it again through the same handle and a new one.
+/// Creates a disk, writes, resizes, and reads it back through the same handle and a new one.
 async fn resized(from: u64, to: u64, options: &str, places: &[(u64, u8)]) -> Arc<MemStorage> {
     let lab = Lab::new();
     let file = lab.create("r", from, options).await.unwrap();
@@ -185,7 +185,7 @@ async fn sizes_the_format_cannot_have_are_refused_and_change_nothing() {
 
 #[tokio::test]
 async fn a_full_image_whose_map_has_no_room_grows_too() {
-    // Ten blocks, all stored; the map's 512 bytes hold 128 entries, and 4096 are wanted.
+    // Ten blocks, all stored. The map's 512 bytes have space for 128 entries, but the new size needs 4096.
     let places: Vec<(u64, u8)> = (0..10).map(|i| (i * MIB + 4096, i as u8 + 1)).collect();
     let file = resized(10 * MIB, 4 * GIB, "layout=qemu", &places).await;
     let disk = Lab::new().open_on(file, Access::Read, "").await.unwrap();
@@ -195,7 +195,7 @@ async fn a_full_image_whose_map_has_no_room_grows_too() {
 #[tokio::test]
 async fn what_a_shrink_cuts_off_is_in_the_file_no_longer() {
     for options in ["", "layout=qemu", "static=on", "block_size=128k"] {
-        // In the middle of a block, and at the end of one.
+        // Cut in the middle of a block, and at the end of one.
         for size in [2 * MIB + 1536, 2 * MIB] {
             let lab = Lab::new();
             let file = lab.create("s", 4 * MIB, options).await.unwrap();

@@ -1,4 +1,4 @@
-//! Shrinking that fails half way leaves the old disk or the new one, whole.
+//! A shrink that fails part way leaves the old disk or the new one intact.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
@@ -7,8 +7,8 @@ use block_core::{Access, CheckMode, ErrorKind, MemStorage, Preallocation};
 use block_testkit::{Fault, FaultStorage, OpKind, Rule};
 use support::{FREE, Lab, MIB, ZERO, content, image, poke};
 
-/// Maps of six blocks, by the slots they name, and whether the image is static. In the fifth the blocks that go lie where
-/// those that stay have to be.
+/// Maps of six blocks by slot number, the number of slots, and whether the image is static. In the fifth map the
+/// removed blocks lie where the remaining ones must go.
 const MAPS: [([u32; 6], u32, bool); 5] = [
     ([0, 1, 2, 3, 4, 5], 6, false),
     ([0, FREE, ZERO, 1, 2, FREE], 3, false),

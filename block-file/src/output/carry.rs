@@ -1,4 +1,4 @@
-//! What a file that replaces another one takes over from it: owner, group, attributes and permissions.
+//! Copies metadata to a replacing file: owner, group, attributes and permissions.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
@@ -9,23 +9,23 @@ use rustix::io::Errno;
 use super::InPlace;
 use crate::io::retry;
 
-/// The permissions that are taken over. Set-user-ID, set-group-ID and sticky bits are not: the new content comes from
-/// elsewhere.
+/// Permission bits to copy. Set-user-ID, set-group-ID and sticky bits are not copied, because the new content comes
+/// from elsewhere.
 const PERMISSIONS: u32 = 0o777;
 
 /// The attribute that holds an access control list.
 const ACL: &CStr = c"system.posix_acl_access";
 
-/// Attributes that vouch for the old content, or give it rights.
+/// Attributes that vouch for the old content or give it privileges.
 const OF_THE_CONTENT: [&CStr; 3] = [c"security.capability", c"security.ima", c"security.evm"];
 
-/// Bytes of one attribute, and of all names, at most: the kernel's own limit.
+/// Greatest size of one attribute, and of the list of names, in bytes: the kernel's own limit.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
-/// What nearly all take.
+/// Bytes enough for nearly all attributes.
 const FEW_BYTES: usize = 512;
 
-/// Gives `new` the owner, group, attributes and permissions of `old`, in this order: each may change the next.
+/// Copies owner, group, attributes and permissions from `old` to `new`, in this order because each may change the next.
 pub(super) fn carry(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), InPlace> {
     let wanted = retry(|| rustix::fs::fstat(old)).map_err(|_| InPlace::Owner)?;
     let made = retry(|| rustix::fs::fstat(new)).map_err(|_| InPlace::Owner)?;
@@ -55,7 +55,7 @@ fn carry_attributes(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), InPl
             .map_err(|_| lost())?;
     }
     if !has_acl {
-        // The folder's default list may have given the new file one that the old file does not have.
+        // The folder's default list may have given the new file a list that the old file does not have.
         match retry(|| rustix::fs::fremovexattr(new, ACL)) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(_) => return Err(InPlace::Attribute(ACL.to_string_lossy().into_owned())),
@@ -78,7 +78,7 @@ fn value(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
     whole(|value| rustix::fs::fgetxattr(file, name, value))
 }
 
-/// What `read` puts into memory, which is made larger where little does not do.
+/// Returns what `read` writes to a buffer. Calls it again with a larger buffer if the first is too small.
 fn whole(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; FEW_BYTES];
     let mut len = retry(|| read(&mut bytes));
@@ -90,8 +90,8 @@ fn whole(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<
     Ok(bytes)
 }
 
-/// Takes the set-user-ID and set-group-ID bits off a file that is written in place. A caller that may not do that has
-/// them taken off by the kernel with its first write.
+/// Removes the set-user-ID and set-group-ID bits of a file that is written in place. If the caller may not do that, the
+/// kernel removes them at the first write.
 pub(super) fn drop_set_id(file: BorrowedFd<'_>) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(retry(|| rustix::fs::fstat(file))?.st_mode);
     if !mode.intersects(Mode::SUID | Mode::SGID) {

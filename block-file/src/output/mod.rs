@@ -1,15 +1,17 @@
-//! The output room: makes the files that a program fills, under names that other users may share.
+//! Output files: creates the files that a program fills, in directories that it may share with other users.
 //!
 //! An image, a picture or a manual page is written in one of two ways:
 //!
-//! * **Whole or not at all.** The content goes into a file without a name (or, where the file system has none, with a
-//!   random one) in the target's folder. [`Output::finish`] gives it the target's name. An error, a dropped
-//!   [`Output`] or a killed program leaves the folder as it was.
-//! * **In place**, as [`InPlace`] lists: where a new file could not keep what the old one has, or cannot take its name.
+//! * **Whole or not at all.** The content goes into an unnamed file in the target's folder (where the file system has
+//!   no unnamed files, into one with a random name). [`Output::finish`] gives the file the target's name. An error, a
+//!   dropped [`Output`] or a killed program leaves the target as it was.
+//! * **In place**, for the reasons in [`InPlace`]: a new file could not keep the old file's metadata or could not take
+//!   its name.
 //!
-//! Every step goes by descriptor: the folder is opened once, owner, group, attributes and mode are set on the open
-//! file, and the name is compared with the file after it was given. A file that replaces another one gets its owner,
-//! group, access control lists, extended attributes and permissions, and never its set-user-ID and set-group-ID bits.
+//! Every step uses descriptors, so that another user cannot redirect it. The folder is opened once. Owner, group,
+//! attributes and mode are set on the open file. After the file got its name, the name is checked to lead to it. A file
+//! that replaces another gets its owner, group, access control lists, extended attributes and permissions, but never
+//! its set-user-ID and set-group-ID bits.
 //!
 //! ```
 //! use block_core::Storage;
@@ -53,12 +55,12 @@ use temporary::Temporary;
 pub use plain::write_whole;
 pub use site::{Room, Site};
 
-/// How a target is to be written.
+/// How to write a target.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How writes reach the disk.
     pub cache: CacheMode,
-    /// Files that are being read, and that must not be the target.
+    /// Files that the program reads, and therefore must not be the target.
     pub refused: Vec<StorageId>,
     /// Whether the new content fits beside the old; `false` writes in place.
     pub two_fit: bool,
@@ -70,19 +72,19 @@ impl Default for Settings {
     }
 }
 
-/// Why an existing target is written in place instead of being replaced by a whole one.
+/// Why an existing target is written in place instead of being replaced by a whole new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InPlace {
     /// The target is a block device.
     Device,
-    /// The file has this many names, more than one.
+    /// The file has this many hard links, more than one.
     Links(u64),
-    /// The file is a mount point, so that no other file can take its name.
+    /// The file is a mount point, so no other file can take its name.
     MountPoint,
-    /// The folder is sticky, and neither the file nor the folder belongs to the caller.
+    /// The folder is sticky, and the caller owns neither the file nor the folder.
     Sticky,
-    /// No file can be made or renamed in the folder, for this reason.
+    /// No file can be created or renamed in the folder, for this reason.
     Folder(String),
     /// The new file cannot have the owner or the group of the old one.
     Owner,
@@ -109,10 +111,10 @@ impl fmt::Display for InPlace {
     }
 }
 
-/// A file that is being filled.
+/// A file that the caller is filling.
 ///
-/// Dropped before [`finish`](Self::finish), it leaves the folder as it was, and a target that is written in place with
-/// what was written so far.
+/// Dropping it before [`finish`](Self::finish) leaves the folder as it was. But a target written in place keeps the
+/// bytes written so far.
 #[derive(Debug)]
 pub struct Output {
     storage: Arc<FileStorage>,
@@ -125,7 +127,7 @@ enum Way {
     InPlace(InPlace),
     Whole {
         temporary: Temporary,
-        /// The file that is replaced, if there is one. Its lock shows that no other program uses it.
+        /// The file to be replaced, if any. Its lock proves that no other program uses it.
         replaced: Option<Replaced>,
     },
 }
@@ -140,8 +142,8 @@ impl Site {
     /// Opens a storage for the new content of this target.
     ///
     /// # Errors
-    /// `Busy` when another program uses the target, `InvalidInput` when it is one of the refused files or no file
-    /// that content can be written to, and what the operating system says.
+    /// `Busy` when another program uses the target, `InvalidInput` when it is one of the refused files or neither a
+    /// regular file nor a block device, and errors of the operating system.
     pub fn begin(self, settings: &Settings) -> Result<Output> {
         let Some(there) = &self.there else {
             let temporary = Temporary::create(&self, None).map_err(|errno| self.error(errno))?;
@@ -172,7 +174,7 @@ impl Site {
         self.fill(temporary, Some(replaced), settings)
     }
 
-    /// Opens and locks the file that is there, if content may be written to it.
+    /// Opens and locks the existing file, if it can be written.
     fn open_existing(&self, there: &There, settings: &Settings) -> Result<OwnedFd> {
         there.writable_type(&self.location)?;
         let flags =
@@ -195,7 +197,7 @@ impl Site {
         Ok(file)
     }
 
-    /// Returns why the file that is there cannot be replaced, as far as that shows before another one is made.
+    /// Returns why the existing file cannot be replaced, as far as can be seen before a new file is created.
     fn must_stay(&self, there: &There, settings: &Settings) -> Option<InPlace> {
         let links = there.links();
         if links > 1 {
@@ -280,13 +282,13 @@ impl Output {
         }
     }
 
-    /// Returns whether an old file stays under the name until the new one is whole.
+    /// Returns whether an old file keeps the name until the new one is whole.
     pub fn replaces(&self) -> bool {
         matches!(&self.way, Way::Whole { replaced: Some(_), .. })
     }
 
-    /// Returns the names of temporary files in the target's folder that killed programs left for the same target, and
-    /// that were removed.
+    /// Returns the names of temporary files that were removed from the target's folder. Killed programs had left them
+    /// there for the same target.
     pub fn removed(&self) -> &[String] {
         match &self.way {
             Way::InPlace(_) => &[],
@@ -294,13 +296,13 @@ impl Output {
         }
     }
 
-    /// Gives the file its name. With `durable`, the name survives a power cut; the content is durable only if the
-    /// storage was flushed before.
+    /// Gives the file the target's name. With `durable`, the name survives a power failure; the content does only if
+    /// the storage was flushed before.
     ///
     /// # Errors
-    /// `AlreadyExists` when a file appeared under a name that was free, `Busy` when another file took the name of the
-    /// one to be replaced or of the one that was made, and what the operating system says. The hint says so where the
-    /// file has its name all the same.
+    /// `AlreadyExists` when a file appeared under a name that was free. `Busy` when another file took the name of the
+    /// file to replace or of the new file. Otherwise errors of the operating system; if the file already has its name,
+    /// the hint says so.
     pub fn finish(self, durable: bool) -> Result<()> {
         let Way::Whole { mut temporary, replaced } = self.way else { return Ok(()) };
         let error = |errno: Errno| {
@@ -311,7 +313,7 @@ impl Output {
         match &replaced {
             None => temporary.take_free_name().map_err(error)?,
             Some(replaced) => {
-                // A file that is not the one whose lock is held must not be replaced.
+                // Replace only the file whose lock is held.
                 if temporary.holder_of_name().map_err(error)? != Some(replaced.id) {
                     return Err(changed(&self.location));
                 }
@@ -326,11 +328,11 @@ impl Output {
     }
 }
 
-/// What is true when a step after the last one that changes anything fails.
+/// The hint of an error after the file got its name.
 const PUBLISHED: &str =
     "the file is whole and has its name, as far as is known; a power cut may take the name away";
 
-/// Returns the stat of a name in a folder, links not followed; `None` where no file has the name.
+/// Returns the stat of a name in a folder without following links; `None` when no file has the name.
 fn stat_of_name(
     folder: &OwnedFd,
     name: &std::ffi::OsStr,

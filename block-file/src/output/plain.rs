@@ -1,4 +1,4 @@
-//! Small outputs that are whole before they are written: pictures, manual pages, reports.
+//! Small outputs that are complete before they are written: pictures, manual pages, reports.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,11 +11,12 @@ use super::{Output, Settings, Site, rustix_open};
 use crate::failure::failed;
 use crate::io::{retry, write_all};
 
-/// Writes `content` to the target `location`, whole or not at all. A FIFO or a character device takes it as a stream.
-/// Returns the names of temporary files that killed programs left for the same target, and that were removed.
+/// Writes `content` to the target `location`, whole or not at all. Writes to a FIFO or a character device as a stream.
+/// Returns the names of temporary files that it removed: killed programs had left them for the same target.
 ///
 /// # Errors
-/// As [`Site::look`] and [`Site::begin`]; `InvalidInput` for a block device, which holds an image and no picture.
+/// Those of [`Site::look`] and [`Site::begin`]; `InvalidInput` for a block device, which is a place for disk images
+/// only.
 pub fn write_whole(location: &str, content: &[u8], settings: &Settings) -> Result<Vec<String>> {
     let site = Site::look(location)?;
     match &site.there {

@@ -1,4 +1,4 @@
-//! The place of a target: the folder that holds its name, and the file that has the name today.
+//! A target's place: the folder that holds its name, and the file that has the name now.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -14,32 +14,32 @@ use crate::failure::{kind, reason};
 use crate::io::retry;
 use crate::path::{from_text, to_text};
 
-/// Links that one name may lead through, as many as the kernel follows.
+/// Links that one name may lead through: as many as the kernel follows.
 const MAX_LINKS: u32 = 40;
 
-/// The place of a target that was looked at and not touched yet.
+/// A target's place, looked up but not changed yet.
 #[derive(Debug)]
 pub struct Site {
     /// The target as the caller named it.
     pub(super) location: String,
-    /// The folder that holds the name, links followed.
+    /// The folder that holds the name, after following links.
     pub(super) folder: OwnedFd,
-    /// The last component of the name, links followed.
+    /// The last component of the name, after following links.
     pub(super) name: OsString,
-    /// What has the name.
+    /// The file that has the name.
     pub(super) there: Option<There>,
 }
 
-/// Room on the file system of a regular file that is to be replaced, bytes.
+/// Space on the file system of a regular file to be replaced, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Free for the caller.
+    /// Bytes that the caller may still allocate.
     pub free: u64,
-    /// Taken by the file that is there.
+    /// Bytes allocated to the existing file.
     pub held: u64,
 }
 
-/// A file that has the target's name.
+/// The existing file under the target's name.
 #[derive(Debug)]
 pub(super) struct There {
     stat: Stat,
@@ -48,11 +48,12 @@ pub(super) struct There {
 }
 
 impl Site {
-    /// Looks at the target `location`, a path's text (see [`crate::path`]). Symbolic links are followed, also where
-    /// the last one leads to nothing yet.
+    /// Looks up the target `location`, a path's text (see [`crate::path`]). Follows symbolic links, even if the last
+    /// one leads to no file yet.
     ///
     /// # Errors
-    /// What the operating system says: too many links, a folder that does not exist or may not be searched.
+    /// `Busy` when another file takes the name meanwhile, and errors of the operating system: too many links, a folder
+    /// that does not exist or may not be searched.
     pub fn look(location: &str) -> Result<Self> {
         let failed = |errno: Errno| {
             Error::new(kind(errno), reason(errno))
@@ -60,7 +61,7 @@ impl Site {
                 .because(std::io::Error::from(errno))
         };
         let path = from_text(location);
-        // The kernel follows the links first: it knows the rules against links that other users planted.
+        // Let the kernel follow the links first: it applies the rules against links that other users planted.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let followed = match retry(|| rustix::fs::open(&path, flags, Mode::empty())) {
             Ok(fd) => Some(file_id(&retry(|| rustix::fs::fstat(&fd)).map_err(failed)?)),
@@ -78,7 +79,7 @@ impl Site {
         Ok(Self { location: location.to_owned(), folder, name, there })
     }
 
-    /// Returns the room there is beside a regular file that would be replaced; `None` where none would.
+    /// Returns the space for a new file beside the regular file to be replaced; `None` when there is no such file.
     pub fn room(&self) -> Option<Room> {
         let there = self.there.as_ref().filter(|there| there.is_regular())?;
         let system = rustix::fs::fstatvfs(&self.folder).ok()?;
@@ -88,7 +89,7 @@ impl Site {
         })
     }
 
-    /// Returns why no other file can take the name of the one that is there, as far as the folder's mode tells.
+    /// Returns why no other file can take the existing file's name, as far as the folder's metadata shows.
     pub(super) fn folder_holds_on_to(&self, there: &There) -> Option<InPlace> {
         let stat = retry(|| rustix::fs::fstat(&self.folder)).ok()?;
         let user = rustix::process::geteuid().as_raw();
@@ -120,7 +121,7 @@ impl There {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::BlockDevice
     }
 
-    /// Refuses what content cannot be written to at offsets.
+    /// Refuses types of files that cannot be written at offsets.
     pub(super) fn writable_type(&self, location: &str) -> Result<()> {
         if FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory {
             let error = Error::new(ErrorKind::InvalidInput, reason(Errno::ISDIR));
@@ -129,14 +130,14 @@ impl There {
         crate::open::openable(location, &self.stat).map(drop)
     }
 
-    /// Returns the type of a file that is a stream, not bytes at offsets.
+    /// Returns whether the file is a stream, not bytes at offsets.
     pub(super) fn is_stream(&self) -> bool {
         let kind = FileType::from_raw_mode(self.stat.st_mode);
         matches!(kind, FileType::Fifo | FileType::CharacterDevice)
     }
 }
 
-/// What makes two files the same one.
+/// Returns the identity of a file: equal for two names of the same file.
 pub(super) fn file_id(stat: &Stat) -> StorageId {
     crate::open::storage_id(stat)
 }
@@ -148,12 +149,12 @@ struct Walked {
 }
 
 enum WalkError {
-    /// This folder could not be opened.
+    /// The folder at this path could not be opened.
     Folder(PathBuf, Errno),
     Name(Errno),
 }
 
-/// Finds the folder and the name that `path` leads to, and the file that has the name.
+/// Follows `path` to the folder and name that it leads to, and the file of that name.
 fn walk(path: &Path) -> Result<Walked, WalkError> {
     let mut path = path.to_owned();
     let mut base: Option<OwnedFd> = None;
@@ -186,7 +187,7 @@ fn walk(path: &Path) -> Result<Walked, WalkError> {
     Err(WalkError::Name(Errno::LOOP))
 }
 
-/// Splits a path into the folder and the name in it.
+/// Splits a path into its folder and the name in it.
 fn split(path: &Path) -> Result<(PathBuf, OsString), Errno> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
@@ -203,8 +204,8 @@ fn split(path: &Path) -> Result<(PathBuf, OsString), Errno> {
     }
 }
 
-/// Refuses a link that another user put into a folder where everyone may put links, as the kernel does with
-/// `fs.protected_symlinks`. Between the kernel's look and ours the link may have changed.
+/// Refuses a link that another user put into a sticky, world-writable folder, as the kernel does with
+/// `fs.protected_symlinks`. The link may have changed since the kernel followed it.
 fn may_follow(folder: &OwnedFd, link: &Stat) -> Result<(), Errno> {
     let folder = retry(|| rustix::fs::fstat(folder))?;
     let mode = Mode::from_raw_mode(folder.st_mode);

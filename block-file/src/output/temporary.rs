@@ -1,4 +1,4 @@
-//! A file on its way to a name: without one as long as the file system can have such files, else with a random one.
+//! A file that gets its name later: unnamed if the file system supports that, otherwise with a random name.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -15,39 +15,39 @@ use crate::io::retry;
 use crate::lock;
 use crate::path::to_text;
 
-/// Permissions of a new file, less the process's umask.
+/// Permissions of a new file before the process's umask.
 const NEW: Mode = Mode::from_raw_mode(0o644);
 
-/// Permissions of a file that is to replace another one, until it gets that one's.
+/// Permissions of a replacing file until it gets those of the replaced one.
 const REPLACING: Mode = Mode::from_raw_mode(0o600);
 
-/// The end of a temporary name.
+/// Suffix of a temporary name.
 const SUFFIX: &[u8] = b".partial";
 
-/// Bytes of the target's name that its temporary names begin with, at most.
+/// Bytes of the target's name at the start of its temporary names, at most.
 const MAX_STEM: usize = 60;
 
-/// Entries of a folder that are looked at for files of killed programs.
+/// Entries of a folder to search for files of killed programs, at most.
 const MAX_ENTRIES: usize = 20_000;
 
-/// Attempts at a random name: the first one succeeds unless somebody guesses.
+/// Attempts at a random name. The first one succeeds unless another user guessed it.
 const ATTEMPTS: u32 = 16;
 
-/// A file on its way to a name. Dropped before it has the name, it is gone.
+/// A file that gets its name later. It is removed if it is dropped before.
 #[derive(Debug)]
 pub(super) struct Temporary {
     folder: OwnedFd,
-    /// The name it is to have.
+    /// The target's name.
     name: OsString,
     file: OwnedFd,
-    /// The temporary name it has.
+    /// The file's temporary name, if it has one.
     temporary: Option<OsString>,
-    /// Names of the files of killed programs that were removed.
+    /// Names of removed files that killed programs had left.
     pub(super) removed: Vec<String>,
 }
 
 impl Temporary {
-    /// Makes the file, and removes those that killed programs left for the same target.
+    /// Creates the file. Removes the files that killed programs left for the same target.
     pub(super) fn create(site: &Site, replacing: Option<&There>) -> Result<Self, Errno> {
         let removed = remove_dead(site);
         let mode = if replacing.is_some() { REPLACING } else { NEW };
@@ -59,7 +59,7 @@ impl Temporary {
             Ok(file) if can_be_linked(&file) => {
                 return Ok(Self { folder, name, file, temporary: None, removed });
             }
-            // The file system has no files without a name, or /proc is not there to name one by.
+            // The file system does not support unnamed files, or there is no /proc for linking one.
             Ok(_) | Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {}
             Err(errno) => return Err(errno),
         }
@@ -86,12 +86,12 @@ impl Temporary {
         Ok(file_id(&retry(|| rustix::fs::fstat(&self.file))?))
     }
 
-    /// Returns which file has the target's name.
+    /// Returns the identity of the file that has the target's name.
     pub(super) fn holder_of_name(&self) -> Result<Option<StorageId>, Errno> {
         Ok(stat_of_name(&self.folder, &self.name)?.as_ref().map(file_id))
     }
 
-    /// Takes the target's name, which no file has. One that appeared meanwhile keeps it.
+    /// Takes the target's name if no file has it. A file that appeared meanwhile keeps the name.
     pub(super) fn take_free_name(&mut self) -> Result<(), Errno> {
         let Some(temporary) = self.temporary.clone() else {
             return self.link(&self.name);
@@ -102,7 +102,7 @@ impl Temporary {
                 self.temporary = None;
                 Ok(())
             }
-            // The file system cannot rename so. The link is as good, and the drop removes the other name.
+            // The file system lacks this rename. A link does as well, and the drop removes the temporary name.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let flags = AtFlags::empty();
                 match retry(|| rustix::fs::linkat(folder, &temporary, folder, &self.name, flags)) {
@@ -119,7 +119,7 @@ impl Temporary {
         }
     }
 
-    /// Takes the target's name from the file that has it.
+    /// Takes the target's name from the file that has it, by a rename over it.
     pub(super) fn take_over_name(&mut self) -> Result<(), Errno> {
         let temporary = match self.temporary.clone() {
             Some(temporary) => temporary,
@@ -145,15 +145,15 @@ impl Temporary {
         retry(|| rustix::fs::linkat(CWD, &file, &self.folder, name, flags))
     }
 
-    /// Makes the folder's names durable.
+    /// Makes the names in the folder durable.
     pub(super) fn sync_folder(&self) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let synced = rustix_open(&self.folder, OsStr::new("."), flags, Mode::empty())
             .and_then(|folder| retry(|| rustix::fs::fsync(&folder)));
         match synced {
-            // The folder may be searched and written, and not read: its file system can be synced all the same.
+            // The caller may search and write the folder but not read it. Its file system can still be synced.
             Err(Errno::ACCESS) => retry(|| rustix::fs::syncfs(&self.file)),
-            // The file system has no such call for folders, and keeps names by itself.
+            // The file system has no sync for folders and keeps names by itself.
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             synced => synced,
         }
@@ -163,7 +163,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Only its own file: another one may have taken the name.
+            // Remove only this file: another one may have taken the name.
             let holder = stat_of_name(&self.folder, temporary).ok().flatten();
             if holder.as_ref().map(file_id) == self.id().ok() {
                 let _ = rustix::fs::unlinkat(&self.folder, temporary, AtFlags::empty());
@@ -172,7 +172,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Returns the path by which a descriptor's file can be linked.
+/// Returns a path by which the descriptor's file can be linked.
 fn descriptor_path(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
@@ -183,7 +183,7 @@ fn can_be_linked(file: &OwnedFd) -> bool {
     matches!((by_path, itself), (Ok(a), Ok(b)) if file_id(&a) == file_id(&b))
 }
 
-/// Returns a name that is not guessed: `.TARGET.RANDOM.partial`.
+/// Returns a name that other users cannot guess: `.TARGET.RANDOM.partial`.
 fn random_name(target: &OsStr) -> OsString {
     let random = || RandomState::new().build_hasher().finish();
     let mut name = prefix(target);
@@ -192,11 +192,11 @@ fn random_name(target: &OsStr) -> OsString {
     OsString::from_vec(name)
 }
 
-/// Returns what the temporary names of a target begin with.
+/// Returns the start of a target's temporary names.
 fn prefix(target: &OsStr) -> Vec<u8> {
     let bytes = target.as_bytes();
     let stem = bytes.get(..MAX_STEM).unwrap_or(bytes);
-    // A name in UTF-8 stays so where it is cut.
+    // Cut a name in UTF-8 at a character boundary.
     let whole = match std::str::from_utf8(stem) {
         Err(error) if error.error_len().is_none() => stem.get(..error.valid_up_to()),
         _ => None,
@@ -204,7 +204,7 @@ fn prefix(target: &OsStr) -> Vec<u8> {
     [b".", whole.unwrap_or(stem), b"."].concat()
 }
 
-/// Whether a program of this project made a temporary file of this name for `target`.
+/// Returns whether this is a temporary name for `target` that a program of this project made.
 fn is_temporary_of(name: &[u8], target: &OsStr) -> bool {
     let middle = name
         .strip_prefix(&*prefix(target))
@@ -213,13 +213,13 @@ fn is_temporary_of(name: &[u8], target: &OsStr) -> bool {
     middle.len() >= 16 && middle.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
 }
 
-/// Removes the temporary files that programs left when they were killed. A file that its writer still has open is
-/// locked, and stays. Returns the names of those that are gone.
+/// Removes the temporary files that killed programs left. A file that its writer still has open is locked and stays.
+/// Returns the names of the removed files.
 fn remove_dead(site: &Site) -> Vec<String> {
     let mut removed = Vec::new();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix_open(&site.folder, OsStr::new("."), flags, Mode::empty());
-    // A folder that cannot be read can be written all the same.
+    // A folder that cannot be read may still be writable.
     let Ok(entries) = folder.and_then(Dir::read_from) else { return removed };
     for entry in entries.take(MAX_ENTRIES).flatten() {
         let name = entry.file_name();

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Makes `len` bytes at `to_offset` of `to` share the blocks of `from`.
-/// All three numbers are bytes and multiples of the file system's block.
+/// Makes `len` bytes at `to_offset` of `to` share the blocks of `from`. All three numbers are in bytes and must be
+/// multiples of the file system's block.
 pub(crate) fn clone_range(
     from: BorrowedFd<'_>,
     from_offset: u64,

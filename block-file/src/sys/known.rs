@@ -1,4 +1,4 @@
-//! Buffers that the kernel knows by number: it looks their pages up once, and not for each request.
+//! Buffers registered with the kernel, which looks their pages up once instead of at each request.
 
 use std::io;
 use std::ptr::NonNull;
@@ -9,17 +9,17 @@ use io_uring::IoUring;
 
 use crate::aligned::SMALLEST;
 
-/// How many there are. They count against the limit on locked memory, which is 64 KiB on some systems.
+/// Number of registered buffers. They count against the limit on locked memory, which is 64 KiB on some systems.
 pub(super) const KNOWN: usize = 64;
 
-/// Buffers of [`SMALLEST`] bytes that a ring knows by their place in here. What is read into one is given away
-/// as it lies; until everybody has let go of it, that buffer is not used again.
+/// Registered buffers of [`SMALLEST`] bytes, in the order of their numbers in the ring. A read's buffer is handed out
+/// without a copy, and is not used again until every reader has dropped its [`Bytes`].
 #[derive(Default)]
 pub(super) struct KnownBuffers(Vec<Known>);
 
 struct Known {
     start: NonNull<u8>,
-    /// All of the buffer. We never look at it, unless we are the only ones who can.
+    /// The whole buffer. We never access it unless ours is the only reference.
     bytes: Bytes,
 }
 
@@ -27,7 +27,7 @@ struct Known {
 unsafe impl Send for Known {}
 
 impl KnownBuffers {
-    /// Makes new buffers known to the ring. They are to be kept until it has been dropped.
+    /// Registers new buffers with the ring. The caller must keep them until it has dropped the ring.
     pub(super) fn register(ring: &IoUring) -> io::Result<Self> {
         let known = |_| {
             let mut buffer = PageBuffer::new(SMALLEST);
@@ -48,19 +48,19 @@ impl KnownBuffers {
         self.0.len()
     }
 
-    /// Where a buffer begins, if nobody else has it any more.
+    /// Returns the start of a buffer, if no reader holds it any more.
     #[inline]
     pub(super) fn free(&self, number: usize) -> Option<NonNull<u8>> {
         let known = self.0.get(number)?;
         if !known.bytes.is_unique() {
             return None;
         }
-        // Whoever had it has done with it, in whatever thread.
+        // Synchronizes with the last reader's drop, in whichever thread that happened.
         fence(Ordering::Acquire);
         Some(known.start)
     }
 
-    /// A buffer's content.
+    /// Returns a buffer's content.
     #[inline]
     pub(super) fn bytes(&self, number: usize) -> Bytes {
         self.0.get(number).map(|known| known.bytes.clone()).unwrap_or_default()

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// One `fcntl` call about one byte. For `F_OFD_GETLK` the kernel answers in the structure.
+/// Makes one `fcntl` call for one byte. For `F_OFD_GETLK` the kernel's answer is in the returned structure.
 fn call(
     fd: BorrowedFd<'_>,
     command: libc::c_int,
@@ -31,17 +31,17 @@ fn call(
     }
 }
 
-/// Takes a shared lock on one byte, or says at once why it cannot be had.
+/// Takes a shared lock on one byte without blocking, or returns why that failed.
 pub(crate) fn share(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     call(fd, libc::F_OFD_SETLK, libc::F_RDLCK, byte).map(drop)
 }
 
-/// Gives a byte back.
+/// Unlocks one byte.
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     call(fd, libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
 }
 
-/// Whether another description holds any lock on the byte.
+/// Returns whether another open file description holds any lock on the byte.
 pub(crate) fn conflicts(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
     let answer = call(fd, libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)

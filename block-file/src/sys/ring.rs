@@ -1,8 +1,8 @@
-//! An io_uring on one file: reads and writes whose memory belongs to them until the kernel is done.
+//! An io_uring on one file. A request owns its memory until the kernel is done with it.
 //!
-//! What makes this sound: a request's memory is kept in [`Ring::slots`], or with the buffers that the kernel
-//! knows, from before the kernel hears of it until its completion has been taken off the queue. Nobody can
-//! change it in between, nothing removes a request earlier, and the ring is not dropped while one is left.
+//! This is sound because a request's memory stays in [`Ring::slots`], or in the registered buffers, from before the
+//! kernel sees the request until its completion has been taken off the queue. No code changes the memory or removes the
+//! request in between, and the ring is not dropped while a request is left.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,102 +19,102 @@ use rustix::io::Errno;
 use super::known::KnownBuffers;
 use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY, SMALLEST};
 
-/// Entries of the submission queue; more requests than that are never under way.
+/// Entries of the submission queue, and greatest number of requests in flight.
 const ENTRIES: u32 = 256;
 
-/// So many queued requests are submitted without waiting for the driver: the disk begins while the next ones
-/// are made. Fewer would have it begin earlier (8 of 64: 5 % less time), at more of the processor (1 %), which
-/// comes back from the kernel to cold caches each time;
+/// Minimum number of queued requests that are submitted immediately instead of by the driver task, so that the disk
+/// starts while the next ones are made. With fewer the disk starts earlier (8 of 64: 5 % less time), but the processor
+/// is busier (1 %), because it returns from the kernel to cold caches each time.
 const BATCH: usize = 32;
 
-/// so a disk that has something to do gets so many times as many.
+/// While requests are in flight, a batch must be this many times their number.
 const GROWTH: usize = 3;
 
-/// After so many buffers that somebody still has, another one is taken that the kernel does not know.
+/// Registered buffers to try. If readers still hold all of them, the request uses an unregistered buffer.
 const TRIES: usize = 4;
 
-/// What a request does.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Transfer<'a> {
-    /// Reads so many bytes, into memory that it gives.
+    /// Reads this many bytes into memory that it returns.
     Read(usize),
     /// Writes a copy of these bytes.
     Write(&'a [u8]),
-    /// Writes somebody's memory, who does not change it.
+    /// Writes the caller's shared memory, which never changes.
     WriteGiven(&'a Bytes),
 }
 
-/// What a finished request came to.
+/// The outcome of a finished request.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// How many bytes it moved.
+    /// Bytes transferred.
     pub(crate) result: Result<usize, Errno>,
-    /// The memory of a read, at least as long as was asked for; of a write, nothing that is of use.
+    /// A read's memory, at least as long as requested. A write's is of no use.
     pub(crate) bytes: Bytes,
-    /// Gone when all bytes have landed, whether or not anybody has asked; there is something left to do
-    /// under it otherwise.
+    /// The guard, if the request did not transfer all its bytes: the caller still has work to do under it. Otherwise
+    /// the guard was released when the bytes landed, even before any task asked.
     pub(crate) guard: Option<RangeGuard>,
 }
 
-/// A request that is under way.
+/// A request in flight, by the number of its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token(u32);
 
-/// The ring.
+/// An io_uring with its requests and registered buffers.
 pub(crate) struct Ring {
     uring: IoUring,
-    /// Each at its number, which the kernel gives back. The first ones read and write the buffers that the
-    /// kernel knows, of the same numbers.
+    /// All slots. A slot's index is its entry's user data. The first slots use the registered buffers of the same
+    /// numbers.
     slots: Vec<Slot>,
     known: KnownBuffers,
-    /// Slots with a buffer that the kernel knows, the one that has waited longest in front.
+    /// Free slots with a registered buffer, the one freed longest ago in front.
     free_known: VecDeque<u32>,
-    /// The other ones.
+    /// The other free slots.
     free: Vec<u32>,
-    /// How many requests were ever queued,
+    /// How many requests were ever queued.
     queued: u64,
-    /// and how many of these the kernel has taken, in order.
+    /// How many queued requests the kernel has taken, in order.
     taken: u64,
-    /// Taken by the kernel and not yet completed.
+    /// How many requests the kernel has taken and not completed.
     running: usize,
-    /// The kernel takes no more entries.
+    /// Whether submitting has failed for good.
     broken: bool,
     file: Arc<OwnedFd>,
     /// Whether the file is registered for reading.
     reads_registered: bool,
-    /// Where requests get memory that the kernel does not know.
+    /// The pool of unregistered buffers.
     buffers: Arc<BufferPool>,
 }
 
 /// A request, or room for one.
 #[derive(Default)]
 struct Slot {
-    /// There until its completion is taken, when this one is woken.
+    /// Wakes the task that waits. `None` once the completion has been taken.
     waker: Option<Waker>,
-    /// After that, what the kernel says of it.
+    /// The kernel's result, after the completion has been taken.
     result: i32,
-    /// How many bytes it is to move.
+    /// Bytes to transfer.
     len: u32,
-    /// How many were queued before it.
+    /// How many requests were queued before this one.
     number: u64,
     memory: Memory,
     guard: Option<RangeGuard>,
 }
 
-/// The memory that a request keeps, and gives back.
+/// The memory that a request keeps and later returns.
 #[derive(Default)]
 enum Memory {
-    /// None: a write from the buffer that the kernel knows, or the kernel may still look at it.
+    /// No memory: for a write from a registered buffer, or when the kernel may still access the memory.
     #[default]
     None,
-    /// The buffer of the slot's number that the kernel knows, for a read.
+    /// The registered buffer of the slot's number, for a read.
     Known,
     Read(AlignedBuffer),
     Write(AlignedBuffer),
     Given(Bytes),
 }
 
-/// Whom completions wake, and the ranges that are no longer needed. Both may run code of others.
+/// Wakers of completed requests, and guards of ranges no longer needed. Waking and dropping may run foreign code.
 #[derive(Default)]
 #[must_use = "who waits has to be woken"]
 pub(crate) struct Freed {
@@ -123,7 +123,7 @@ pub(crate) struct Freed {
 }
 
 impl Freed {
-    /// Wakes them all. No lock is to be held.
+    /// Drops the guards and wakes the tasks. The caller must hold no lock.
     pub(crate) fn release(self) {
         drop(self.guards);
         self.wakers.into_iter().for_each(Waker::wake);
@@ -136,12 +136,12 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// Makes a file that is read past the page cache known to the ring, so that the kernel need not look it up
-/// for each request; where that is refused, it goes without.
+/// Registers a file for direct reads, so the kernel need not look it up for each request. Where the kernel refuses, the
+/// ring works without.
 ///
-/// Not as it is: the kernel lets go of what a ring knows some time after the ring's process has died, and its
-/// locks would last as long. So it is opened again, without a lock, and only to be read. Nor does each read look
-/// after the time of the last access: the plain calls that come before a ring have done so.
+/// The file is opened again, read-only and without locks. The kernel releases a ring's files some time after its
+/// process died, and locks on the registered file would last as long. Reads through the new descriptor do not update
+/// the access time: the plain calls that precede a ring have done so.
 fn register_for_reading(uring: &IoUring, file: &OwnedFd) -> io::Result<()> {
     let mut flags = rustix::fs::fcntl_getfl(file)? & OFlags::DIRECT;
     if flags.is_empty() {
@@ -150,7 +150,7 @@ fn register_for_reading(uring: &IoUring, file: &OwnedFd) -> io::Result<()> {
     flags |= OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let open = |flags| rustix::fs::open(&path, flags, Mode::empty());
-    // Only the owner may leave the time alone.
+    // Only the owner may open a file with `NOATIME`.
     let again = open(flags | OFlags::NOATIME).or_else(|_| open(flags))?;
     let (one, other) = (rustix::fs::fstat(file)?, rustix::fs::fstat(&again)?);
     if (one.st_dev, one.st_ino, one.st_rdev) != (other.st_dev, other.st_ino, other.st_rdev) {
@@ -160,7 +160,7 @@ fn register_for_reading(uring: &IoUring, file: &OwnedFd) -> io::Result<()> {
 }
 
 impl Memory {
-    /// What a request gives back that does without a buffer which the kernel knows.
+    /// Returns the memory of a request that does not use a registered buffer.
     fn into_bytes(self) -> Bytes {
         match self {
             Self::Read(buffer) => Bytes::from_owner(buffer),
@@ -175,7 +175,7 @@ impl Memory {
 }
 
 impl Slot {
-    /// Notes what it came to, and says whom to wake; nobody, when that was known.
+    /// Stores the result and returns the waker; `None` if the result was stored before.
     #[inline]
     fn end(&mut self, result: i32) -> Option<Waker> {
         let waker = self.waker.take()?;
@@ -184,14 +184,14 @@ impl Slot {
     }
 }
 
-/// What the kernel said: how many bytes were moved, or why none.
+/// Returns the bytes transferred, or the error, from a kernel's result.
 #[inline]
 fn result_of(value: i32) -> Result<usize, Errno> {
     usize::try_from(value).map_err(|_| Errno::from_raw_os_error(value.saturating_neg()))
 }
 
 impl Ring {
-    /// A ring for `file`, unless the kernel refuses. Requests use memory of `buffers`.
+    /// Creates a ring for `file`, unless the kernel refuses. Requests use memory from `buffers`.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> io::Result<Self> {
         let uring = IoUring::new(ENTRIES)?;
         let known = KnownBuffers::register(&uring).unwrap_or_else(|error| {
@@ -221,16 +221,15 @@ impl Ring {
         })
     }
 
-    /// A descriptor that is readable when a request has completed.
+    /// Returns a descriptor that is readable when a request has completed.
     pub(crate) fn readiness(&self) -> io::Result<OwnedFd> {
         // SAFETY: the ring owns this descriptor and is alive for the length of the borrow.
         let fd = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
         fd.try_clone_to_owned()
     }
 
-    /// Queues `transfer`, at `offset` of the file. The kernel hears of it at the next
-    /// [`submit`](Self::submit). `waker` is woken when it is done. Gives the guard back when too many are under
-    /// way.
+    /// Queues `transfer` at `offset` of the file, in bytes. The kernel sees it at the next [`submit`](Self::submit).
+    /// Its completion wakes `waker`. Returns the guard when the request cannot be queued.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -239,7 +238,7 @@ impl Ring {
         guard: Option<RangeGuard>,
         waker: &Waker,
     ) -> Result<Token, Option<RangeGuard>> {
-        // First: it may panic, and then nothing is queued.
+        // Clone first: it may panic, and then nothing is queued.
         let waker = waker.clone();
         let index = match transfer {
             _ if self.broken => None,
@@ -259,7 +258,7 @@ impl Ring {
         Ok(Token(index))
     }
 
-    /// Queues a read in a free slot. `None` when there is none, or no buffer is so large.
+    /// Queues a read in a free slot. Returns `None` if there is none, or no buffer is large enough.
     #[inline]
     fn push_read(&mut self, len: usize, offset: u64) -> Option<u32> {
         let (file, flags) = match self.reads_registered {
@@ -279,14 +278,14 @@ impl Ring {
         self.push_entry(index, entry.flags(flags), bytes, Memory::Read(buffer))
     }
 
-    /// Queues a write of a copy.
+    /// Queues a write of a copy of `bytes`.
     fn push_write(&mut self, bytes: &[u8], offset: u64) -> Option<u32> {
         let file = types::Fd(self.file.as_raw_fd());
         let len = u32::try_from(bytes.len()).ok()?;
         if bytes.len() <= SMALLEST
             && let Some((index, number, start)) = self.take_known()
         {
-            // SAFETY: a buffer that is known has at least so many bytes, and nobody else has it.
+            // SAFETY: a registered buffer has at least so many bytes, and no reader holds it.
             unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
             let entry = opcode::WriteFixed::new(file, start, len, number).offset(offset).build();
             return self.push_entry(index, entry, len, Memory::None);
@@ -298,7 +297,7 @@ impl Ring {
         self.push_entry(index, entry, len, Memory::Write(buffer))
     }
 
-    /// Queues a write of what is given.
+    /// Queues a write of shared memory.
     fn push_given(&mut self, bytes: &Bytes, offset: u64) -> Option<u32> {
         let file = types::Fd(self.file.as_raw_fd());
         let len = u32::try_from(bytes.len()).ok()?;
@@ -307,8 +306,8 @@ impl Ring {
         self.push_entry(index, entry, len, Memory::Given(bytes.clone()))
     }
 
-    /// Queues an entry that points at so many bytes of `memory`, or of the buffer that the kernel knows by the
-    /// slot's number. The slot is a free one.
+    /// Queues an entry that points at `len` bytes of `memory`, or of the registered buffer with the slot's number. The
+    /// slot must be free.
     #[inline(always)]
     fn push_entry(
         &mut self,
@@ -319,10 +318,9 @@ impl Ring {
     ) -> Option<u32> {
         let slot = self.slots.get_mut(index as usize)?;
         let entry = entry.user_data(u64::from(index));
-        // SAFETY: the memory stays in its slot, or with what is known, until the completion with this slot's
-        // number has been taken. Until then nobody else is given it, and nobody changes what was given (nor
-        // does that move). The file is open for as long as the ring is, by `self.file` or because it is
-        // registered.
+        // SAFETY: the memory stays in its slot, or in the registered buffers, until the completion with this slot's
+        // number has been taken. Until then no other request or reader gets it. Shared memory is neither changed nor
+        // moved. The file stays open as long as the ring, by `self.file` or because it is registered.
         if unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.free(index);
             return None;
@@ -332,12 +330,12 @@ impl Ring {
         Some(index)
     }
 
-    /// A buffer of at least `len` bytes, if that is not too much.
+    /// Returns a buffer of at least `len` bytes, if the pool has one so large.
     fn buffer(&self, len: usize) -> Option<AlignedBuffer> {
         (len <= CAPACITY).then(|| self.buffers.take(len))
     }
 
-    /// A free slot whose buffer the kernel knows, by which number, and nobody else has any more.
+    /// Takes a free slot whose registered buffer no reader holds. Returns its index, the buffer's number and its start.
     #[inline]
     fn take_known(&mut self) -> Option<(u32, u16, *mut u8)> {
         for _ in 0..TRIES.min(self.free_known.len()) {
@@ -352,7 +350,7 @@ impl Ring {
         None
     }
 
-    /// A free slot; the kernel need not know a buffer for it.
+    /// Takes a free slot, with or without a registered buffer.
     fn take_free(&mut self) -> Option<u32> {
         self.free.pop().or_else(|| self.free_known.pop_back())
     }
@@ -366,19 +364,19 @@ impl Ring {
         }
     }
 
-    /// Requests that the kernel has not been told of.
+    /// Returns how many queued requests the kernel has not taken.
     #[inline]
     fn waiting(&self) -> usize {
         usize::try_from(self.queued - self.taken).unwrap_or(usize::MAX)
     }
 
-    /// Whether enough is queued to be worth a [`submit`](Self::submit) of its own.
+    /// Returns whether enough requests are queued for a [`submit`](Self::submit) of their own.
     #[inline]
     pub(crate) fn has_batch(&self) -> bool {
         self.waiting() >= self.running.saturating_mul(GROWTH).max(BATCH)
     }
 
-    /// Tells the kernel of everything queued.
+    /// Submits all queued requests.
     pub(crate) fn submit(&mut self) -> Freed {
         self.enter(0)
     }
@@ -392,7 +390,7 @@ impl Ring {
             let Ok(index) = usize::try_from(completion.user_data()) else { continue };
             let Some(slot) = slots.get_mut(index) else { continue };
             let result = completion.result();
-            // Where no completion is awaited, whatever this is, it is not ours to free.
+            // A slot without a waker awaits no completion, so it must not be freed.
             let Some(waker) = slot.end(result) else { continue };
             freed.wakers.push(waker);
             if slot.guard.is_some() && u32::try_from(result) == Ok(slot.len) {
@@ -403,13 +401,13 @@ impl Ring {
         freed
     }
 
-    /// Waits, in this thread, until something completes, unless nothing is under way.
+    /// Blocks this thread until a request completes. Returns without blocking if none is in flight.
     pub(crate) fn wait(&mut self) -> Freed {
         self.enter(1)
     }
 
-    /// What a request came to, once its completion has been taken. To be asked until it says so, and not
-    /// again. Inlined where it is used up: on its way through several callers it would be copied in each.
+    /// Returns the outcome of a request once its completion has been taken. Call it until it returns `Some`, and not
+    /// again. Inlined, because otherwise each caller on the outcome's way copies it.
     #[inline(always)]
     pub(crate) fn take(&mut self, token: Token) -> Option<Finished> {
         let Token(index) = token;
@@ -427,15 +425,14 @@ impl Ring {
         Some(Finished { result, bytes, guard })
     }
 
-    /// Has `waker` woken when a request is done that is not, and gives back the one that it replaces: what
-    /// a waker does when it is dropped is not known.
+    /// Replaces the waker of an uncompleted request. Returns the old waker, because its drop may run any code.
     pub(crate) fn wake_later(&mut self, token: Token, waker: &Waker) -> Option<Waker> {
         let known = self.slots.get_mut(token.0 as usize)?.waker.as_mut()?;
         (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
     }
 
-    /// Submits what is queued and waits for so many completions. Returns whom to wake, when the kernel
-    /// refuses for good and what is queued has failed.
+    /// Submits the queue and waits for `want` completions. If the kernel refuses for good, fails the queued requests
+    /// and returns their wakers.
     fn enter(&mut self, want: usize) -> Freed {
         let want = want.min(self.running + self.waiting());
         if self.waiting() == 0 && want == 0 {
@@ -449,20 +446,20 @@ impl Ring {
                 Freed::default()
             }
             Err(error) => match error.raw_os_error() {
-                // Interrupted, or the completion queue has to be emptied first.
+                // Interrupted, out of memory, or the completion queue must be emptied first.
                 Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Freed::default(),
                 errno => self.fail(errno.unwrap_or(libc::EIO)),
             },
         }
     }
 
-    /// Fails what the kernel has not taken. It takes nothing more either.
+    /// Fails the requests that the kernel has not taken. It takes none from now on.
     fn fail(&mut self, errno: i32) -> Freed {
         self.broken = true;
         let mut freed = Freed::default();
         for slot in self.slots.iter_mut().filter(|slot| slot.number >= self.taken) {
             let Some(waker) = slot.end(errno.saturating_neg()) else { continue };
-            // Its entry is still queued, so its memory is the kernel's should it ever look.
+            // Leak the memory: its entry is still queued, so the kernel might yet access it.
             std::mem::forget(std::mem::take(&mut slot.memory));
             freed.wakers.push(waker);
         }
@@ -470,8 +467,8 @@ impl Ring {
         freed
     }
 
-    /// Whether the kernel has taken nothing of what was submitted, being short of memory, and no completion
-    /// is going to be the occasion to submit it again.
+    /// Returns whether the kernel took none of the submitted requests for lack of memory, and no completion will come
+    /// that leads to another submit.
     pub(crate) fn is_stuck(&self) -> bool {
         self.running == 0 && self.waiting() > 0
     }
@@ -489,11 +486,11 @@ impl Drop for Ring {
             freed.push(self.reap());
         }
         if self.broken {
-            // The kernel may still write into these; they are given to it.
+            // The kernel may still write to these buffers: leak them.
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(std::mem::take(&mut self.known));
         } else if self.reads_registered {
-            // Left to the kernel, this happens some time later, and the file system stays busy meanwhile.
+            // Otherwise the kernel does this some time later, and the file system stays busy until then.
             let _ = self.uring.submitter().unregister_files();
         }
         freed.into_iter().for_each(Freed::release);

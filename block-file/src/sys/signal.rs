@@ -1,10 +1,10 @@
-//! What becomes of a signal.
+//! The actions of signals.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Whether the process ignores signal `number`. A number that is no signal is not ignored.
+/// Returns whether the process ignores signal `number`: `false` for a number that is not a signal.
 pub(crate) fn is_ignored(number: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new action the call changes nothing. It writes the present one to `action`, which has the

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Starts to write all dirty pages of `file`, and waits for none of them. What fails is reported by the
-/// next `fdatasync`, as of every write by the kernel itself.
+/// Starts writing all dirty pages of `file` without waiting for them. The next `fdatasync` reports any failure, as it
+/// does for every write that the kernel starts by itself.
 pub(crate) fn start_writeback(file: BorrowedFd<'_>) {
     // SAFETY: the descriptor is open for the length of the call by its borrow; no memory is passed.
     unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };

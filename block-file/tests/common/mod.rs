@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Helpers for the tests of this crate.
 #![allow(dead_code, missing_docs)]
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use block_core::{
 };
 use block_file::FileProtocol;
 
-/// Says on stderr that a test did not run, or fails where that is not allowed.
+/// Reports on stderr that a test did not run, or fails where skipping is not allowed.
 pub fn skip(why: &str) {
     assert!(
         std::env::var_os("BLOCK_REQUIRE_ORACLES").is_none_or(|value| value != "1"),
@@ -20,7 +20,7 @@ pub fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
-/// Whether a program can be started.
+/// Returns whether a program can be started.
 pub fn have(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
@@ -53,7 +53,7 @@ pub async fn open_with(
     FileProtocol.open(path.to_str().unwrap(), &options).await
 }
 
-/// Forgets what is cached of a file.
+/// Drops a file's cached pages.
 pub fn cool(path: &Path) {
     let file = std::fs::File::open(path).unwrap();
     file.sync_all().unwrap();
@@ -91,13 +91,13 @@ pub async fn extents(storage: &dyn Storage) -> Vec<StorageExtent> {
     out
 }
 
-/// Bytes that differ from place to place.
+/// Returns bytes that differ from place to place.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random(seed);
     (0..len).map(|_| random.next().to_le_bytes()[3] | 1).collect()
 }
 
-/// xorshift: the same numbers for the same seed, everywhere.
+/// A xorshift generator: the same seed gives the same numbers everywhere.
 pub struct Random(pub u64);
 
 impl Random {
@@ -136,7 +136,7 @@ impl Drop for Loop {
     }
 }
 
-/// A small file system in memory, unmounted when dropped.
+/// A small file system in memory. Dropping it unmounts it.
 pub struct Tmpfs(pub tempfile::TempDir);
 
 impl Tmpfs {

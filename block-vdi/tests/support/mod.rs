@@ -1,4 +1,4 @@
-//! Images in memory, under names that chains can find them by.
+//! Images in memory under names by which chains find them.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod rows;
@@ -17,14 +17,14 @@ pub const MIB: u64 = 1 << 20;
 pub const FREE: u32 = 0xFFFF_FFFF;
 pub const ZERO: u32 = 0xFFFF_FFFE;
 
-/// Files in memory and the drivers to open them with.
+/// Files in memory, and the drivers that open them.
 #[derive(Debug, Clone)]
 pub struct Lab {
     pub files: Files,
     pub registry: Arc<Registry>,
 }
 
-/// A protocol over named storages in memory.
+/// A protocol for named storages in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Files(Arc<Mutex<BTreeMap<String, Arc<dyn Storage>>>>);
 
@@ -56,7 +56,7 @@ impl Lab {
         Self { files, registry: Arc::new(registry) }
     }
 
-    /// A storage that is found under its name.
+    /// Creates a storage under `name`.
     pub fn file(&self, name: &str) -> Arc<MemStorage> {
         let storage = MemStorage::named(name);
         self.add(name, storage.clone());
@@ -106,7 +106,7 @@ impl Lab {
         driver.create(storage, &request, &self.cx()).await
     }
 
-    /// A child of the image in file `parent`, as large as it.
+    /// Creates a child of the image in file `parent`, with the same size.
     pub async fn create_child(
         &self,
         name: &str,
@@ -121,7 +121,7 @@ impl Lab {
         Ok(storage)
     }
 
-    /// Opens a file as VDI; every other file may be its parent.
+    /// Opens a file as VDI. Every other file is a candidate for its parent.
     pub async fn open(&self, name: &str, access: Access, options: &str) -> Result<Disk> {
         let storage = self.files.open(name, &read()).await?;
         self.open_on(storage, access, options).await
@@ -156,7 +156,7 @@ impl Lab {
         self.registry.open_on(storage, &request).await
     }
 
-    /// As [`open`](Self::open) for writing, with the parent open for writing too.
+    /// Opens a file like [`open`](Self::open) for writing, and its parent for writing too.
     pub async fn open_with_parent(&self, name: &str) -> Result<Disk> {
         let names: Vec<_> = self.files.0.lock().unwrap().keys().cloned().collect();
         let mut request = OpenRequest::new("mem:", Access::ReadWrite).format("vdi");
@@ -170,7 +170,7 @@ impl Lab {
         self.registry.driver("vdi")?.check(storage, mode, &self.cx()).await
     }
 
-    /// As [`check`](Self::check), with all files here among those that may be the parent.
+    /// Checks a file like [`check`](Self::check), with all files as candidates for its parent.
     pub async fn check_with_parents(
         &self,
         storage: Arc<dyn Storage>,
@@ -183,7 +183,7 @@ impl Lab {
         self.registry.driver("vdi")?.check(storage, mode, &cx).await
     }
 
-    /// Asserts that a check finds nothing but, perhaps, things others frown at.
+    /// Asserts that a check reports no corruption and no leak. Cosmetic findings are allowed.
     pub async fn assert_clean(&self, storage: Arc<dyn Storage>) {
         let report = self.check(storage, CheckMode::Report).await.unwrap();
         assert!(report.is_clean(), "{report:#?}");
@@ -194,7 +194,7 @@ pub fn read() -> StorageOptions {
     StorageOptions::new(block_core::StorageAccess::Read)
 }
 
-/// Everything the guest sees.
+/// Returns the guest's view of the whole disk.
 pub async fn content(disk: &Disk) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(disk.size()).unwrap()];
     for (index, chunk) in bytes.chunks_mut(1 << 20).enumerate() {
@@ -203,7 +203,7 @@ pub async fn content(disk: &Disk) -> Vec<u8> {
     bytes
 }
 
-/// A value among the details of an image.
+/// Returns a value from an image's details.
 pub fn detail(disk: &Disk, name: &str) -> InfoValue {
     let info = disk.info();
     let found = info.details.iter().find(|(known, _)| *known == name);
@@ -217,8 +217,8 @@ pub fn number(disk: &Disk, name: &str) -> u64 {
     }
 }
 
-/// An image with blocks of 1 MiB, its map at 0x200, its data behind it on the next sector; slot `k`
-/// is full of `0xA0 + k`.
+/// Returns an image with blocks of 1 MiB. Its map is at 0x200 and its data on the next sector after the map. Slot `k`
+/// is filled with `0xA0 + k`.
 pub fn image(disk_size: u64, map: &[u32], slots: u32) -> Vec<u8> {
     let data_offset = 0x200 + (map.len() * 4).next_multiple_of(512);
     let mut bytes = vec![0; data_offset + slots as usize * MIB as usize];
@@ -247,7 +247,7 @@ pub fn image(disk_size: u64, map: &[u32], slots: u32) -> Vec<u8> {
     bytes
 }
 
-/// The specification's sound image: four blocks, two of them stored, one free, one zero.
+/// Returns the sound image of these tests: four blocks, two of them stored, one free, one zero.
 pub fn base4() -> Vec<u8> {
     image(4 * MIB, &[0, 1, FREE, ZERO], 2)
 }
@@ -256,7 +256,7 @@ pub fn poke(bytes: &mut [u8], offset: usize, value: &[u8]) {
     bytes[offset..offset + value.len()].copy_from_slice(value);
 }
 
-/// The entries of an image's map as they are in the file.
+/// Returns the map entries stored in the file.
 pub fn map_of(file: &MemStorage) -> Vec<u32> {
     let bytes = file.to_bytes().unwrap();
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -264,7 +264,7 @@ pub fn map_of(file: &MemStorage) -> Vec<u32> {
     (0..u32_at(0x180) as usize).map(|index| u32_at(map + index * 4)).collect()
 }
 
-/// The number of slots in use as the header counts them.
+/// Returns the header's number of slots in use.
 pub fn allocated_of(file: &MemStorage) -> u32 {
     let bytes = file.to_bytes().unwrap();
     u32::from_le_bytes(bytes[0x184..0x188].try_into().unwrap())

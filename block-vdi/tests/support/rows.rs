@@ -1,14 +1,14 @@
-//! One row a field of the header that an image can hold and must not.
+//! One row for each header field that can hold a value it must not.
 
 use block_core::ErrorKind;
 use block_vdi::Refusal;
 
 use super::MIB;
 
-/// A poke and the refusal it leads to.
+/// A changed field and the refusal that it causes.
 #[derive(Debug)]
 pub struct Row {
-    /// Where the image is poked, and with what.
+    /// The offset that is overwritten, and the bytes.
     pub poke: (usize, Vec<u8>),
     pub kind: ErrorKind,
     pub reason: Refusal,
@@ -34,7 +34,7 @@ pub fn le32(value: u32) -> [u8; 4] {
     value.to_le_bytes()
 }
 
-/// One row a field, more where values differ in kind.
+/// Returns one row per field, or more where values differ in kind.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
     use Refusal::*;

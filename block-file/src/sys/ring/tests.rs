@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use super::*;
 use crate::sys::known::KNOWN;
 
-/// A ring for a file; `None` where the kernel gives none.
+/// Creates a ring for a file. Returns `None` if the kernel refuses.
 fn ring(file: &File) -> Option<Ring> {
     let made = Ring::new(Arc::new(OwnedFd::from(file.try_clone().unwrap())), &Arc::default());
     if let Err(error) = &made {
@@ -31,7 +31,7 @@ fn content(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// Whether a read of so many bytes, taken but not finished, goes to a buffer that the kernel knows.
+/// Queues a read of `len` bytes and returns whether it uses a registered buffer. The read is not finished.
 fn is_known(ring: &mut Ring, len: usize) -> bool {
     let Token(index) = ring.push(Transfer::Read(len), 0, None, Waker::noop()).unwrap();
     let slot = &ring.slots[index as usize];
@@ -77,7 +77,7 @@ fn what_somebody_still_has_does_not_change() {
     for (value, bytes) in (0..).zip(&held) {
         assert_eq!(*bytes, [value; SMALLEST][..]);
     }
-    // They may outlive the ring, too.
+    // The bytes may outlive the ring, too.
     drop(ring);
     for (value, bytes) in (0..).zip(held) {
         assert_eq!(bytes, [value; SMALLEST][..]);
@@ -137,7 +137,7 @@ fn a_file_past_the_cache_is_registered_and_nobody_has_it_open_after_the_ring() {
     assert_eq!(finished.result, Ok(SMALLEST));
     assert_eq!(finished.bytes, [7; SMALLEST][..]);
     drop(file);
-    // Given only to the file's only opener.
+    // The kernel grants this lease only if the file is not open elsewhere.
     let lease = |file: &File| {
         // SAFETY: no memory is passed, and the descriptor is open.
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }
@@ -181,9 +181,9 @@ fn what_the_kernel_does_not_take_fails_and_so_does_what_follows() {
         Transfer::Read(9000),
     ];
     let tokens = transfers.map(|transfer| ring.push(transfer, 0, None, &waker).unwrap());
-    // From now on its descriptor is no ring.
+    // Replace the ring's descriptor with one that is no ring.
     let other = File::open("/dev/null").unwrap();
-    // SAFETY: both descriptors are open, and nobody else uses the second one.
+    // SAFETY: both descriptors are open, and no other code uses the second one.
     let replaced = unsafe { libc::dup2(other.as_raw_fd(), ring.uring.as_raw_fd()) };
     assert_ne!(replaced, -1);
     ring.submit().release();
