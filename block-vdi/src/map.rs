@@ -36,6 +36,8 @@ pub(crate) struct VdiMap {
     head: Mutex<Head>,
     /// A write of the first sector was begun and is not known to have landed or not.
     head_in_doubt: AtomicBool,
+    /// The block whose entry was begun to be written while the disk grew, and is not known to be durable or not.
+    entry_in_doubt: Mutex<Option<u64>>,
     /// The content has a new identity on disk since the image was opened.
     marked: Mutex<bool>,
     /// Slots that lie wholly inside the file, as far as is known: a lookup below needs no further check.
@@ -73,6 +75,7 @@ impl VdiMap {
             shape: Seldom::new(shape, access),
             head: Mutex::new(head),
             head_in_doubt: AtomicBool::new(false),
+            entry_in_doubt: Mutex::new(None),
             marked: Mutex::new(false),
             sound_slots,
             damaged: false,
@@ -112,6 +115,30 @@ impl VdiMap {
             }
             self.sound_slots.store(shape.slots_inside(file_len), Ordering::Release);
         })
+    }
+
+    /// Writes the entry of a block that had no slot, durably. Where that fails, or is given up, the entry is in
+    /// doubt until [`settle_doubt`](Self::settle_doubt).
+    pub(crate) async fn store_entry(&self, block: u64, number: u32) -> Result<()> {
+        let mut in_doubt = self.entry_in_doubt.lock().await;
+        *in_doubt = Some(block);
+        self.shape().table.write(&[(block, number)]).await?;
+        self.storage.flush().await?;
+        *in_doubt = None;
+        Ok(())
+    }
+
+    /// Makes an entry in doubt durably what readers are told, before another block can get the slot it may name.
+    async fn settle_doubt(&self) -> Result<()> {
+        let mut in_doubt = self.entry_in_doubt.lock().await;
+        if let Some(block) = *in_doubt {
+            let table = self.shape().table;
+            let told = table.load(block).await?;
+            table.write(&[(block, told)]).await?;
+            self.storage.flush().await?;
+            *in_doubt = None;
+        }
+        Ok(())
     }
 
     /// Where the parent ends, in bytes of the disk, if it is open.
@@ -303,6 +330,7 @@ impl BlockMapper for VdiMap {
     }
 
     async fn start_writing(&self, effect: Effect) -> Result<()> {
+        self.settle_doubt().await?;
         if effect == Effect::Places {
             // Children know the content they were made over, and it stays.
             return Ok(());
@@ -318,6 +346,7 @@ impl BlockMapper for VdiMap {
     }
 
     async fn prepare(&self, changes: &[Change], slots_end: u64) -> Result<()> {
+        self.settle_doubt().await?;
         let allocated = self.shape().header.allocated.max(slots_end);
         let is_known = !self.head_in_doubt.load(Ordering::Acquire);
         if is_known && changes.is_empty() && allocated == self.shape().header.allocated {

@@ -498,6 +498,19 @@ async fn a_check_mends_blocks_that_the_parent_does_not_hold() {
 }
 
 #[tokio::test]
+async fn a_change_to_the_same_size_finishes_what_one_before_it_left_to_the_parent() {
+    let lab = Lab::new();
+    odd_parent(&lab).await;
+    let child = child_of_odd(&lab, 7 * MIB, &[FREE, 0, FREE, FREE, FREE, FREE, ZERO], 1).await;
+    let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
+    let before = content(&disk).await;
+    disk.device().resize(7 * MIB, block_core::Preallocation::Off).await.unwrap();
+    assert!(content(&disk).await == before);
+    drop(disk);
+    assert_eq!(map_of(&child), [FREE, 0, FREE, 1, ZERO, ZERO, ZERO]);
+}
+
+#[tokio::test]
 async fn a_child_whose_parent_cannot_be_opened_is_clean_and_its_check_says_what_was_left_out() {
     let code = "vdi.child.unchecked";
     let lab = Lab::new();
