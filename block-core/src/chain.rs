@@ -1,9 +1,7 @@
 //! Chains of images: walking them, merging a child into its parent, moving a child to another parent.
 
-use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 
 use serde::Serialize;
 
@@ -11,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     DeviceCaps, Disk, Error, ErrorKind, Extent, ExtentFlags, InfoValue, OptionSpec, Options,
-    PageBuffer, Preallocation, Progress, Result, WriteFlags, ZeroFlags, is_zero,
+    PageBuffer, Preallocation, Progress, Result, WriteFlags, ZeroFlags, give_way, is_zero,
 };
 
 /// Bytes handled at once.
@@ -206,15 +204,7 @@ async fn for_extents(
 
 /// Reports, and lets others run: all I/O before may have ended at once.
 async fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+    give_way().await;
     match progress(done, total) {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Interrupted, "stopped; it can be begun again")),
