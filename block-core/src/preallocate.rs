@@ -30,7 +30,9 @@ pub async fn write_zeros(storage: &dyn Storage, offset: u64, len: u64) -> Result
         let piece = usize::try_from(len - done).unwrap_or(PIECE).min(PIECE);
         storage.write_at(offset + done, zeros.get(..piece).unwrap_or(&zeros)).await?;
         done += piece as u64;
-        give_way().await;
+        if done < len {
+            give_way().await;
+        }
     }
     Ok(())
 }

@@ -137,7 +137,9 @@ impl FileStorage {
             let left = usize::try_from(range.end - at).unwrap_or(len).min(len);
             self.put(at, zeros.get(..left).unwrap_or_default(), None).await?;
             at = at.saturating_add(left as u64);
-            give_way().await;
+            if at < range.end {
+                give_way().await;
+            }
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ enum Lower {
     /// The image has no parent, or its own map is not sound.
     NotAsked,
     /// The child over its parent.
-    Opened(VdiMap),
+    Opened(Box<VdiMap>),
     /// The parent cannot be opened.
     Missing(Error),
 }
@@ -100,7 +100,8 @@ async fn over_parent(
         Err(why) => return Lower::Missing(why),
     };
     let (head, header, file_len) = (scan.head, scan.header, scan.file_len);
-    Lower::Opened(VdiMap::new(Arc::clone(storage), head, header, file_len, access, 0, lineage))
+    let map = VdiMap::new(Arc::clone(storage), head, header, file_len, access, 0, lineage);
+    Lower::Opened(Box::new(map))
 }
 
 /// An error and its causes in one line: a finding is text.
