@@ -1,10 +1,8 @@
 //! Chains of images: listing them, committing a child into its parent, and rebasing a child onto another
 //! parent.
 
-use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 
 use serde::Serialize;
 
@@ -12,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     DeviceCaps, Disk, Error, ErrorKind, Extent, ExtentFlags, InfoValue, OptionSpec, Options,
-    PageBuffer, Preallocation, Progress, Result, WriteFlags, ZeroFlags, is_zero,
+    PageBuffer, Preallocation, Progress, Result, WriteFlags, ZeroFlags, give_way, is_zero,
 };
 
 /// 1 MiB, the bytes handled at a time.
@@ -207,15 +205,7 @@ async fn for_extents(
 
 /// Reports progress and yields once, because all I/O before may have completed without yielding.
 async fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+    give_way().await;
     match progress(done, total) {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Interrupted, "stopped; it can be begun again")),

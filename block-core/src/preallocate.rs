@@ -1,6 +1,6 @@
 //! Space for ranges that read as zeros, on storages that can reserve space and on those that cannot.
 
-use crate::{ErrorKind, PageBuffer, Result, Storage};
+use crate::{ErrorKind, PageBuffer, Result, Storage, give_way};
 
 /// 1 MiB, the bytes of zeros in one write.
 const PIECE: usize = 1 << 20;
@@ -30,6 +30,9 @@ pub async fn write_zeros(storage: &dyn Storage, offset: u64, len: u64) -> Result
         let piece = usize::try_from(len - done).unwrap_or(PIECE).min(PIECE);
         storage.write_at(offset + done, zeros.get(..piece).unwrap_or(&zeros)).await?;
         done += piece as u64;
+        if done < len {
+            give_way().await;
+        }
     }
     Ok(())
 }

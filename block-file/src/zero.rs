@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use block_core::{Error, ErrorKind, PageBuffer, Result, ZeroMode};
+use block_core::{Error, ErrorKind, PageBuffer, Result, ZeroMode, give_way};
 use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::io::Errno;
 
@@ -137,6 +137,9 @@ impl FileStorage {
             let left = usize::try_from(range.end - at).unwrap_or(len).min(len);
             self.put(at, zeros.get(..left).unwrap_or_default(), None).await?;
             at = at.saturating_add(left as u64);
+            if at < range.end {
+                give_way().await;
+            }
         }
         Ok(())
     }

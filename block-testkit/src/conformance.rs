@@ -20,14 +20,15 @@ macro_rules! conformance {
         $crate::conformance!(@test read_only, $subject, |t| t.requests > 5);
         $crate::conformance!(@test extents, $subject, |t| t.requests > 50);
         $crate::conformance!(@test reopening, $subject, |t| t.requests > 20);
-        $crate::conformance!(@test damaged_images, $subject, |t| t.runs > 500);
+        $crate::conformance!(@test damaged_images, $subject, |t| t.runs > 5000);
         $crate::conformance!(@test creating, $subject, |t| t.runs > 5 && t.crash_states > 0);
-        $crate::conformance!(@test threads, $subject, |t| t.requests > 500);
+        $crate::conformance!(@test threads, $subject, |t| t.requests > 2000);
         $crate::conformance!(@test random_requests, $subject, |t| t.requests > 100);
         $crate::conformance!(@test every_fault, $subject, |t| t.faults > 100);
         $crate::conformance!(@test every_drop, $subject, |t| t.dropped > 50);
         $crate::conformance!(@test failed_flushes, $subject, |t| t.faults > 20);
         $crate::conformance!(@test power_cuts, $subject, |t| t.crash_states > 100);
+        $crate::conformance!(@test short_histories, $subject, |t| t.crash_states > 100);
     };
     (@test $promise:ident, $subject:expr, |$tally:ident| $enough:expr) => {
         #[test]

@@ -17,7 +17,7 @@
 //! | [`caps`](promises::caps), [`read_only`](promises::read_only) | declared requests work, all others are refused; an image opened for reading changes no byte of any file |
 //! | [`extents`](promises::extents) | they tile the disk and agree with reads, as do `is_allocated` and `map`; a mapped place is not reused |
 //! | [`creating`](promises::creating) | every choice of every option, odd sizes, a fault and a power cut at every request of `create` |
-//! | [`reopening`](promises::reopening), [`damaged_images`](promises::damaged_images) | the driver's own images are recognised and unchanged; a damaged one never causes a panic |
+//! | [`reopening`](promises::reopening), [`damaged_images`](promises::damaged_images) | the driver's own images are recognised and unchanged; a damaged one never causes a panic or an `Internal` error |
 //! | [`random_requests`](promises::random_requests) | a model, with reopening, process death, compaction, resizing |
 //! | [`every_fault`](promises::every_fault) | each storage request fails in turn: not done, half done, or done; then it is retried or not |
 //! | [`every_drop`](promises::every_drop) | each future is dropped at each await; its I/O never happens, happens, or happens late |
@@ -111,8 +111,13 @@
 //! | 42 | an image that was opened for reading is written | `vdi_base::read_only` |
 //! | 43 | a block of zeros counts as one that shows the parent | `vdi_child::extents` |
 //! | 44 | opening for writing changes an image | `vdi_base::reopening` |
+//! | 45 | a write that is dropped leaves its entries where one that fails takes them back | `vdi_base::every_drop` |
+//! | 46 | blocks that get a place are shared with others who give them one | `vdi_base::threads` |
+//! | 47 | the block size of a header is believed | `vdi_base::damaged_images` |
+//! | 48 | the space of slots is given back before the entries that gave them up are durable | `vdi_base::short_histories` |
 //! | 49 | what a storage cuts off comes back when it grows | `memory_keeps_the_promises_of_every_storage` |
 //! | 50 | a table keeps every page | `a_small_memory_holds_few_pages…` |
+//! | 51 | a scan of the map keeps all of it | block-img's `a_disk_of_a_tebibyte…` by `memory_bound` |
 //!
 //! `vdi_…::` are the conformance tests of block-vdi. Mistakes 35 to 39 used to succeed, before the engine reported
 //! impossible states. They run without this crate's debug assertions, so that the tests see the error.

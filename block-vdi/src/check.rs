@@ -4,10 +4,11 @@ mod repair;
 mod scan;
 
 use std::collections::HashSet;
+use std::error::Error as _;
 use std::sync::Arc;
 
 use block_core::{
-    Access, CheckMode, CheckReport, Finding, OpenContext, Options, Result, Severity, Storage,
+    Access, CheckMode, CheckReport, Error, Finding, OpenContext, Options, Result, Severity, Storage,
 };
 
 use self::scan::Scan;
@@ -30,7 +31,7 @@ pub(crate) async fn check(
             repair::all(storage).await?;
             let scan = Scan::run(storage, |_| true).await?;
             let slots_end = scan.used.end();
-            if let Some(child) = over_parent(storage, scan, Access::ReadWrite, cx).await {
+            if let Lower::Opened(child) = over_parent(storage, scan, Access::ReadWrite, cx).await {
                 parents_end::store(&child, slots_end).await?;
             }
         }
@@ -43,36 +44,75 @@ pub(crate) async fn check(
 async fn examine(storage: &Arc<dyn Storage>, cx: &OpenContext) -> Result<CheckReport> {
     let mut scan = Scan::run(storage, |_| true).await?;
     let mut report = std::mem::take(&mut scan.report);
-    let child = over_parent(storage, scan, Access::Read, cx).await;
-    if let Some(child) = child
-        && let Some(left) = parents_end::find(&child).await?
-    {
-        let message = format!(
-            "{} blocks are left to the parent, which ends at {:#x} and does not hold them; VirtualBox cannot read them",
-            left.count, left.parent_end
-        );
-        let repair = Some("make them zero, and store the one where the parent ends");
-        let (code, severity) = ("vdi.child.past-parent", Severity::Cosmetic);
-        report.push(finding(code, severity, message, left.entry_at, Some(left.block), repair));
+    let link_at = scan.header.fields().parent_uuid as u64;
+    match over_parent(storage, scan, Access::Read, cx).await {
+        Lower::NotAsked => {}
+        Lower::Opened(child) => {
+            if let Some(left) = parents_end::find(&child).await? {
+                let message = format!(
+                    "{} blocks are left to the parent, which ends at {:#x} and does not hold them; VirtualBox cannot read them",
+                    left.count, left.parent_end
+                );
+                let repair = Some("make them zero, and store the one where the parent ends");
+                let (code, severity) = ("vdi.child.past-parent", Severity::Cosmetic);
+                report.push(finding(
+                    code,
+                    severity,
+                    message,
+                    left.entry_at,
+                    Some(left.block),
+                    repair,
+                ));
+            }
+        }
+        Lower::Missing(why) => {
+            let message =
+                format!("the child is not checked against its parent: {}", with_causes(&why));
+            let (code, severity) = ("vdi.child.unchecked", Severity::Cosmetic);
+            report.push(finding(code, severity, message, link_at, None, None));
+        }
     }
     Ok(report)
 }
 
-/// Opens a child with a sound map over its parent. Returns `None` if the parent cannot be opened: nothing can then be
-/// said about the two.
+/// A child and its parent, as far as they can be looked at together.
+enum Lower {
+    /// The image has no parent, or its own map is not sound.
+    NotAsked,
+    /// The child over its parent.
+    Opened(Box<VdiMap>),
+    /// The parent cannot be opened.
+    Missing(Error),
+}
+
+/// Opens the parent of a child with a sound map.
 async fn over_parent(
     storage: &Arc<dyn Storage>,
     scan: Scan,
     access: Access,
     cx: &OpenContext,
-) -> Option<VdiMap> {
+) -> Lower {
     if !scan.header.needs_parent() || !scan.map_is_sound() {
-        return None;
+        return Lower::NotAsked;
     }
-    let opened = chain::open(&**storage, &scan.header, &Options::new(), cx).await;
-    let (_, lineage) = opened.ok()?;
+    let lineage = match chain::open(&**storage, &scan.header, &Options::new(), cx).await {
+        Ok((_, lineage)) => lineage,
+        Err(why) => return Lower::Missing(why),
+    };
     let (head, header, file_len) = (scan.head, scan.header, scan.file_len);
-    Some(VdiMap::new(Arc::clone(storage), head, header, file_len, access, 0, lineage))
+    let map = VdiMap::new(Arc::clone(storage), head, header, file_len, access, 0, lineage);
+    Lower::Opened(Box::new(map))
+}
+
+/// An error and its causes in one line: a finding is text.
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Merges the reports from before and after a repair. Findings that are gone count as fixed.

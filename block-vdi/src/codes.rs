@@ -99,6 +99,12 @@ pub(crate) const CODES: &[ErrorCode] = &[
         "the child is larger than its parent and leaves blocks to it that the parent does not hold",
         "They read as they should here and in QEMU; VirtualBox fails to read them. A repair stores what is needed in the child.",
     ),
+    ErrorCode::new(
+        "vdi.child.unchecked",
+        "the parent cannot be opened, so the child is not checked against it",
+        "All that the child itself holds is checked. The message says why the parent cannot be opened; make it available and check again.",
+    )
+    .advice(&[Advice::FindReference]),
     reclaimed("vdi.file.trailing-bytes", "bytes follow behind the last block"),
     reclaimed("vdi.file.trailing-slots", "whole blocks follow behind the last one in use"),
 ];

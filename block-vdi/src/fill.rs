@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use block_core::{
     BlockDevice, Error, Preallocation, Result, SECTOR_SIZE, Storage, ZeroMode, allocate_zeros, bug,
+    give_way,
 };
 
 use crate::format::ENTRY_ZERO;
@@ -51,6 +52,9 @@ pub(crate) async fn write_entries(
         let at = done.checked_mul(4).and_then(|at| at.checked_add(offset));
         storage.write_at(at.ok_or_else(too_far)?, part).await?;
         done = done.checked_add(now).ok_or_else(too_far)?;
+        if done < count {
+            give_way().await;
+        }
     }
     Ok(())
 }
@@ -78,6 +82,9 @@ pub(crate) async fn copy_of_parent(
         parent.read_sectors(at / SECTOR_SIZE, &mut bytes).await?;
         storage.write_at(place.saturating_add(at.saturating_sub(range.start)), &bytes).await?;
         at = at.saturating_add(len);
+        if at < range.end {
+            give_way().await;
+        }
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ pub(crate) struct VdiMap {
     head: Mutex<Head>,
     /// Whether a started write of the first sector may or may not have reached the disk.
     head_in_doubt: AtomicBool,
+    /// The block whose entry is in doubt: its write began while the disk grew, and is not known to be durable.
+    entry_in_doubt: Mutex<Option<u64>>,
     /// Whether the modification UUID on disk was changed since the image was opened.
     marked: Mutex<bool>,
     /// Number of slots known to lie wholly inside the file. A slot below needs no further check.
@@ -73,6 +75,7 @@ impl VdiMap {
             shape: Seldom::new(shape, access),
             head: Mutex::new(head),
             head_in_doubt: AtomicBool::new(false),
+            entry_in_doubt: Mutex::new(None),
             marked: Mutex::new(false),
             sound_slots,
             damaged: false,
@@ -112,6 +115,31 @@ impl VdiMap {
             }
             self.sound_slots.store(shape.slots_inside(file_len), Ordering::Release);
         })
+    }
+
+    /// Writes the entry of a block that had no slot, durably. On an error or a dropped future, the entry is in doubt
+    /// until [`settle_doubt`](Self::settle_doubt).
+    pub(crate) async fn store_entry(&self, block: u64, number: u32) -> Result<()> {
+        let mut in_doubt = self.entry_in_doubt.lock().await;
+        *in_doubt = Some(block);
+        self.shape().table.write(&[(block, number)]).await?;
+        self.storage.flush().await?;
+        *in_doubt = None;
+        Ok(())
+    }
+
+    /// Durably writes the value that readers see over an entry in doubt. Another block can then get the slot that the
+    /// entry may name.
+    async fn settle_doubt(&self) -> Result<()> {
+        let mut in_doubt = self.entry_in_doubt.lock().await;
+        if let Some(block) = *in_doubt {
+            let table = self.shape().table;
+            let told = table.load(block).await?;
+            table.write(&[(block, told)]).await?;
+            self.storage.flush().await?;
+            *in_doubt = None;
+        }
+        Ok(())
     }
 
     /// Returns the parent and its end in bytes of the disk, if the parent is open.
@@ -303,6 +331,7 @@ impl BlockMapper for VdiMap {
     }
 
     async fn start_writing(&self, effect: Effect) -> Result<()> {
+        self.settle_doubt().await?;
         if effect == Effect::Places {
             // The content that children were created over does not change.
             return Ok(());
@@ -318,6 +347,7 @@ impl BlockMapper for VdiMap {
     }
 
     async fn prepare(&self, changes: &[Change], slots_end: u64) -> Result<()> {
+        self.settle_doubt().await?;
         let allocated = self.shape().header.allocated.max(slots_end);
         let is_known = !self.head_in_doubt.load(Ordering::Acquire);
         if is_known && changes.is_empty() && allocated == self.shape().header.allocated {

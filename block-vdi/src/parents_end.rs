@@ -69,8 +69,7 @@ pub(crate) async fn store(map: &VdiMap, slots_end: u64) -> Result<()> {
         map.rewrite_head(|head, header| head.set_allocated(header, slots_end.max(slot + 1)))
             .await?;
         storage.flush().await?;
-        shape.table.write(&[(block, number)]).await?;
-        storage.flush().await?;
+        map.store_entry(block, number).await?;
     }
     let mut at = end.div_ceil(header.block_size);
     let mut entries = Vec::new();

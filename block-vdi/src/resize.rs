@@ -135,7 +135,8 @@ pub(crate) async fn resize(
     })
     .await?;
     map.storage().flush().await?;
-    match added > 0 || size > header.virtual_size {
+    // With the same size, too: that is how a change that failed behind the header is sent again.
+    match size >= header.virtual_size {
         true => parents_end::store(map, used).await,
         false => Ok(()),
     }

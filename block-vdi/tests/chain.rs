@@ -6,8 +6,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use block_core::{
-    Access, Candidate, CheckMode, ErrorKind, InfoValue, MemStorage, Options, Storage, WriteFlags,
-    ZeroFlags, chain,
+    Access, Candidate, CheckMode, ErrorKind, InfoValue, MemStorage, Options, Severity, Storage,
+    WriteFlags, ZeroFlags, chain,
 };
 use block_testkit::rng::Rng;
 use block_vdi::Refusal;
@@ -495,6 +495,54 @@ async fn a_check_mends_blocks_that_the_parent_does_not_hold() {
         lab.remove("odd");
         assert_eq!(report(CheckMode::Report).await, None);
     }
+}
+
+#[tokio::test]
+async fn a_change_to_the_same_size_finishes_what_one_before_it_left_to_the_parent() {
+    let lab = Lab::new();
+    odd_parent(&lab).await;
+    let child = child_of_odd(&lab, 7 * MIB, &[FREE, 0, FREE, FREE, FREE, FREE, ZERO], 1).await;
+    let disk = lab.open("child", Access::ReadWrite, "").await.unwrap();
+    let before = content(&disk).await;
+    disk.device().resize(7 * MIB, block_core::Preallocation::Off).await.unwrap();
+    assert!(content(&disk).await == before);
+    drop(disk);
+    assert_eq!(map_of(&child), [FREE, 0, FREE, 1, ZERO, ZERO, ZERO]);
+}
+
+#[tokio::test]
+async fn a_child_whose_parent_cannot_be_opened_is_clean_and_its_check_says_what_was_left_out() {
+    let code = "vdi.child.unchecked";
+    let lab = Lab::new();
+    odd_parent(&lab).await;
+    let child = child_of_odd(&lab, 7 * MIB, &[FREE, 0, FREE, FREE, FREE, FREE, ZERO], 1).await;
+    let check = async |mode| {
+        let report = lab.check_with_parents(child.clone(), mode).await.unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+        report.findings.into_iter().filter(|finding| finding.code == code).collect::<Vec<_>>()
+    };
+    assert_eq!(check(CheckMode::Report).await, []);
+    let sound = lab.file_bytes("odd").await;
+    // Two ways to be without a parent: its own header says nothing that can be trusted, and it is not there.
+    let mut broken = sound.clone();
+    poke(&mut broken, 0x178, &[0; 4]);
+    lab.file("odd").write_at(0, &broken).await.unwrap();
+    let damaged = check(CheckMode::Report).await;
+    lab.remove("odd");
+    for mode in [CheckMode::Report, CheckMode::RepairLeaks, CheckMode::RepairAll] {
+        let missing = check(mode).await;
+        for found in [&damaged, &missing] {
+            let [found] = &found[..] else { panic!("{mode:?}: {found:#?}") };
+            let begin = "the child is not checked against its parent: ";
+            assert!(found.message.len() > begin.len() + 10 && found.message.starts_with(begin));
+            assert_eq!((found.severity, found.offset), (Severity::Cosmetic, Some(0x1A8)));
+            assert!(!found.fixed && found.repair.is_none(), "{found:?}");
+        }
+        println!("{}\n{}", damaged[0].message, missing[0].message);
+    }
+    // The parent is back, and the next check looks at it.
+    lab.file("odd").write_at(0, &sound).await.unwrap();
+    assert_eq!(check(CheckMode::Report).await, []);
 }
 
 #[tokio::test]

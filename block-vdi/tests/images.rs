@@ -67,7 +67,7 @@ async fn the_images_of_virtualbox_read_as_virtualbox_reads_them() {
         assert_eq!(disk.size(), size, "{name}");
         assert_eq!(digest(&disk, size).await, wanted, "{name}");
         let storage = disk.device().storage();
-        let report = lab.check(storage, block_core::CheckMode::Report).await.unwrap();
+        let report = lab.check_with_parents(storage, block_core::CheckMode::Report).await.unwrap();
         assert_eq!(report.findings, [], "{name}");
     }
 }

@@ -20,3 +20,17 @@ fn a_resize_that_fails_at_its_last_flush_leaves_one_size() {
         }
     }
 }
+
+/// A map entry that did not reach the file while a child grew: whoever writes to its block afterwards must not take
+/// it for one that is there.
+#[test]
+fn an_entry_that_failed_while_a_child_grew_is_not_taken_for_written() {
+    let child = Subject::of(VdiDriver).option("block_size", "128k").size((384 << 10) + 512);
+    let child = child.named("VDI child").with_parents(1);
+    let golden = child.golden();
+    // Block 2, which the child leaves to its parent, is the one in which the parent ends.
+    let ops = "make-empty | resize 831 | write 513+1 | flush";
+    let seen = fault_everywhere(&child, &golden, &parse(ops).unwrap());
+    let seen = seen.unwrap_or_else(|(what, when)| panic!("{ops}: {what}\n{when}"));
+    assert!(seen.faults > 10, "{seen}");
+}

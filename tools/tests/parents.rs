@@ -176,6 +176,26 @@ fn a_parent_is_found_under_any_name() {
 }
 
 #[test]
+fn a_check_without_the_parent_says_so_and_ends_as_before() {
+    let folder = family();
+    let code = "[vdi.child.unchecked]";
+    let sound = folder.ours("check child.vdi").ok();
+    assert!(!sound.err.contains(code), "{}", sound.err);
+    fs::remove_file(folder.file("disk.vdi")).unwrap();
+    let ran = folder.ours("check child.vdi").ok();
+    let note = "note: the child is not checked against its parent: ";
+    let told = ran.err.lines().find(|line| line.contains(code)).unwrap_or_default();
+    assert!(told.contains(note) && told.len() > note.len() + code.len() + 10, "{}", ran.err);
+    assert_eq!(ran.out, sound.out);
+    let ran = folder.ours("check --output=json child.vdi").ok();
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["code"] == "vdi.child.unchecked").unwrap();
+    assert_eq!((&found["severity"], &found["fixed"]), (&"cosmetic".into(), &false.into()));
+    assert!(found["message"].as_str().unwrap().starts_with("the child is not checked"), "{found}");
+}
+
+#[test]
 fn a_parent_among_30000_files_is_found_at_once() {
     let folder = family();
     for number in 0..30_000 {

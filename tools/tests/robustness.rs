@@ -357,6 +357,29 @@ fn an_interrupt_removes_what_was_unfinished_and_says_so() {
 }
 
 #[test]
+fn an_interrupt_ends_a_create_that_takes_long() {
+    for (name, status) in [("INT", 130), ("TERM", 143)] {
+        // All zeros are written; those of a VDI may be one call.
+        let folder = Folder::new();
+        let args = ["create", "-q", "-f", "raw", "-o", "preallocation=full", "out.raw", "4G"];
+        let mut command = folder.command(&args);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while !has_unnamed_file(&child) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // A program that writes has begun to listen.
+        std::thread::sleep(Duration::from_millis(50));
+        signal(&child, name);
+        let (ended, err) = ended(child);
+        assert_eq!(ended, status, "{name}: {err}");
+        assert!(err.contains("interrupted"), "{name}: {err}");
+        assert_nothing_left(&folder, "out.raw");
+    }
+}
+
+#[test]
 fn an_interrupt_keeps_the_file_that_was_to_be_replaced() {
     let folder = with_data(16);
     fs::write(folder.file("out.raw"), "precious").unwrap();

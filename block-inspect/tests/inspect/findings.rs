@@ -192,6 +192,7 @@ fn vdi_and_vhd_rows() -> Vec<Row> {
         ("vdi map", vdi().le32(0x180, 536_870_784), &[TableExcessive, OutOfBounds], Refuse),
         ("vdi block size", vdi().le32(0x178, 3), &[Structure], Refuse),
         ("vdi of version 0 that is a difference", vdi_0().le32(0x48, 4), &[Parent], Refuse),
+        ("vdi of version 0 that is short", vdi_0().le32(0x170, 3), &[OutOfBounds], Refuse),
         ("vdi extra", vdi().le32(0x17C, 512), &[FeatureUnknown], Refuse),
         ("vdi size", vdi().le64(0x170, 1 << 62), &[SizeExcessive], Refuse),
         ("vdi data over map", vdi().le32(0x158, 0x200), &[Overlap], Refuse),

@@ -7,8 +7,7 @@ use crate::ops::Op;
 use crate::report::{Tally, Verdict};
 use crate::rig::{Golden, Rig, Subject, read_all};
 use crate::rng::Rng;
-use block_core::Image;
-use block_core::{Access, CheckMode};
+use block_core::{Access, CheckMode, ErrorKind, Image};
 
 /// Images are recognised as what they are; an image that is opened and closed without a write does not
 /// change; a closed image refuses requests; a sound image checks as sound.
@@ -64,8 +63,8 @@ async fn twice(subject: &Subject, golden: &Golden, effort: &Effort) -> Result<Ta
     }
 }
 
-/// Cut short, flipped and scribbled on: probing, opening, reading, checking and repairing answer or refuse,
-/// and never panic.
+/// Cut short, flipped and scribbled on: probing, opening, reading, checking and repairing answer or refuse. They
+/// never panic, and never meet a mistake of their own.
 pub fn damaged_images(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let mut tally = Tally::default();
@@ -74,7 +73,7 @@ pub fn damaged_images(subject: &Subject, effort: &Effort) -> Verdict {
         made.map_err(|what| broken("damaged images", subject, effort.seed, &[], what, None))?;
     let images: Vec<Image> = stage.disks.iter().map(|disk| disk.snapshot()).collect();
     let mut rng = Rng::new(effort.seed ^ 0xDA3A);
-    for n in 0..effort.histories * 30 {
+    for n in 0..effort.histories * 300 {
         let mut damaged = images.clone();
         let Some(top) = damaged.last_mut() else { break };
         let how = damage(top, n, &mut rng);
@@ -86,9 +85,16 @@ pub fn damaged_images(subject: &Subject, effort: &Effort) -> Verdict {
     Ok(tally)
 }
 
+/// Numbers that a field of four bytes seldom expects; a last one is the length of the file.
+const WORDS: [u32; 5] = [0, 1, 0x7FFF_FFFF, u32::MAX, u32::MAX - 1];
+
+/// Bytes at the begin of a file in which each word gets each of those numbers.
+const FIELDS: u64 = 512;
+
 /// Damages an image; says how.
 fn damage(image: &mut Image, n: u64, rng: &mut Rng) -> String {
     let len = image.len();
+    let turn = n / 4;
     match n % 4 {
         0 => {
             let to = if rng.one_in(2) { rng.within(0..len.min(8192)) } else { rng.within(0..len) };
@@ -97,7 +103,8 @@ fn damage(image: &mut Image, n: u64, rng: &mut Rng) -> String {
         }
         1 | 2 => {
             // Metadata is small and mostly at the front: the first kilobyte byte by byte.
-            let at = if n < 4096 { n / 4 * 2 + n % 4 - 1 } else { rng.within(0..len) }.min(len - 1);
+            let flip = turn * 2 + n % 4 - 1;
+            let at = if flip < 2048 { flip % 1024 } else { rng.within(0..len) }.min(len - 1);
             let mut byte = [0];
             image.read(at, &mut byte);
             byte[0] ^= 1 << rng.within(0..8);
@@ -105,11 +112,23 @@ fn damage(image: &mut Image, n: u64, rng: &mut Rng) -> String {
             format!("byte {at:#x} is {:#04x}", byte[0])
         }
         _ => {
-            let at = rng.within(0..len.min(2048)) / 4 * 4;
-            let word = [0, 1, 0x7FFF_FFFF, u32::MAX, u32::MAX - 1, len as u32][rng.index(6)];
+            let kinds = WORDS.len() as u64 + 1;
+            let (at, kind) = match turn < FIELDS / 4 * kinds {
+                true => (turn * 4 % FIELDS, turn * 4 / FIELDS),
+                false => (rng.within(0..len.min(2048)) / 4 * 4, rng.within(0..kinds)),
+            };
+            let word = WORDS.get(kind as usize).copied().unwrap_or(len as u32);
             image.write(at, &word.to_le_bytes());
             format!("the word at {at:#x} is {word:#x}")
         }
+    }
+}
+
+/// What was answered, unless that is a mistake of the program: damage is not one.
+fn answer<T>(doing: &str, given: block_core::Result<T>) -> Result<Option<T>, String> {
+    match given {
+        Err(error) if error.kind() == ErrorKind::Internal => Err(format!("{doing}: {error:?}")),
+        given => Ok(given.ok()),
     }
 }
 
@@ -117,28 +136,29 @@ async fn survive(subject: &Subject, images: Vec<Image>) -> Result<(), String> {
     const MOST: u64 = 1 << 16;
     for access in [Access::Read, Access::ReadWrite] {
         let rig = Rig::of_images(subject, images.clone());
-        let _ = rig.registry().probe(&**rig.top()).await;
+        answer("probing", rig.registry().probe(&**rig.top()).await)?;
         if subject.driver().descriptor().can_check {
             let mode = match access {
                 Access::Read => CheckMode::Report,
                 Access::ReadWrite => CheckMode::RepairAll,
             };
-            let _ = rig.check(mode).await;
+            answer("checking", rig.check(mode).await)?;
         }
-        let Ok(device) = rig.open(access).await else {
+        let Some(device) = answer("opening", rig.open(access).await)? else {
             continue;
         };
         if device.sector_count() <= MOST {
-            let _ = read_all(&*device).await;
+            answer("reading", read_all(&*device).await)?;
         }
         if access == Access::ReadWrite && device.sector_count() > 0 {
             let last = device.sector_count() - 1;
             for sector in [0, last / 2, last] {
-                let _ = Op::Write { sector, count: 1, fua: false }.send(&*device, 1).await;
+                let op = Op::Write { sector, count: 1, fua: false };
+                answer("writing", op.send(&*device, 1).await)?;
             }
-            let _ = device.flush().await;
+            answer("flushing", device.flush().await)?;
         }
-        let _ = device.close().await;
+        answer("closing", device.close().await)?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub fn threads(subject: &Subject, effort: &Effort) -> Verdict {
     let golden = subject.golden();
     let mut tally = Tally::default();
     let mut rng = Rng::new(effort.seed ^ 0x7E4D);
-    for _ in 0..effort.histories.div_ceil(4) {
+    for _ in 0..effort.histories {
         let seed = rng.roll();
         let seen = super::caught(|| together(subject, &golden, seed, effort.requests as u64 * 8))
             .map_err(|what| broken("threads", subject, seed, &[], what, None))?;

@@ -63,11 +63,19 @@ fn run(words: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Where in the file the bytes lie that `bench` asks for: the disk begins behind header and map.
+/// Where the header of a VDI says where its blocks begin: four bytes, little-endian.
+const DATA_OFFSET: usize = 0x158;
+
+/// Where in the file the bytes lie that `bench` asks for: the disk begins where the header says.
 fn places(file: &File, count: u64, size: u64, step: u64) -> Result<impl Iterator<Item = u64>> {
     let len = file.metadata()?.len();
-    let start = len % BLOCK;
-    let room = (len - start).saturating_sub(size) + 1;
+    // A whole page, as the file may be open past the page cache.
+    let mut head = PageBuffer::new(4096);
+    file.read_exact_at(&mut head, 0)?;
+    let field = head.get(DATA_OFFSET..DATA_OFFSET + 4).and_then(|field| field.try_into().ok());
+    let start = field.map(u32::from_le_bytes).ok_or(Error::other("no header"))?;
+    let start = u64::from(start);
+    let room = len.saturating_sub(start).saturating_sub(size) + 1;
     Ok((0..count).map(move |index| start + (index * step) % room / 512 * 512))
 }
 
