@@ -1,4 +1,4 @@
-//! Where the parents of an image may lie.
+//! Files and folders in which an image's parents are allowed.
 
 use std::path::PathBuf;
 
