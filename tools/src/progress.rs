@@ -84,7 +84,8 @@ pub(crate) struct Progress {
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Bytes between two percentages are the first multiple of this above a hundredth of the total, as in `qemu-img`.
+/// Granularity in bytes of the steps between two percentages. A step is the first multiple of this above a hundredth of
+/// the total, as in `qemu-img`.
 const STEP: u64 = 2 << 20;
 
 impl Progress {

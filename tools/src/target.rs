@@ -113,7 +113,7 @@ impl<'c> Target<'c> {
         failure
     }
 
-    /// Gives the file its final name. With `durable`, the name survives a power failure.
+    /// Renames the file to its final name. With `durable`, the name survives a power failure.
     pub fn finish(mut self, durable: bool) -> Result<()> {
         let Some(output) = self.output.take() else { return Ok(()) };
         output.finish(durable).map_err(|error| could_not_create(&self.name, &error))

@@ -27,8 +27,8 @@ pub struct Work {
     pub operations: u64,
     pub needs: Vec<Source>,
     /// Command that runs before each measured run. Memory that the host of a virtual machine has reclaimed costs the
-    /// process that touches it first up to a second per GiB. This command pays that cost, and the memory stays with the
-    /// guest until the measured run begins.
+    /// process that touches it first up to a second per GiB. This command pays that cost, and the guest keeps the
+    /// memory until the measured run begins.
     pub unmeasured: Option<Words>,
     /// Factor on the minimum time of this row, for a goal close to what plain calls reach.
     pub longer: u32,

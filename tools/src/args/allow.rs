@@ -1,4 +1,4 @@
-//! Files and folders in which an image's parents are allowed.
+//! Files and folders that may serve as an image's parents.
 
 use std::path::PathBuf;
 

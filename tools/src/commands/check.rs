@@ -1,4 +1,4 @@
-//! `check`: whether an image is consistent, and its repair.
+//! `check`: checks whether an image is consistent, and repairs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `create`: a new image.
+//! `create`: creates an image.
 
 use block_core::{CacheMode, CreateRequest, Disk, NewParent, OpenContext, Sharing};
 

@@ -25,14 +25,15 @@ pub(crate) struct CreateOptions {
     pub hints: String,
 }
 
-/// Hint of `qemu-img` for the file of an image, without effect: files here are sparse anyway.
+/// Hint that scripts give for the file of an image. It has no effect here.
 const HINT_NOCOW: OptionSpec = OptionSpec {
     name: "nocow",
     kind: OptionKind::Bool,
     default: None,
     help: "accepted, without effect",
 };
-/// Hint of `qemu-img` for the file of an image, without effect: large extents come by themselves.
+/// Hint that scripts give for the file of an image. It has no effect here, because holes and large extents come by
+/// themselves.
 const HINT_EXTENT: OptionSpec = OptionSpec {
     name: "extent_size_hint",
     kind: OptionKind::Size { min: 0, max: u32::MAX as u64 },

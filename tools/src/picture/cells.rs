@@ -1,4 +1,4 @@
-//! A disk cut into equal cells, and how much of each is stored.
+//! A disk cut into equal cells, with the amount of data stored in each.
 
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,7 @@ impl Cells {
     /// Cuts `disk` into at most `columns * rows` cells. Their size is a power of two.
     ///
     /// # Errors
-    /// What reading the map gives.
+    /// If the map cannot be read.
     pub async fn of(disk: &Disk, columns: usize, rows: usize) -> Result<Self> {
         let cells = Self::within(None, disk, columns, rows).await?;
         Ok(cells.unwrap_or_else(|| Self::empty(disk.size(), columns, rows)))
@@ -94,7 +94,7 @@ impl Cells {
     /// Like [`of`](Self::of), but returns `None` when reading the map takes longer than `limit`.
     ///
     /// # Errors
-    /// What reading the map gives.
+    /// If the map cannot be read.
     pub async fn within(
         limit: Option<Duration>,
         disk: &Disk,
