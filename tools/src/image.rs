@@ -27,7 +27,7 @@ pub(crate) struct How {
     pub sharing: Sharing,
     /// Cache mode for writes.
     pub cache: CacheMode,
-    /// Files and folders, besides the image's own folder, in which parents are allowed.
+    /// Files and folders, besides the image's own folder, from which parents are allowed.
     pub allowed: AllowArgs,
     /// Images that may be parents. They are tried before all others.
     pub parents: Vec<ImageSpec>,
@@ -76,7 +76,7 @@ impl How {
         self
     }
 
-    /// Sets the files and folders in which parents are allowed.
+    /// Sets the files and folders from which parents are allowed.
     pub fn allow(mut self, allowed: &AllowArgs) -> Self {
         self.allowed = allowed.clone();
         self

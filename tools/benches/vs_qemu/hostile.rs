@@ -1,4 +1,4 @@
-//! Small files that claim to be large: the cost of `inspect` for them, beside that of stock `qemu-img info`.
+//! Small files with excessive claims: the cost of `inspect` for them, beside that of stock `qemu-img info`.
 //!
 //! The limits are absolute, because stock refuses some of the files immediately and a ratio would say little.
 

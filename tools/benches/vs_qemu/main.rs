@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use report::{Row, Table};
 use works::Work;
 
-/// Short rounds are repeated at most this many times `--rounds`.
+/// Maximum factor on `--rounds` if rounds are short.
 const MORE: usize = 5;
 
 /// Pause of 2.3 s before a measured run. Two seconds after memory is freed, Linux returns it to the host of a virtual
