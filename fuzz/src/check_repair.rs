@@ -1,4 +1,4 @@
-//! A check changes nothing, a repair loses nothing, and repairing twice is repairing once.
+//! A check changes nothing, a repair loses nothing, and a second repair changes nothing.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::poke::{SMALL, poke, sound_image};
 use crate::reference::{Content, Entry, Reference, SECTOR};
 use crate::run::run;
 
-/// What the disk under a repair holds, bytes.
+/// Space on the storage under a repair, in bytes.
 const DISK: u64 = 8 << 20;
 
-/// The input says which image is made and what is changed.
+/// Takes from the input which image to create and what to change in it.
 pub(crate) fn body(data: &[u8]) {
     run(async {
         let mut u = Unstructured::new(data);
@@ -31,7 +31,7 @@ pub(crate) fn body(data: &[u8]) {
     });
 }
 
-/// Checks, and counts the findings again.
+/// Checks the image, and verifies the report's counts of findings.
 async fn check(
     storage: &Arc<MemStorage>,
     mode: CheckMode,
@@ -74,7 +74,7 @@ async fn repair(file: &[u8], mode: CheckMode) {
     let first = match check(&storage, mode).await {
         Ok(report) => report,
         Err(error) if error.kind() == ErrorKind::NoSpace => {
-            // Thousands of entries may share one block: the disk may be too small for the copies.
+            // Thousands of entries may share one block, so the disk may be too small for the copies.
             assert!(storage.allocated_bytes().await.ok().flatten() > Some(DISK / 2), "{error:?}");
             if let Some(stopped) = small(&storage).await {
                 keeps_content(file, &stopped, &CheckReport::default());
@@ -102,13 +102,13 @@ async fn repair(file: &[u8], mode: CheckMode) {
     assert_eq!(left, told, "the first report was wrong: {first:?}, then {second:?}");
 }
 
-/// All bytes, unless blocks of 128 MiB have made them more than may be held.
+/// Returns all bytes. `None` if blocks of 128 MiB have made the file larger than 16 MiB.
 async fn small(storage: &MemStorage) -> Option<Vec<u8>> {
     let len = storage.len().await.expect("memory has a length");
     (len <= 16 << 20).then(|| storage.to_bytes().expect("16 MiB"))
 }
 
-/// What could be read before can be read after, and free blocks of a child stay free.
+/// Asserts that all readable content stays the same and that free blocks of a child stay free.
 fn keeps_content(before: &[u8], after: &[u8], report: &CheckReport) {
     let Some(old) = Reference::parse(before) else { return };
     let new = Reference::parse(after);

@@ -1,4 +1,4 @@
-//! An image we made is sound; changed by somebody else it is read exactly right or refused.
+//! An image we created is sound. After a change it is read exactly right or refused.
 
 use arbitrary::Unstructured;
 
@@ -7,7 +7,7 @@ use crate::poke::{SMALL, poke, sound_image};
 use crate::reference::Reference;
 use crate::run::run;
 
-/// The input says which image is made and what is changed.
+/// Takes from the input which image to create and what to change in it.
 pub(crate) fn body(data: &[u8]) {
     run(async {
         let mut u = Unstructured::new(data);

@@ -1,4 +1,4 @@
-//! Images that somebody changed, and what our driver reads from them: one side of a comparison with stock tools.
+//! Changed images and what our driver reads from them, for a comparison with stock tools.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::drivers::{Memory, registry};
 use crate::poke::{poke, sound_image};
 use crate::run::run;
 
-/// A VDI image with blocks of 1 MiB, the only ones that every tool reads, changed as `seed` says.
+/// Returns a VDI image with changes that `seed` selects. Its blocks are 1 MiB, the only size that every tool reads.
 pub fn changed_image(seed: u64) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     let bytes: Vec<u8> = (0..64).flat_map(|_| rng.roll().to_le_bytes()).collect();
@@ -23,7 +23,7 @@ pub fn changed_image(seed: u64) -> Vec<u8> {
     })
 }
 
-/// The disk in `file` as our driver reads it; `None` when it is refused, at once or on the way.
+/// Returns the disk in `file` as our driver reads it. `None` if opening or reading fails.
 pub fn our_reading(file: &[u8]) -> Option<Vec<u8>> {
     run(async {
         let registry = Arc::clone(&registry(&Memory::default()));

@@ -1,4 +1,4 @@
-//! The drivers under test, and storages in memory they can reach by name.
+//! The drivers under test, and storages in memory that they reach by name.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +9,12 @@ use block_core::{
     Storage, StorageOptions,
 };
 
-/// Storages in memory, by name: `memory:NAME`.
+/// A protocol of storages in memory, called `memory:NAME`.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Memory(Arc<Mutex<BTreeMap<String, Arc<MemStorage>>>>);
 
 impl Memory {
-    /// Makes `storage` reachable.
+    /// Makes `storage` reachable as `memory:NAME`.
     pub fn put(&self, name: &str, storage: Arc<MemStorage>) {
         let mut storages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         storages.insert(name.to_owned(), storage);
@@ -40,7 +40,7 @@ impl ProtocolDriver for Memory {
     }
 }
 
-/// The formats, above `memory`.
+/// Returns a registry of the formats, with `memory` as the protocol.
 pub(crate) fn registry(memory: &Memory) -> Arc<Registry> {
     let mut registry = Registry::new();
     registry.register_protocol(Arc::new(memory.clone()));
@@ -50,12 +50,12 @@ pub(crate) fn registry(memory: &Memory) -> Arc<Registry> {
     Arc::new(registry)
 }
 
-/// A context that opens nothing an image names.
+/// Returns a context that opens no file that an image names.
 pub(crate) fn closed_context() -> OpenContext {
     OpenContext::new(registry(&Memory::default()))
 }
 
-/// An image was refused: it has to be the image's fault, in the driver's own words.
+/// Asserts that a refusal blames the image, in the driver's own words.
 pub(crate) fn blames_the_image(error: &Error) {
     use ErrorKind::{Ambiguous, Corrupt, Denied, Limit, Unrecognised, Unsupported};
     let kinds = [Ambiguous, Corrupt, Denied, Limit, Unrecognised, Unsupported];

@@ -1,4 +1,4 @@
-//! Holds an opened image against a plain reading of its file.
+//! Compares an opened image with a plain reading of its file.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use block_vdi::VdiDriver;
 use crate::drivers::{blames_the_image, closed_context};
 use crate::reference::{Content, Entry, Reference, SECTOR};
 
-/// Opens `file` as VDI in every way, reads it, writes to a copy of it, and compares.
+/// Opens `file` as VDI in every way, reads it, writes to a copy of it, and compares the results.
 pub(crate) async fn examine(file: &[u8]) {
     let reference = Reference::parse(file);
     match (open(file, Access::Read, "base=on").await, &reference) {
@@ -35,7 +35,7 @@ pub(crate) async fn examine(file: &[u8]) {
     }
 }
 
-/// Opens a copy of `file`; the storage is a [`MemStorage`].
+/// Opens a copy of `file` in a [`MemStorage`].
 async fn open(file: &[u8], access: Access, options: &str) -> Result<Disk, Error> {
     open_storage(MemStorage::from_bytes(file), access, options).await.map(Disk::new)
 }
@@ -50,13 +50,13 @@ async fn open_storage(
     VdiDriver.open(storage, &options, access, &closed_context()).await
 }
 
-/// All bytes of a [`MemStorage`].
+/// Returns all bytes of a [`MemStorage`].
 fn bytes(storage: &dyn Storage) -> Vec<u8> {
     let memory = storage.as_any().downcast_ref::<MemStorage>();
     memory.and_then(MemStorage::to_bytes).expect("a small storage in memory")
 }
 
-/// Compares sectors and pairs of sectors; `written` is one that holds `0xD7` by now.
+/// Compares sectors in pairs. `written` is the sector that now holds `0xD7`.
 async fn compare(disk: &Disk, reference: &Reference<'_>, written: Option<u64>) {
     let sectors = reference.sectors();
     assert_eq!(disk.device().sector_count(), sectors, "another size");
@@ -65,7 +65,7 @@ async fn compare(disk: &Disk, reference: &Reference<'_>, written: Option<u64>) {
         let count = 2.min(sectors - sector);
         let mut wanted = Some(Vec::new());
         for sector in sector..sector + count {
-            // The block that was written to may have had its missing bytes filled in.
+            // The write may have filled in the missing bytes of its block.
             let expected = match reference.sector(sector) {
                 _ if written == Some(sector) => Some([0xD7; SECTOR]),
                 Content::Zeros => Some([0; SECTOR]),
@@ -90,7 +90,7 @@ async fn compare(disk: &Disk, reference: &Reference<'_>, written: Option<u64>) {
     assert_eq!(past.map_err(|error| error.kind()), Err(ErrorKind::OutOfRange), "past the end");
 }
 
-/// Compares what the image says lies where.
+/// Compares the extents.
 async fn compare_extents(disk: &Disk, reference: &Reference<'_>) {
     let unit = reference.block_sectors() * SECTOR as u64;
     let missing = (0..reference.blocks()).any(|block| reference.is_missing(block));
@@ -112,7 +112,7 @@ async fn compare_extents(disk: &Disk, reference: &Reference<'_>) {
                 Entry::Free => !flags.contains(ExtentFlags::DATA) && extent.is_zero(),
                 Entry::Zero => flags.contains(ExtentFlags::PRESENT) && extent.is_zero(),
                 Entry::At(place) => {
-                    // Zeros that are stored may be told from data, where they are zeros indeed.
+                    // Stored zeros may be reported as zeros, if they really are.
                     let at = (block * unit).max(extent.start) as usize / SECTOR;
                     let zeros = reference.sector(at as u64) == Content::Stored(&[0; SECTOR]);
                     let here = u128::from(extent.start) + place;
@@ -123,7 +123,7 @@ async fn compare_extents(disk: &Disk, reference: &Reference<'_>) {
                 }
             };
             assert!(agrees, "block {block}: {:?} reported as {extent:?}", reference.entry(block));
-            // Each answer tells how far it holds, and may have looked that far.
+            // Limited to a few blocks, because each answer may scan as far as it holds.
             if block < 16 || block + 2 > reference.blocks() {
                 let allocation = disk.is_allocated(block * unit).await.expect("a sound map");
                 let present = reference.entry(block) != Entry::Free;
@@ -134,7 +134,7 @@ async fn compare_extents(disk: &Disk, reference: &Reference<'_>) {
     assert_eq!(at, disk.size(), "the extents end too early");
 }
 
-/// Writes one sector in the middle of the first block: nothing else may change, now or after reopening.
+/// Writes one sector in the middle of the first block. Nothing else may change, now or after reopening.
 async fn write_one_sector(file: &[u8], reference: &Reference<'_>) {
     let storage = MemStorage::from_bytes(file);
     let device = match open_storage(storage.clone(), Access::ReadWrite, "base=on").await {
@@ -156,7 +156,7 @@ async fn write_one_sector(file: &[u8], reference: &Reference<'_>) {
     };
     compare(&Disk::new(Arc::clone(&device)), &reference.for_writing(), written).await;
     if let Err(error) = device.close().await {
-        // What cannot be made durable is not promised: but the image that was there must still be.
+        // A write that cannot be made durable is not promised, but the previous image must still be there.
         blames_the_image(&error);
         return;
     }

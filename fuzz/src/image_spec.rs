@@ -1,4 +1,5 @@
-//! What the command line names an image by: understood, it means the same when it is written down again, in either form.
+//! Image specifications of the command line: a parsed one means the same after it is written out and parsed again, in
+//! either form.
 
 #[path = "../../tools/src/args/blkdebug.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the parser as the tool has it")]
@@ -12,10 +13,10 @@ mod spec;
 
 use spec::ImageSpec;
 
-/// What was understood, without the words it was understood from.
+/// The meaning of a specification, without its text: URI, format, options of the format and of the storage.
 type Meaning = (String, Option<String>, Vec<(String, String)>, Vec<(String, String)>);
 
-/// The input is text, taken for a name, for options, and for options in JSON.
+/// Parses the input as a name, as options, and as options in JSON.
 pub(crate) fn body(text: &str) {
     let plain = ImageSpec::parse(text, false, None);
     if !text.starts_with("json:") {
@@ -29,7 +30,7 @@ pub(crate) fn body(text: &str) {
             .iter()
             .map(|(name, value)| format!("{name}={value}").replace(',', ",,"))
             .collect();
-        // A list has no way to write such a name.
+        // A list cannot express such a name.
         if !pairs
             .iter()
             .any(|(name, _)| name.is_empty() || name.starts_with(',') || name.contains('='))
@@ -66,7 +67,7 @@ fn meaning(spec: ImageSpec) -> Meaning {
     (spec.uri, spec.format, spec.options, spec.storage_options)
 }
 
-/// The pairs that say it.
+/// Returns the pairs that express the meaning.
 fn pairs((uri, format, options, storage_options): &Meaning) -> Vec<(String, String)> {
     let mut pairs = vec![("file.filename".to_owned(), uri.clone())];
     pairs.extend(format.clone().map(|format| ("driver".to_owned(), format)));

@@ -1,4 +1,4 @@
-//! An inspection ends in a report: the same each time, sorted, printable, and no milder than its findings.
+//! An inspection returns a report that is the same each time, sorted, printable, and no milder than its findings.
 
 use block_core::MemStorage;
 use block_inspect::{Finding, InspectOptions, InspectReport, Policy, Verdict, inspect_deep};
@@ -6,7 +6,7 @@ use block_inspect::{Finding, InspectOptions, InspectReport, Policy, Verdict, ins
 use crate::drivers::{Memory, registry};
 use crate::run::run;
 
-/// The input is the file.
+/// Inspects the input as a file.
 pub(crate) fn body(file: &[u8]) {
     let strict = report(file, Policy::untrusted());
     let mild = report(file, Policy::trusted());
@@ -49,7 +49,7 @@ fn agrees_with_itself(report: &InspectReport) {
     }
 }
 
-/// What a file says reaches a terminal only escaped.
+/// Asserts that text from a file is escaped.
 fn is_printable(finding: &Finding) {
     for text in [&finding.message, &finding.format, finding.name.as_ref().unwrap_or(&String::new())]
     {

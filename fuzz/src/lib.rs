@@ -1,8 +1,8 @@
-//! The fuzz bodies: what must hold for every input, whoever wrote it.
+//! The fuzz bodies: properties that must hold for every input, even a hostile one.
 //!
-//! A body takes any bytes and panics when a promise is broken. It knows the right answer: a plain reading
-//! of the format, a model of the disk, the same question asked in another order. `tests/replay.rs` runs
-//! all bodies over the corpus; the binaries in `fuzz/targets` hand them to libFuzzer.
+//! A **body** takes any bytes and panics if a property is violated. It has the right answer from elsewhere: a plain
+//! reading of the format, a model of the disk, or the same question asked in another order. `tests/replay.rs` runs all
+//! bodies over the corpus. The binaries in `fuzz/targets` pass them to libFuzzer.
 //!
 //! ```
 //! let target = block_fuzz::TARGETS.iter().find(|target| target.name == "options").unwrap();
@@ -27,15 +27,15 @@ mod run;
 mod vbox_xml;
 mod vdi_ops;
 
-/// Bytes that a body may have allocated at any one time; what goes beyond ends the process.
+/// Maximum number of bytes that a body may have allocated at one time. Exceeding it ends the process.
 pub const MEMORY: usize = 96 << 20;
 
-/// One body and its name, which is also the name of its folders in `corpus` and `regressions`.
+/// A body and its name, which is also the name of its folders in `corpus` and `regressions`.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Name of the binary and of the folders.
     pub name: &'static str,
-    /// Takes any bytes; panics when a promise is broken.
+    /// Takes any bytes. Panics if a property is violated.
     pub body: fn(&[u8]),
 }
 
@@ -51,10 +51,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "vbox_xml", body: vbox_xml::body },
 ];
 
-/// Runs the body called `name`, for a binary that is one line long.
+/// Runs the body called `name`. The libFuzzer binaries call it.
 ///
 /// # Panics
-/// When there is no such body, or when the body panics.
+/// If there is no such body, or if the body panics.
 pub fn fuzz(name: &str, data: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     let target = target.unwrap_or_else(|| panic!("there is no target called {name}"));

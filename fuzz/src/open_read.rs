@@ -1,4 +1,4 @@
-//! Any bytes, opened by every driver and by detection: content, extents and refusals are exactly right.
+//! Any bytes, opened by every driver and by detection. Content, extents and refusals must be exactly right.
 
 use block_core::{Access, MemStorage, OpenRequest, Registry};
 
@@ -7,7 +7,7 @@ use crate::image::examine;
 use crate::reference::SECTOR;
 use crate::run::run;
 
-/// The input is the file.
+/// Opens the input as an image file.
 pub(crate) fn body(file: &[u8]) {
     run(async {
         let registry = registry(&Memory::default());
@@ -28,7 +28,7 @@ pub(crate) fn body(file: &[u8]) {
     });
 }
 
-/// Every file is a raw disk: its bytes, and zeros up to a whole sector.
+/// Asserts that the file opens as a raw disk: its bytes, and zeros up to a whole sector.
 async fn open_raw(registry: &std::sync::Arc<Registry>, file: &[u8]) {
     let request = OpenRequest::new("memory:", Access::Read).format("raw");
     let disk = registry.open_on(MemStorage::from_bytes(file), &request).await;

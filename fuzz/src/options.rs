@@ -1,4 +1,4 @@
-//! Sizes, option lists and names: what is understood means the same when it is written down again.
+//! Sizes, option lists and names: a parsed one means the same after it is written out and parsed again.
 
 use block_core::options::split_list;
 use block_core::{BlockDriver, ErrorKind, OptionSpec, OptionValue, Options, size};
@@ -7,7 +7,7 @@ use block_vdi::VdiDriver;
 
 use crate::drivers::{Memory, registry};
 
-/// The input is text.
+/// Parses the input as text of each kind.
 pub(crate) fn body(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     a_size(&text);
@@ -26,7 +26,7 @@ pub(crate) fn body(data: &[u8]) {
     crate::image_spec::body(&text);
 }
 
-/// A size means a number of bytes, whatever the case of its unit and what stands before it.
+/// Asserts that a size means the same number of bytes in either case of its unit and after a blank.
 fn a_size(text: &str) {
     match size::parse(text) {
         Ok(bytes) => {
@@ -47,7 +47,7 @@ fn a_size(text: &str) {
     }
 }
 
-/// A number of units is that many bytes or too many; shown to people it is right to three digits.
+/// Asserts that a number of units is that many bytes or too many, and that its short form is right to three digits.
 fn a_number(number: u64) {
     for (unit, power) in [("", 0), ("k", 10), ("M", 20), ("G", 30), ("T", 40), ("P", 50)] {
         let wanted = u128::from(number) << power;
@@ -63,7 +63,7 @@ fn a_number(number: u64) {
     assert!(off <= number as f64 * 0.0051, "{number} is shown as {shown}");
 }
 
-/// A list that is put together again from its items has the same items.
+/// Asserts that a list reassembled from its items has the same items.
 fn a_list(text: &str) {
     let items = split_list(text);
     let written: Vec<String> = items
@@ -76,7 +76,7 @@ fn a_list(text: &str) {
     assert_eq!(split_list(&written.join(",")), items, "{text:?}");
 }
 
-/// Options that were understood are the same after being written and read again.
+/// Asserts that parsed options are the same after being written out and parsed again.
 fn options(text: &str, specs: &[OptionSpec]) {
     match Options::parse(text, specs) {
         Ok(options) => {
@@ -108,7 +108,7 @@ fn spelled(value: &OptionValue) -> String {
     }
 }
 
-/// A registered scheme is cut off once; anything else is a path.
+/// Asserts that a registered scheme is removed once and that any other name is a path.
 fn a_uri(text: &str) {
     let registry = registry(&Memory::default());
     for uri in [text.to_owned(), format!("memory:{text}")] {

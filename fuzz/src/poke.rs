@@ -1,4 +1,4 @@
-//! Images that our driver made and that somebody then changed, field by field.
+//! Images that our driver created, with changes to single fields.
 
 use arbitrary::{Result, Unstructured};
 use block_core::{Access, BlockDriver, CreateRequest, MemStorage, Options, WriteFlags};
@@ -6,7 +6,7 @@ use block_vdi::VdiDriver;
 
 use crate::drivers::closed_context;
 
-/// Where the header's fields lie, each 4 bytes.
+/// Offsets in bytes of the header's fields, each of 4 bytes.
 const FIELDS: &[usize] = &[
     0x40, 0x44, 0x48, 0x4C, 0x50, 0x154, 0x158, 0x168, 0x170, 0x174, 0x178, 0x17C, 0x180, 0x184,
     0x188, 0x198, 0x1A8, 0x1B8, 0x1D4,
@@ -15,7 +15,7 @@ const FIELDS: &[usize] = &[
 /// Block sizes that keep images small.
 pub(crate) const SMALL: &[&str] = &["128k", "128k", "256k"];
 
-/// A sound image of a few blocks of one of these sizes, some of them written.
+/// Returns a sound image of a few blocks of one of these sizes, some of them written.
 pub(crate) async fn sound_image(u: &mut Unstructured<'_>, sizes: &[&str]) -> Result<Vec<u8>> {
     let block_size = *u.choose(sizes)?;
     let layout = if u.ratio(1, 16)? { "virtualbox" } else { "qemu" };
@@ -40,7 +40,7 @@ pub(crate) async fn sound_image(u: &mut Unstructured<'_>, sizes: &[&str]) -> Res
     Ok(storage.to_bytes().expect("a small image"))
 }
 
-/// Changes a few fields, entries and lengths.
+/// Changes a few fields, map entries, bytes and the file's length.
 pub(crate) fn poke(u: &mut Unstructured<'_>, file: &mut Vec<u8>) -> Result<()> {
     for _ in 0..u.int_in_range(1..=5u8)? {
         match u.int_in_range(0..=7u8)? {
@@ -74,7 +74,7 @@ pub(crate) fn poke(u: &mut Unstructured<'_>, file: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Gives the number at `at` a value that is wrong in an interesting way.
+/// Sets the number at offset `at` to a value that is wrong in an interesting way.
 fn poke_u32(u: &mut Unstructured<'_>, file: &mut [u8], at: usize) -> Result<()> {
     let Some(bytes) = file.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) else {
         return Ok(());

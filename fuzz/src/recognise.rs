@@ -1,4 +1,4 @@
-//! Naming a file: the same whatever the order and the name, and never two answers at once.
+//! Format detection: independent of the order of the formats and of the file's name, and never with two answers.
 
 use block_core::probe::{
     Band, Decision, Kind, ProbeInput, ProbeReport, RelationKind, decide, limits,
@@ -9,10 +9,10 @@ use block_inspect::CATALOGUE;
 use crate::drivers::{Memory, registry};
 use crate::run::run;
 
-/// At this score a format claims the file.
+/// Minimum score at which a format claims the file.
 const CLAIM: u8 = 60;
 
-/// The input is the file.
+/// Detects the format of the input as a file.
 pub(crate) fn body(file: &[u8]) {
     let registry = registry(&Memory::default());
     let input = registry.probe_bytes(None, file);
@@ -23,7 +23,7 @@ pub(crate) fn body(file: &[u8]) {
     is_the_same_through_a_storage(&registry, file, &report);
 }
 
-/// One decision, and nothing in the report against it.
+/// Asserts that nothing in the report contradicts its decision.
 fn agrees_with_itself(input: &ProbeInput, report: &ProbeReport) {
     let claims: Vec<_> =
         report.candidates.iter().filter(|candidate| candidate.score.value >= CLAIM).collect();
@@ -31,7 +31,7 @@ fn agrees_with_itself(input: &ProbeInput, report: &ProbeReport) {
         .relations
         .iter()
         .any(|r| matches!(r.kind, RelationKind::Ambiguous | RelationKind::NestedContainer));
-    // Two containers in one file are two disks, whatever else is said of them.
+    // Two containers in one file are two disks, in spite of any relation between them.
     let containers = claims.iter().filter(|claim| claim.kind == Kind::Container).count();
     if containers > 1 {
         assert_eq!(report.decision, Decision::Ambiguous, "{containers} containers: {report:?}");
@@ -72,7 +72,7 @@ fn agrees_with_itself(input: &ProbeInput, report: &ProbeReport) {
     assert!(!report.explain().is_empty());
 }
 
-/// The order in which formats are asked decides nothing.
+/// Asserts that the order in which formats are probed has no effect.
 fn ignores_the_order(registry: &Registry, input: &ProbeInput, report: &ProbeReport) {
     let drivers = registry.drivers().into_iter().map(|driver| driver.probe(input));
     let mut probes: Vec<_> =
@@ -85,7 +85,7 @@ fn ignores_the_order(registry: &Registry, input: &ProbeInput, report: &ProbeRepo
     assert_eq!(&decide(input, probes, hints), report, "the order decides");
 }
 
-/// A name is shown and decides nothing.
+/// Asserts that the file's name has no effect on the decision.
 fn ignores_the_name(registry: &Registry, file: &[u8], report: &ProbeReport) {
     for name in ["a.vdi", "a.vmdk", "a.vhd", "a.img"] {
         let named = registry.recognise(&registry.probe_bytes(Some(name), file));
@@ -94,7 +94,7 @@ fn ignores_the_name(registry: &Registry, file: &[u8], report: &ProbeReport) {
     }
 }
 
-/// A file read in windows is taken for what it is taken for in memory.
+/// Asserts that a file read in windows is detected as it is in memory.
 fn is_the_same_through_a_storage(registry: &Registry, file: &[u8], report: &ProbeReport) {
     let storage = MemStorage::from_bytes(file);
     let probed = run(async {

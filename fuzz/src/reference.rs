@@ -1,16 +1,16 @@
-//! What a VDI file says, read the plain way: the whole file in a slice, all numbers in 128 bits.
+//! A plain reading of a VDI file: the whole file in a slice, and all numbers in 128 bits.
 //!
-//! This is the second opinion that `block-vdi` is held against, so it shares nothing with it.
+//! `block-vdi` is compared with it, so it shares no code with `block-vdi`.
 
-/// Bytes in a sector.
+/// Size of a sector in bytes.
 pub(crate) const SECTOR: usize = 512;
 
-/// An entry that was never written.
+/// Map entry of a block that was never written.
 const FREE: u32 = u32::MAX;
-/// An entry that reads as zeros.
+/// Map entry of a block that reads as zeros.
 const ZERO: u32 = u32::MAX - 1;
 
-/// A file that a reader accepts.
+/// A file that a reader must accept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reference<'f> {
     file: &'f [u8],
@@ -18,40 +18,40 @@ pub(crate) struct Reference<'f> {
     data: u128,
     block: u128,
     extra: u128,
-    /// Bytes of the disk as the guest sees it.
+    /// Size in bytes of the disk that the guest sees.
     size: u128,
-    /// Entries of the map.
+    /// Number of entries in the map.
     blocks: u128,
-    /// Slots that may be used.
+    /// Number of slots that may be used.
     slots: u128,
-    /// Whether free blocks show another image.
+    /// Whether free blocks show the parent's content.
     pub needs_parent: bool,
 }
 
-/// What a sector holds.
+/// The content of a sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content<'f> {
     /// Zeros.
     Zeros,
     /// These bytes.
     Stored(&'f [u8]),
-    /// Nothing: the entry points where the file has no bytes.
+    /// Unreadable, because the entry points where the file has no bytes.
     Missing,
 }
 
-/// What the map says of a block.
+/// The map entry of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// Never written.
     Free,
     /// Reads as zeros.
     Zero,
-    /// Its content begins at this byte of the file.
+    /// Stored from this offset in bytes of the file.
     At(u128),
 }
 
 impl<'f> Reference<'f> {
-    /// `None`: every reader has to refuse the file.
+    /// Parses a file. `None` if every reader must refuse it.
     pub fn parse(file: &'f [u8]) -> Option<Self> {
         let len = file.len() as u128;
         if u32_at(file, 0x40)? != 0xBEDA_107F {
@@ -62,7 +62,7 @@ impl<'f> Reference<'f> {
         if !v0 && version >> 16 != 1 {
             return None;
         }
-        // Where version 0.2 keeps a field, and where 1.x does.
+        // Offset of a field in version 0.2, and in 1.x.
         let field = |old: usize, new: usize| if v0 { old } else { new };
         let kind = u32_at(file, field(0x48, 0x4C))?;
         let size = u128::from(u64_at(file, field(0x160, 0x170))?);
@@ -108,28 +108,28 @@ impl<'f> Reference<'f> {
         })
     }
 
-    /// As it is for a writer, who cannot use an entry that is not less than the number of entries: other
-    /// programs would put something else there.
+    /// Returns the reading for a writer. A writer cannot use an entry that is not less than the number of entries,
+    /// because other programs would put other data there.
     pub fn for_writing(self) -> Self {
         Self { slots: self.blocks, ..self }
     }
 
-    /// Sectors of the disk.
+    /// Returns the number of sectors of the disk.
     pub fn sectors(&self) -> u64 {
         (self.size / SECTOR as u128) as u64
     }
 
-    /// Sectors in a block.
+    /// Returns the number of sectors in a block.
     pub fn block_sectors(&self) -> u64 {
         (self.block / SECTOR as u128) as u64
     }
 
-    /// Blocks of the disk, the last one possibly partial.
+    /// Returns the number of blocks of the disk. The last one may be partial.
     pub fn blocks(&self) -> u64 {
         self.size.div_ceil(self.block) as u64
     }
 
-    /// The entry of a block of the disk.
+    /// Returns the map entry of a block.
     pub fn entry(&self, block: u64) -> Entry {
         let at = (self.map + 4 * u128::from(block)) as usize;
         match u32_at(self.file, at) {
@@ -141,7 +141,7 @@ impl<'f> Reference<'f> {
         }
     }
 
-    /// Whether the file lacks bytes that the guest can ask of this block.
+    /// Whether the file lacks bytes of this block that the guest can read.
     pub fn is_missing(&self, block: u64) -> bool {
         let needed = (self.size - u128::from(block) * self.block).min(self.block);
         let slots_end = self.data + self.slots * (self.block + self.extra);
@@ -151,7 +151,7 @@ impl<'f> Reference<'f> {
         }
     }
 
-    /// The content of a sector of the disk.
+    /// Returns the content of a sector of the disk.
     pub fn sector(&self, sector: u64) -> Content<'f> {
         let byte = u128::from(sector) * SECTOR as u128;
         let block = (byte / self.block) as u64;
@@ -165,7 +165,7 @@ impl<'f> Reference<'f> {
         }
     }
 
-    /// Sectors worth a look: both ends and the middle of the first and the last blocks.
+    /// Returns the sectors to compare: both ends and the middle of the first and the last blocks.
     pub fn places_to_look(&self) -> Vec<u64> {
         let (blocks, unit) = (self.blocks(), self.block_sectors());
         let mut blocks: Vec<u64> =

@@ -1,4 +1,4 @@
-//! Runs a future that nobody else can help along.
+//! An executor for futures that wait for no other thread and no device.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,8 +14,8 @@ impl Wake for Woken {
     }
 }
 
-/// Runs `future` to its end. Storages in memory never wait, so a future that waits without having been
-/// woken would wait for ever: that is a finding, told at once instead of after a time limit.
+/// Runs `future` to its end. Storages in memory never wait, so a future that is pending without having been woken would
+/// wait forever. That is a bug, which panics immediately instead of after a time limit.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let woken = Arc::new(Woken(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&woken));

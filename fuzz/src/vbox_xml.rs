@@ -1,23 +1,23 @@
-//! Machine files: what is understood is the same after being written down again, however deep it nests.
+//! Machine files: the parsed media are the same after being written out and parsed again, at any depth of nesting.
 
 use std::time::{Duration, Instant};
 
 use block_core::{ErrorKind, Result};
 use block_vdi::vbox::{Medium, parse};
 
-/// Longer than any machine file takes, bytes of it and all.
+/// Time limit for parsing a machine file of any size tested here.
 const TOO_LONG: Duration = Duration::from_millis(500);
 
-/// Bytes of a machine file that is an input over and over: enough to show a time that grows faster than it.
+/// Size in bytes of a file that repeats the input: large enough to show a time that grows faster than the size.
 const LARGE: usize = 256 << 10;
 
-/// The input is a machine file; its first bytes also say how deep another one nests.
+/// Parses the input as a machine file. Its first two bytes also select the depth of a nested one.
 pub(crate) fn body(data: &[u8]) {
     reads(data);
     if !data.is_empty() {
         let units = LARGE / data.len();
         let _ = timed(&data.repeat(units));
-        // All of it inside one element.
+        // All of the input inside one element.
         let _ = timed(&[b"<a ", data.repeat(units).as_slice()].concat());
     }
     if let Some((depth, rest)) = data.split_first_chunk::<2>() {
@@ -49,7 +49,7 @@ fn reads(text: &[u8]) {
     }
 }
 
-/// A disk below `depth` elements is found there, or the file is refused for its depth.
+/// Asserts that a disk below `depth` elements is found, or that the file is refused for its depth.
 fn nests(depth: usize, decoy: &str) {
     let uuid = "1c8b7ca3-d1a0-4fa9-a621-a43d8b77ef8a";
     let disk = format!("<HardDisk uuid='{uuid}' location='x'/>");
@@ -64,7 +64,7 @@ fn nests(depth: usize, decoy: &str) {
     }
 }
 
-/// The media as a machine file, each inside an element that stands for its parent.
+/// Writes the media as a machine file. A medium with a parent lies inside an element for that parent.
 fn write(media: &[Medium]) -> String {
     let mut text = String::from("<HardDisks>");
     for medium in media {

@@ -1,4 +1,4 @@
-//! Any sequence of requests to a VDI image gives what a model of the disk gives, also after reopening.
+//! Any sequence of requests to a VDI image reads like a model of the disk, even after reopening.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use block_vdi::VdiDriver;
 use crate::drivers::{Memory, registry};
 use crate::run::run;
 
-/// No disk grows beyond this number of sectors.
+/// Maximum size of a disk in sectors.
 const LARGEST: u64 = 3000;
 
-/// The input says which image is made and what is asked of it.
+/// Takes from the input which image to create and which requests to send to it.
 pub(crate) fn body(data: &[u8]) {
     run(async {
         let mut u = Unstructured::new(data);
@@ -36,19 +36,19 @@ pub(crate) fn body(data: &[u8]) {
     });
 }
 
-/// An image, and what it has to show.
+/// An image and the model of its content.
 struct Bench {
     storage: Arc<MemStorage>,
     cx: OpenContext,
     device: Arc<dyn BlockDevice>,
     caps: DeviceCaps,
     model: Model,
-    /// What lies below a child, as far as the child reaches.
+    /// Content of the parent, cut or extended with zeros to the child's size.
     below: Vec<Id>,
-    /// All that the parent holds.
+    /// Whole content of the parent.
     parent: Vec<Id>,
     unit: u64,
-    /// What has been asked, for the report.
+    /// Requests so far, for the panic message.
     history: Vec<Op>,
 }
 
@@ -96,7 +96,7 @@ impl Bench {
         Ok(Self { storage, cx, device, caps, model, below, parent, unit, history })
     }
 
-    /// The next request, possibly one that does not lie on the disk.
+    /// Returns the next request, possibly one past the end of the disk.
     fn next_op(&self, u: &mut Unstructured<'_>) -> Result<Op> {
         let sectors = self.model.sectors();
         let kind = u.int_in_range(0..=31u8)?;
@@ -154,7 +154,7 @@ impl Bench {
                 verdict.unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.story()));
             }
             (Op::Resize(sectors), _) => {
-                // What a child gains is zeros, until it is emptied: then it shows its parent again.
+                // A grown child reads as zeros in the new part, until it is emptied. Then it shows its parent again.
                 self.below = reaching(&self.parent, *sectors);
             }
             (Op::Reopen, _) => {
@@ -171,7 +171,7 @@ impl Bench {
         assert_eq!(self.device.sector_count(), self.model.sectors(), "{}", self.story());
     }
 
-    /// Compares all sectors, and that what is said to be zeros is.
+    /// Compares all sectors, and asserts that extents reported as zeros are zeros.
     async fn look_at_everything(&mut self, when: &str) {
         let len = self.model.sectors() as usize * SECTOR;
         let mut bytes = vec![0xA5; len];
@@ -193,7 +193,8 @@ impl Bench {
         assert_eq!(at, len as u64, "{when}: the extents end too early\n{}", self.story());
     }
 
-    /// The image on disk has no corruption, and once closed no leak either, unless blocks were given up.
+    /// Asserts that the stored image has no corruption. A closed image must not have leaks either, unless blocks were
+    /// freed.
     async fn is_sound(&self, closed: bool) {
         let gives_up = |op: &Op| {
             matches!(op, Op::Discard { .. } | Op::Zeroes { .. } | Op::MakeEmpty | Op::Resize(_))
@@ -211,7 +212,7 @@ impl Bench {
     }
 }
 
-/// The first `sectors` of a parent, with zeros behind its end.
+/// Returns the first `sectors` of a parent, with zeros past its end.
 fn reaching(parent: &[Id], sectors: u64) -> Vec<Id> {
     let mut below = parent.to_vec();
     below.resize(sectors as usize, ZERO);
@@ -223,7 +224,7 @@ async fn open(storage: Arc<MemStorage>, access: Access, cx: &OpenContext) -> Arc
     opened.expect("an image we made opens")
 }
 
-/// A base image with some data; answers what its sectors hold.
+/// Creates a base image with some data, and returns the content of its sectors.
 async fn make_parent(
     u: &mut Unstructured<'_>,
     storage: &Arc<MemStorage>,

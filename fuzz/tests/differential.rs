@@ -1,8 +1,8 @@
-//! Changed images through our driver and through stock `qemu-img`: where both read one, they read the same.
+//! Changed images read by our driver and by stock `qemu-img`: if both read an image, they read the same.
 //!
-//! What differs by decision, and is left out here: images that only one of the two opens, entries that
-//! point past the end of the file (an error here, zeros there), and private bytes in front of blocks
-//! (`block_extra`), which `qemu-img` does not skip.
+//! Known differences are left out: images that only one of the two opens, entries that point past the end of the file
+//! (an error here, zeros there), and images with private bytes before blocks (`block_extra`), which `qemu-img` does not
+//! skip.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use std::process::Command;
 
 use block_fuzz::differential::{changed_image, our_reading};
 
-/// Where `block_extra` lies in a header.
+/// Position of `block_extra` in a header, in bytes.
 const BLOCK_EXTRA: std::ops::Range<usize> = 0x17C..0x180;
 
-/// How many images: `BLOCK_DIFFERENTIAL`, or as many as take a few seconds.
+/// Returns the number of images: `BLOCK_DIFFERENTIAL`, or as many as take a few seconds.
 fn cases() -> u64 {
     std::env::var("BLOCK_DIFFERENTIAL").ok().and_then(|text| text.parse().ok()).unwrap_or(80)
 }
@@ -25,7 +25,7 @@ fn has_stock_tool() -> bool {
     found
 }
 
-/// The disk as `qemu-img` reads it, under limits of memory and time; `None` when it refuses.
+/// Returns the disk as `qemu-img` reads it, with limits on memory and time. `None` if it refuses the image.
 fn stock_reading(file: &Path) -> Option<Vec<u8>> {
     let raw = file.with_extension("raw");
     let limits = "ulimit -v 4000000; exec timeout 20 qemu-img convert -f vdi -O raw \"$1\" \"$2\"";

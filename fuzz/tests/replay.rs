@@ -1,4 +1,4 @@
-//! Runs every body over its corpus and over every input that once broke something.
+//! Runs every body over its corpus and over every input that once made it fail.
 
 use std::alloc::System;
 use std::fs;
@@ -13,13 +13,13 @@ use cap::Cap;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, MEMORY + HARNESS);
 
-/// What the test harness itself may need, bytes.
+/// Memory in bytes that the test harness itself may need.
 const HARNESS: usize = 32 << 20;
 
-/// Longer than any input takes, in a debug build on a busy machine.
+/// Time limit for one input, in a debug build on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(5);
 
-/// One target at a time: the memory is one.
+/// Lock that runs one target at a time, because the memory limit is shared.
 static ONE: Mutex<()> = Mutex::new(());
 
 fn inputs(folder: &str, target: &str) -> Vec<PathBuf> {

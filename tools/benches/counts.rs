@@ -1,8 +1,8 @@
-//! The hot functions by instructions: `cargo bench -p block-img --bench counts [-- --bless]`.
+//! Instruction counts of the hot functions: `cargo bench -p block-img --bench counts [-- --bless]`.
 //!
-//! Each function runs under `valgrind --tool=callgrind`, a number of times and twice that number; the
-//! difference is what one run costs, to the instruction and whatever else the machine does. A function
-//! that costs more than the committed count and a margin fails the run; `--bless` writes new counts.
+//! Each function runs under `valgrind --tool=callgrind`, N times and 2N times. The difference, divided by N, is the
+//! exact cost of one run, independent of the machine's load. A function that exceeds its committed count by more than a
+//! margin fails the run. `--bless` writes new counts.
 
 #[path = "hot/work.rs"]
 mod work;
@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 
 const COUNTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/counts.json");
 
-/// Hundredths by which a count may exceed the committed one: the compiler's freedom, not ours.
+/// Percentage by which a count may exceed the committed one, because compilers differ.
 const MARGIN: u64 = 10;
 
 fn main() -> ExitCode {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Counts all functions, and says how many cost too much.
+/// Counts all functions, and returns how many exceed their limit.
 fn run(bless: bool) -> Result<usize, String> {
     let known: BTreeMap<String, u64> = match std::fs::read_to_string(COUNTS) {
         Ok(text) => serde_json::from_str(&text).map_err(|e| format!("{COUNTS}: {e}"))?,
@@ -75,7 +75,7 @@ fn run(bless: bool) -> Result<usize, String> {
     Ok(worse)
 }
 
-/// The instructions of a whole process that runs a function so many times.
+/// Returns the instructions of a whole process that runs a function `times` times.
 fn instructions(name: &str, times: u64) -> Result<u64, String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let output = Command::new("valgrind")

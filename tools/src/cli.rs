@@ -1,4 +1,4 @@
-//! The command line: its grammar, its usage errors, and the way to the command.
+//! The command line: its grammar, its usage errors, and the dispatch to a command.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::escape::{Escaped, steers};
 
-/// The version of `qemu-img` whose command line this one follows.
+/// Version of `qemu-img` whose command line this program follows.
 const FOLLOWS: &str = "10.0.2";
 
 #[derive(Parser, Debug)]
@@ -38,15 +38,15 @@ struct Cli {
     command: Command,
 }
 
-/// Runs the command line `args` (the program's name first) over the drivers of `registry`.
+/// Runs the command line `args`, which begins with the program's name, with the drivers of `registry`.
 ///
-/// Results go to standard output, messages to standard error. The exit codes are those of
-/// `qemu-img`; 128 and the signal's number after an interrupt. The process ignores SIGXFSZ from then on.
+/// Results go to standard output, messages to standard error. The exit codes are those of `qemu-img`. After an
+/// interrupt the code is 128 plus the signal's number. The process ignores SIGXFSZ from this call on.
 pub fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // A write past `ulimit -f` is to fail, so that its command can clean up and say why. Should this call fail, the
-    // signal kills the program, as it would have without.
+    // A write past `ulimit -f` must fail with an error, so that the command can clean up and report it. If this call
+    // fails, SIGXFSZ kills the program, as it does by default.
     let _ = block_file::signal::ignore_file_size_limit();
-    // From here on, arguments are text. A name that is not UTF-8 has a text too, which leads back to it.
+    // From here on, arguments are text. `to_text` encodes a name that is not UTF-8 reversibly.
     let mut args: Vec<String> = args.into_iter().map(block_file::path::to_text).collect();
     let program = args
         .first()
@@ -78,17 +78,17 @@ pub fn run(registry: Registry, args: impl IntoIterator<Item = OsString>) -> Exit
     }
 }
 
-/// The grammar of the command line, as completions and manual pages need it.
+/// Returns the grammar of the command line, from which completions and manual pages are generated.
 pub fn command(registry: &Registry) -> clap::Command {
     command_named(registry, "block-img")
 }
 
-/// The grammar under the name the program was called by.
+/// Returns the grammar for the name that the program was called by.
 pub(crate) fn command_named(registry: &Registry, program: &str) -> clap::Command {
     let names: Vec<_> = registry.drivers().iter().map(|driver| driver.descriptor().name).collect();
     let protocols: Vec<_> = registry.protocols().iter().map(|p| p.scheme()).collect();
     let ours = env!("CARGO_PKG_VERSION");
-    // Under the other program's name, scripts decide by its version.
+    // Scripts that call `qemu-img` decide by its version, so that version comes first.
     let version = match program {
         "qemu-img" => format!("{FOLLOWS} (block-img {ours})"),
         _ => format!("{ours} (follows qemu-img {FOLLOWS})"),
@@ -104,7 +104,7 @@ pub(crate) fn command_named(registry: &Registry, program: &str) -> clap::Command
         .display_name(program.to_owned())
 }
 
-/// Escapes the user's words in an error, so that the lines of its text are the program's own.
+/// Escapes the user's words in an error, so that they cannot add lines to its text.
 fn one_line(mut error: clap::Error) -> clap::Error {
     let said: Vec<_> = error
         .context()
@@ -121,7 +121,7 @@ fn one_line(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Prints help, or says what is wrong with the arguments.
+/// Prints help or a usage error, and returns the exit code.
 fn usage(cx: &Context, subcommand: &str, error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let text = match cx.console.colour() {
@@ -156,7 +156,7 @@ fn usage(cx: &Context, subcommand: &str, error: clap::Error) -> ExitCode {
                 lines.clone().filter(|line| line.starts_with("  ")).map(str::trim).collect();
             format!("Not enough arguments: missing {}", missing.join(" "))
         }
-        // The value's own words are the message.
+        // The message of the value's parser is enough.
         ErrorKind::ValueValidation => match first.rsplit_once("': ").or(first.split_once(": ")) {
             Some((_, why)) if why.starts_with(char::is_uppercase) || why.starts_with("--") => {
                 why.to_owned()

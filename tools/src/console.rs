@@ -1,7 +1,7 @@
 //! Standard output and standard error as commands use them.
 //!
-//! This is the one place where text leaves the program. Names and what images say pass through it escaped, so that
-//! each call of [`Console::line`], [`Console::say`] and [`Console::note`] writes one line.
+//! All text leaves the program here. File names and text from images are escaped on the way, so that each call of
+//! [`Console::line`], [`Console::say`] and [`Console::note`] writes one line.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::escape::Escaped;
 use crate::json;
 
-/// Where a command's results and messages go.
+/// The destination of a command's results and messages.
 #[derive(Debug)]
 pub(crate) struct Console {
     program: String,
@@ -21,12 +21,12 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// For a program called `program`.
+    /// Creates the console of a program called `program`.
     pub fn new(program: String) -> Self {
         Self { program, out: RefCell::new(BufWriter::new(io::stdout())) }
     }
 
-    /// The base name the program was called by.
+    /// Returns the base name that the program was called by.
     pub fn program(&self) -> &str {
         &self.program
     }
@@ -36,8 +36,8 @@ impl Console {
         writeln!(self.out.borrow_mut(), "{}", Escaped(text))
     }
 
-    /// Writes text of the program's own, with its colours and line ends: help, pictures, tables. No name and nothing
-    /// that an image says may be in it.
+    /// Writes the program's own text unescaped, with colours and line ends: help, pictures, tables. It must hold no
+    /// file name and no text from an image.
     pub fn own_text(&self, text: impl Display) -> io::Result<()> {
         write!(self.out.borrow_mut(), "{text}")
     }
@@ -47,14 +47,14 @@ impl Console {
         self.out.borrow_mut().write_all(bytes)
     }
 
-    /// A result in JSON, indented by four.
+    /// Writes a result as JSON, indented by four spaces.
     pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let mut out = self.out.borrow_mut();
         json::write(&mut *out, value)?;
         out.write_all(b"\n")
     }
 
-    /// Hands what was written to the reader.
+    /// Writes buffered results to standard output.
     pub fn flush(&self) -> io::Result<()> {
         self.out.borrow_mut().flush()
     }
@@ -69,13 +69,13 @@ impl Console {
         self.message(format_args!("{}\n", Escaped(message)));
     }
 
-    /// Writes to standard error at once, after all results so far.
+    /// Writes to standard error unbuffered, after flushing all results so far.
     fn message(&self, text: impl Display) {
         let _ = self.flush();
         let _ = io::stderr().write_all(text.to_string().as_bytes());
     }
 
-    /// Says why a command failed.
+    /// Prints why a command failed.
     pub fn fail(&self, failure: &Failure) {
         if failure.message.is_empty() {
             return;
@@ -96,12 +96,12 @@ impl Console {
         }
     }
 
-    /// Whether messages are read on a terminal, by somebody who did not call this `qemu-img`.
+    /// Whether standard error is a terminal and the program was not called as `qemu-img`.
     fn for_people(&self) -> bool {
         self.program != "qemu-img" && io::stderr().is_terminal()
     }
 
-    /// The message and each of its causes on a line of its own.
+    /// Prints the message and each of its causes on a line of its own.
     fn fail_for_people(&self, failure: &Failure) {
         let (red, plain) = if may_colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let (message, causes) = failure.parts();
@@ -116,20 +116,20 @@ impl Console {
         io::stdout().is_terminal()
     }
 
-    /// Whether colour is wanted: a terminal, and `NO_COLOR` is unset or empty.
+    /// Whether to print colours: standard output is a terminal and the environment does not refuse them.
     pub fn colour(&self) -> bool {
         self.is_terminal() && may_colour()
     }
 }
 
-/// Whether the user has nothing against colour, and the terminal knows it.
+/// Whether `NO_COLOR` is unset or empty and the terminal is not `dumb`.
 fn may_colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     !refused && !dumb
 }
 
-/// A question scripts know as a line of its own stays one.
+/// Prefixes a hint, except for the question that scripts match as a line of its own.
 fn hint_line(hint: &str) -> String {
     match hint.starts_with("Is another process using the image") {
         true => hint.to_owned(),

@@ -1,4 +1,4 @@
-//! What every command is given: the drivers, the console, and a runtime made when it is needed.
+//! The context of a command: the drivers, the console, and a runtime created on demand.
 
 use std::future::Future;
 use std::io;
@@ -12,29 +12,29 @@ use tokio::runtime::{Builder, Runtime};
 use crate::console::Console;
 use crate::error::{Failure, Result, os_text};
 
-/// So many tasks run before the runtime looks for events, unless it has nothing to do.
+/// Tasks that the runtime polls before it checks for events, unless it is idle.
 const EVENT_INTERVAL: u32 = 256;
 
-/// Below this limit on open files, room is looked for before the runtime starts.
+/// Limit on open files below which free descriptors are checked for before the runtime starts.
 const FEW_FILES: u64 = 64;
 
-/// Pairs of descriptors that the runtime and its signals take at most.
+/// Maximum number of descriptor pairs that the runtime and its signal handling use.
 const PAIRS: usize = 4;
 
-/// The surroundings of one command.
+/// The context of one command.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// The drivers.
     pub registry: Arc<Registry>,
-    /// Results and messages.
+    /// The destination of results and messages.
     pub console: Console,
 }
 
 impl Context {
-    /// Runs `work` on this thread. Starts no other.
+    /// Runs `work` on this thread and starts no other thread.
     pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut builder = Builder::new_current_thread();
-        // Direct and cold reads are driven by the runtime.
+        // The runtime drives direct reads and reads that miss the page cache.
         builder.enable_io();
         self.finish(builder, work)
     }
@@ -50,14 +50,14 @@ impl Context {
         let failed =
             |error| Failure::new(format!("Could not start the runtime: {}", os_text(&error)));
         room_for_the_runtime().map_err(failed)?;
-        // A disk completes many requests at once. What they wake runs before the next look for more.
+        // A disk completes many requests together. The tasks they wake run before the next check for events.
         builder.event_interval(EVENT_INTERVAL);
         let runtime: Runtime = builder.build().map_err(failed)?;
         runtime.block_on(work)
     }
 }
 
-/// Fails where a limit on open files leaves no room for the runtime, which would panic.
+/// Fails if the limit on open files leaves too few for the runtime, which would panic.
 fn room_for_the_runtime() -> io::Result<()> {
     if getrlimit(Resource::Nofile).current.is_none_or(|limit| limit >= FEW_FILES) {
         return Ok(());

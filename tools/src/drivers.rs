@@ -1,11 +1,11 @@
-//! The built-in drivers: the one place that names them.
+//! The built-in drivers. No other module names them.
 
 use block_core::{Registry, Result};
 
-/// The scheme of host files, which bare paths name too.
+/// Scheme of host files. Bare paths belong to it too.
 pub(crate) const FILE_SCHEME: &str = "file";
 
-/// The drivers that `block-img` ships with.
+/// Returns a registry of the drivers that `block-img` ships with.
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     block_file::register(&mut registry);
@@ -13,16 +13,16 @@ pub fn registry() -> Registry {
     block_raw::register(&mut registry);
     block_vdi::register(&mut registry);
     block_core::null::register(&mut registry);
-    // They stand on the protocol of host files, which is there.
+    // The filters need the protocol of host files, which is registered above.
     let filters = block_core::filter::register(&mut registry);
     debug_assert!(filters.is_ok(), "{filters:?}");
     registry
 }
 
-/// Bytes of a machine file that are looked at.
+/// Maximum size in bytes of a machine file.
 pub(crate) const MACHINE_FILE_BYTES: usize = block_vdi::vbox::MAX_BYTES;
 
-/// Where the disks lie that a machine file of VirtualBox registers, as it is written there, in any format.
+/// Returns the locations, as written there, of the disks that a VirtualBox machine file registers, in any format.
 pub(crate) fn registered_disks(machine: &[u8]) -> Result<Vec<String>> {
     let media = block_vdi::vbox::parse(machine)?;
     Ok(media.into_iter().map(|medium| medium.location).collect())

@@ -1,4 +1,4 @@
-//! What a command that did not succeed says, and the status it ends with.
+//! The message and the exit status of a command that fails.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,27 +12,27 @@ use crate::args::NoImage;
 use crate::host_path::{display_name, file_path};
 use crate::wording;
 
-/// A command's end without success.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// The exit status.
     pub status: u8,
-    /// What to say; empty: nothing, everything has been said.
+    /// Message to print. Empty if everything has been printed already.
     pub message: String,
-    /// What the user can do.
+    /// What the user can do about it.
     pub hint: Option<String>,
-    /// What else the user can do.
+    /// A second hint.
     pub also: Option<&'static str>,
-    /// The code `explain` knows.
+    /// Code that the command `explain` describes.
     pub code: Option<&'static str>,
-    /// The causes that the message ends with, the outermost first.
+    /// Causes that the message ends with, the outermost first.
     pub causes: Vec<String>,
 }
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
-    /// Status 1 with a message.
+    /// Returns a failure of status 1 with a message.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             status: 1,
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// Only a status: everything has been said.
+    /// Returns a failure without a message, because everything has been printed already.
     pub fn silent(status: u8) -> Self {
         Self {
             status,
@@ -56,20 +56,20 @@ impl Failure {
         }
     }
 
-    /// `what: reason: cause: …`, with the error's own hint and code.
+    /// Returns the failure `what: reason: cause: …`, with the error's own hint and code.
     pub fn because(what: impl std::fmt::Display, error: &Error) -> Self {
         let mut failure = Self::from(error);
         failure.message = format!("{what}: {}", failure.message);
         failure
     }
 
-    /// An image that could not be opened, in the words scripts know.
+    /// Returns the failure to open an image, in the words that scripts match.
     pub fn open(name: &str, error: &Error) -> Self {
         let about_this = error.image().is_none_or(|image| display_name(image) == name);
         let mut failure = Self::from(error);
         let why = if about_this { reasons(error) } else { failure.message };
         let unnamed = !why.starts_with("Could not open '") && !why.starts_with("Failed to get ");
-        // The format layer and the file layer each say it, and scripts have seen both.
+        // In `qemu-img` the format layer and the file layer each print this prefix, and scripts expect both.
         failure.message = match unnamed && is_about_the_file(error.kind()) {
             true => format!("Could not open '{name}': Could not open '{name}': {why}"),
             false => format!("Could not open '{name}': {why}"),
@@ -77,7 +77,7 @@ impl Failure {
         failure
     }
 
-    /// The message without its causes, and those, as far as the message ends with them.
+    /// Splits the causes that the message ends with from the rest of it.
     pub fn parts(&self) -> (&str, Vec<&str>) {
         let mut message = self.message.as_str();
         let mut causes = Vec::new();
@@ -91,19 +91,19 @@ impl Failure {
         (message, causes)
     }
 
-    /// With another exit status.
+    /// Sets the exit status.
     pub fn status(mut self, status: u8) -> Self {
         self.status = status;
         self
     }
 
-    /// With a hint beside the first one.
+    /// Sets the second hint.
     pub fn also(mut self, hint: &'static str) -> Self {
         self.also = Some(hint);
         self
     }
 
-    /// With a hint.
+    /// Sets the hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -144,7 +144,7 @@ impl From<NoImage> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// A reader that went away is no reason to complain.
+    /// Converts a failure to write the output. A closed pipe is not reported.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(0),
@@ -153,11 +153,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What helps on a full disk.
+/// Hint for a full disk.
 pub(crate) const NO_ROOM: &str =
     "make room, or name a target on another disk; 'measure' tells how much it takes";
 
-/// What helps where the system refused.
+/// Returns a hint for an error of the operating system.
 fn what_to_do(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::PermissionDenied {
         return Some(who_may(error));
@@ -179,7 +179,7 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
     None
 }
 
-/// What helps where the system does not permit it: what forbids it may be the mode, or something that root obeys too.
+/// Returns a hint for a missing permission. The file's mode may be the reason, or something that binds root too.
 fn who_may(error: &Error) -> &'static str {
     let system = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     let number = system.and_then(io::Error::raw_os_error);
@@ -205,14 +205,14 @@ fn is_about_the_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-/// The error without its image, and its causes, each once.
+/// Returns the error without its image, followed by its causes, each once.
 pub(crate) fn reasons(error: &Error) -> String {
     let mut text = String::new();
     if let Some(offset) = error.offset() {
         text.push_str(&format!("at {offset:#x}: "));
     }
     match from_system(error) {
-        // What the system says is the message with more in it.
+        // The system's text says more than the message.
         Some(system) => text.push_str(&os_text(system)),
         None => text.push_str(error.message()),
     }
@@ -223,7 +223,7 @@ pub(crate) fn reasons(error: &Error) -> String {
     text
 }
 
-/// The causes of an error, the outermost first, each once.
+/// Returns the causes of an error, the outermost first, each once.
 fn causes(error: &Error) -> Vec<String> {
     let mut causes = Vec::new();
     if from_system(error).is_some() {
@@ -246,14 +246,14 @@ fn causes(error: &Error) -> Vec<String> {
     causes
 }
 
-/// What the operating system said, where the error only names the kind of it.
+/// Returns the operating system's error if the message only names its kind.
 fn from_system(error: &Error) -> Option<&io::Error> {
     let system = error.source()?.downcast_ref::<io::Error>()?;
     let plain = Error::from(io::Error::from(system.kind()));
     (plain.message() == error.message()).then_some(system)
 }
 
-/// What the operating system says, without the number it adds.
+/// Returns the operating system's message without the error number that Rust appends.
 pub(crate) fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {

@@ -1,9 +1,9 @@
-//! Text that a terminal shows and does not obey: names and what images say, escaped.
+//! Escapes for file names and text from images, so that a terminal shows them and does not obey them.
 //!
-//! A file's name and the words of an image can hold characters that steer a terminal, begin a new line, or change
-//! the order in which the rest of a line is read. [`Escaped`] writes each as an escape of visible characters:
-//! `\n`, `\t`, `\u{1b}`. A byte of a name that is not UTF-8 becomes `\xe9`. All other characters stay as they are,
-//! the backslash too, because scripts compare names.
+//! Such text can hold **steering characters**: they control a terminal, begin a new line, or change the reading order
+//! of the rest of a line. [`Escaped`] writes each as an escape of visible characters: `\n`, `\t`, `\u{1b}`. A byte of a
+//! name that is not UTF-8 becomes `\xe9`. All other characters stay as they are, even the backslash, because scripts
+//! compare names.
 #![cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
@@ -46,8 +46,8 @@ impl<W: Write> Write for Escaping<W> {
     }
 }
 
-/// Whether a character does something other than to be seen: a control character, one that changes the direction
-/// or the lines of a text, one that cannot be seen, or a byte that is not UTF-8.
+/// Whether a character steers: a control character, an invisible one, one that changes the direction or the lines of a
+/// text, or a byte that is not UTF-8.
 ///
 /// The joiners U+200C and U+200D stay, because words and emoji need them.
 pub(crate) fn steers(c: char) -> bool {

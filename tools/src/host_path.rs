@@ -1,4 +1,4 @@
-//! Host paths and the names that storages have for them.
+//! Conversions between host paths and storage names.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use block_file::path::{from_text, to_text};
 
 use crate::drivers::FILE_SCHEME;
 
-/// Returns the path of a host file's name or URI.
+/// Returns the path for a host file's name or URI.
 pub(crate) fn file_path(uri: &str) -> PathBuf {
     from_text(without_scheme(uri))
 }
 
-/// Returns a storage's name without the scheme of plain files.
+/// Returns a storage's name without the scheme of host files.
 pub(crate) fn display_name(uri: &str) -> String {
     without_scheme(uri).to_owned()
 }
 
-/// Returns the URI of a host path, whatever characters it has.
+/// Returns the URI of a host path, which may hold any characters.
 pub(crate) fn path_uri(path: &Path) -> String {
     format!("{FILE_SCHEME}:{}", to_text(path))
 }

@@ -18,29 +18,29 @@ use crate::host_path::file_path;
 use crate::machine;
 use crate::way_on;
 
-/// How an image is to be opened.
+/// Settings for opening an image.
 #[derive(Debug, Clone)]
 pub(crate) struct How {
-    /// Reading, or writing too.
+    /// Whether the image is opened for reading, or also for writing.
     pub access: Access,
-    /// What others may do meanwhile.
+    /// What other programs may do with the image while it is open.
     pub sharing: Sharing,
-    /// How writes reach the disk.
+    /// Cache mode for writes.
     pub cache: CacheMode,
-    /// Where its parents may lie, besides its own folder.
+    /// Files and folders, besides the image's own folder, from which parents are allowed.
     pub allowed: AllowArgs,
-    /// Images that may be parents, tried before all others.
+    /// Images that may be parents. They are tried before all others.
     pub parents: Vec<ImageSpec>,
-    /// What the direct parent is opened for.
+    /// Access with which the direct parent is opened.
     pub parent_access: Access,
-    /// Whether the command takes `-U`, which was not given.
+    /// Whether the command accepts `-U` and the user did not give it.
     pub may_be_shared: bool,
-    /// Whether no other program may write meanwhile, to a raw disk either.
+    /// Whether other programs are kept from writing while the image is open, even if it is a raw disk.
     pub steady: bool,
 }
 
 impl How {
-    /// For reading.
+    /// Returns settings for reading.
     pub fn reading(sharing: Sharing) -> Self {
         Self {
             access: Access::Read,
@@ -54,41 +54,41 @@ impl How {
         }
     }
 
-    /// For reading, in a command that takes `-U`.
+    /// Returns settings for reading, in a command that accepts `-U`.
     pub fn shared(share: ShareArgs) -> Self {
         Self { may_be_shared: !share.force_share, ..Self::reading(share.sharing()) }
     }
 
-    /// With the promise that the content stays the same, of a raw disk too.
+    /// Keeps other programs from writing while the image is open, even if it is a raw disk.
     pub fn steady(mut self) -> Self {
         self.steady = true;
         self
     }
 
-    /// For writing, while nobody else does.
+    /// Returns settings for reading and writing, with no other program writing.
     pub fn writing() -> Self {
         Self { access: Access::ReadWrite, ..Self::reading(Sharing::Exclusive) }
     }
 
-    /// With a cache mode.
+    /// Sets the cache mode.
     pub fn cache(mut self, cache: CacheMode) -> Self {
         self.cache = cache;
         self
     }
 
-    /// With places where parents may lie.
+    /// Sets the files and folders from which parents are allowed.
     pub fn allow(mut self, allowed: &AllowArgs) -> Self {
         self.allowed = allowed.clone();
         self
     }
 
-    /// With an image that may be a parent.
+    /// Adds an image that may be a parent.
     pub fn parent(mut self, parent: ImageSpec) -> Self {
         self.parents.push(parent);
         self
     }
 
-    /// The gate for what the image names.
+    /// Returns the gate that decides which files the image may name.
     pub async fn gate(&self, cx: &Context) -> Result<Arc<dyn Gate>> {
         let mut gate = block_file::DirectoryGate::new();
         for spec in &self.parents {
@@ -105,14 +105,14 @@ impl How {
         Ok(Arc::new(folders.iter().fold(gate, |gate, folder| gate.directory(folder))))
     }
 
-    /// What to ask the registry for.
+    /// Returns the request for the registry.
     pub async fn request(&self, cx: &Context, spec: &ImageSpec) -> Result<OpenRequest> {
         let mut request = self.request_of_file(spec)?;
         request.gate = self.gate(cx).await?;
         Ok(request)
     }
 
-    /// As [`request`](Self::request), for a file of which nothing that it names is opened.
+    /// Like [`request`](Self::request), but without a gate, for a file that is opened alone.
     fn request_of_file(&self, spec: &ImageSpec) -> Result<OpenRequest> {
         spec.permit(self.access)?;
         let mut request = OpenRequest::new(&spec.uri, self.access);
@@ -126,8 +126,8 @@ impl How {
     }
 }
 
-/// A file that the caller names as a parent, with the format it has: a driver that has an identity to
-/// compare compares it, and for the others the caller vouches.
+/// Returns a file that the caller names as a parent, with its format. A driver that stores parent identities verifies
+/// it. For other drivers the caller vouches for it.
 async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
     let failed = |error| Failure::open(&spec.shown, &error);
     let format = match &spec.format {
@@ -140,7 +140,7 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
     Ok(Candidate::named(spec.uri.clone(), format))
 }
 
-/// Opens an image.
+/// Opens an image and prints its warnings.
 pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     let disk = open_silently(cx, spec, how).await?;
     for warning in disk.info().warnings {
@@ -149,7 +149,7 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
     Ok(disk)
 }
 
-/// Opens an image, and keeps its warnings.
+/// Opens an image without printing its warnings.
 pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
@@ -172,7 +172,7 @@ pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> 
     Ok(disk)
 }
 
-/// Names an image as a parent, if it has an identity to verify it by.
+/// Adds `spec` to the possible parents in `how`, if the image has an identity to verify it by.
 pub(crate) async fn name_verifiable_parent(
     cx: &Context,
     spec: &ImageSpec,
@@ -186,7 +186,7 @@ pub(crate) async fn name_verifiable_parent(
     }
 }
 
-/// Says why an image was not opened. Where its format is the reason, says what it is and what helps.
+/// Returns why an image was not opened. If its format is the reason, adds what the format is and a hint.
 async fn not_opened(
     cx: &Context,
     spec: &ImageSpec,
@@ -209,20 +209,20 @@ async fn not_opened(
     shared_hint(Failure::open(&spec.shown, error), how, error)
 }
 
-/// Suffixes of formats that have no driver here and that raw disks do not have.
+/// Suffixes of image formats without a driver here. Raw disks do not use them.
 const SUFFIXES: [&str; 6] = ["qcow2", "qcow", "qed", "vmdk", "vhd", "vhdx"];
 
-/// Whether the file is a raw disk by detection, and not another format whose driver serves a raw disk.
+/// Whether detection, rather than a driver that serves raw disks, takes the file for raw although its suffix differs.
 async fn is_detected_raw(cx: &Context, spec: &ImageSpec, storage: &dyn Storage) -> bool {
     format_by_name(cx, spec).is_some()
         && cx.registry.probe(storage).await.is_ok_and(|report| report.is_raw())
 }
 
-/// The format, other than raw, whose images are named as this file is.
+/// Returns the format, other than raw, to which the file's suffix belongs.
 fn format_by_name<'a>(cx: &'a Context, spec: &ImageSpec) -> Option<&'a str> {
     let path = file_path(&spec.uri);
     let (stem, suffix) = (path.file_stem()?, path.extension()?);
-    // The data of a split VMDK are raw by design.
+    // The data files of a split VMDK are raw by design.
     if to_text(stem).ends_with("-flat") {
         return None;
     }
@@ -232,8 +232,8 @@ fn format_by_name<'a>(cx: &'a Context, spec: &ImageSpec) -> Option<&'a str> {
     known.find(|known| suffix.eq_ignore_ascii_case(known))
 }
 
-/// Tells of a file that was taken for raw, although its name is that of an image of another format: after a crash
-/// or a failed download, nothing of the format is left in it.
+/// Prints a note about a file whose suffix belongs to another format but whose content was taken for raw. A crash or a
+/// failed download can leave nothing of the format in the file.
 pub(crate) fn tell_of_another_name(cx: &Context, spec: &ImageSpec) {
     if let Some(format) = format_by_name(cx, spec) {
         cx.console.note(format_args!(
@@ -243,7 +243,7 @@ pub(crate) fn tell_of_another_name(cx: &Context, spec: &ImageSpec) {
     }
 }
 
-/// Opens the file of an image, and nothing that it names.
+/// Opens the file of an image, and no file that the image names.
 pub(crate) async fn open_storage(
     cx: &Context,
     spec: &ImageSpec,
@@ -253,7 +253,7 @@ pub(crate) async fn open_storage(
     file_of(cx, spec, how, &how.request_of_file(spec)?).await
 }
 
-/// Opens what an image lies in: a file, or the disk of another image.
+/// Opens the storage of an image: a file, or the disk of another image.
 async fn file_of(
     cx: &Context,
     spec: &ImageSpec,
@@ -268,10 +268,10 @@ async fn file_of(
     storage.map_err(|error| not_there(spec, how, &error))
 }
 
-/// The format whose disk is its file.
+/// Name of the format whose guest data is the file itself.
 const RAW: &str = "raw";
 
-/// Opens a file. A raw disk may be read while another program writes it: nothing in the file says where its data lies.
+/// Opens a file. A raw disk may be read while another program writes it, because it has no metadata that could change.
 async fn open_file(
     cx: &Context,
     how: &How,
@@ -295,7 +295,7 @@ async fn open_file(
     Ok(storage)
 }
 
-/// Says why the file of an image was not opened, and what helps.
+/// Returns why the file of an image was not opened, with a hint.
 fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure {
     let failure = Failure::open(&spec.shown, error);
     match (error.kind(), &failure.hint) {
@@ -313,7 +313,7 @@ fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure 
     }
 }
 
-/// Adds what helps where another program writes the image.
+/// Adds the hint about `-U` if another program has locked the image.
 fn shared_hint(failure: Failure, how: &How, error: &block_core::Error) -> Failure {
     if error.code() == Some("image-locked") && how.may_be_shared {
         return failure.also("-U reads it all the same, and may see it half written");
@@ -321,7 +321,7 @@ fn shared_hint(failure: Failure, how: &How, error: &block_core::Error) -> Failur
     failure
 }
 
-/// Whether a name is that of a pipe, a socket or a terminal.
+/// Whether `uri` names a pipe, a socket or a character device such as a terminal.
 fn is_stream(uri: &str) -> bool {
     std::fs::metadata(file_path(uri)).is_ok_and(|metadata| {
         let kind = metadata.file_type();
@@ -329,7 +329,7 @@ fn is_stream(uri: &str) -> bool {
     })
 }
 
-/// The file in the same folder whose name is nearest to that of a file that is not there.
+/// Returns the file in the same folder whose name is nearest to that of the missing file.
 fn similar_file(uri: &str) -> Option<String> {
     const ENTRIES: usize = 4096;
     let path = file_path(uri);
@@ -342,7 +342,7 @@ fn similar_file(uri: &str) -> Option<String> {
     Some(to_text(path.with_file_name(from_text(near))))
 }
 
-/// Refuses a URI whose protocol nobody registered, which would otherwise be taken for a path.
+/// Refuses a URI whose protocol is not registered, because it would otherwise be taken for a path.
 pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
     let Some((scheme, _)) = spec.uri.split_once("://") else { return Ok(()) };
     let known = cx.registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
@@ -355,7 +355,7 @@ pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
     }
 }
 
-/// Protocols of stock `qemu-img`: a name that begins with one, and a colon, means no local file there.
+/// Protocols of stock `qemu-img`, which takes a name that begins with one and a colon for no local file.
 const STOCK_PROTOCOLS: [&str; 25] = [
     "blkdebug",
     "blkverify",
@@ -384,7 +384,7 @@ const STOCK_PROTOCOLS: [&str; 25] = [
     "ssh",
 ];
 
-/// Refuses a target whose name begins with a protocol that nobody registered, unless such a file is there. A path
+/// Refuses a target whose name begins with a protocol that is not registered, unless a file of that name exists. A path
 /// that begins with `./` is always a path.
 pub(crate) fn check_target_name(registry: &Registry, name: &str) -> Result<()> {
     let Some((scheme, rest)) = name.split_once(':') else { return Ok(()) };
@@ -402,7 +402,7 @@ fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// Says that a raw image about to be written was only guessed to be one.
+/// Prints the warning that a raw image about to be written was only guessed to be raw.
 pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
     if spec.format.is_none() && disk.info().format == "raw" {
         cx.console.note(format_args!(
@@ -416,17 +416,17 @@ pub(crate) fn warn_if_guessed_raw(cx: &Context, spec: &ImageSpec, disk: &Disk) {
     }
 }
 
-/// Has a child opened without its parent, which may be missing, where its driver can do that.
+/// Makes a child open without its parent, which may be missing, if its driver supports that.
 pub(crate) async fn without_parent(cx: &Context, spec: &mut ImageSpec) -> Result<()> {
     turn_on(cx, spec, "base").await
 }
 
-/// Has an image read as far as its file goes, where its driver can do that.
+/// Makes a damaged image readable as far as its file goes, if its driver supports that.
 pub(crate) async fn as_far_as_it_goes(cx: &Context, spec: &mut ImageSpec) -> Result<()> {
     turn_on(cx, spec, "damaged").await
 }
 
-/// Turns on an open option of the image's driver, if it has it.
+/// Turns on an open option if the image's driver has it and the user did not set it.
 async fn turn_on(cx: &Context, spec: &mut ImageSpec, option: &str) -> Result<()> {
     let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
     let descriptor = driver(cx, spec, &*storage).await?.descriptor();
@@ -437,7 +437,7 @@ async fn turn_on(cx: &Context, spec: &mut ImageSpec, option: &str) -> Result<()>
     Ok(())
 }
 
-/// The driver of an image that is not opened: the one named, or the one that probing selects.
+/// Returns the driver of an image without opening it: the one the user named, or the one that probing selects.
 pub(crate) async fn driver<'c>(
     cx: &'c Context,
     spec: &ImageSpec,

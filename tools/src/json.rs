@@ -1,4 +1,4 @@
-//! JSON as this program writes it: indented, valid whatever a name holds, and harmless to a terminal.
+//! JSON output: indented, valid for any name, and harmless to a terminal.
 
 use std::io::{self, Write};
 
@@ -8,14 +8,14 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::escape::steers;
 
-/// Writes `value`, indented by four.
+/// Writes `value`, indented by four spaces.
 pub(crate) fn write(out: impl Write, value: &impl Serialize) -> io::Result<()> {
     let mut serializer = Serializer::with_formatter(out, Plain::new());
     value.serialize(&mut serializer).map_err(io::Error::from)
 }
 
-/// Indents as [`PrettyFormatter`] does, and escapes in strings what would steer a terminal.
-/// JSON cannot hold a byte that is not UTF-8, so each such byte is U+FFFD.
+/// Indents as [`PrettyFormatter`] does, and escapes steering characters in strings. A byte that is not UTF-8 becomes
+/// U+FFFD, because JSON cannot hold it.
 struct Plain<'i>(PrettyFormatter<'i>);
 
 impl Plain<'_> {
@@ -25,7 +25,7 @@ impl Plain<'_> {
 }
 
 impl Formatter for Plain<'_> {
-    /// Receives what needs no escape by the rules of JSON alone.
+    /// Writes a fragment that JSON alone would not escape.
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,

@@ -1,4 +1,4 @@
-//! The disk-image tool as a library: the whole command line over the drivers of the caller's choice.
+//! The disk-image tool as a library: the complete command line, with the drivers that the caller registers.
 //!
 //! ```no_run
 //! use std::process::ExitCode;

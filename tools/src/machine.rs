@@ -1,4 +1,4 @@
-//! The disks that a machine file of VirtualBox registers, as places where parents may lie.
+//! The disks that a VirtualBox machine file registers, as possible parents.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,11 +12,11 @@ use crate::drivers;
 use crate::error::{Failure, Result, os_text};
 use crate::host_path::path_uri;
 
-/// Disks that one machine file may add.
+/// Maximum number of disks that one machine file may register.
 const MAX_DISKS: usize = 4096;
 
-/// The registered disks that are regular files, in the order of the file. Whether one of them is the
-/// parent that an image means is for the image's driver to verify.
+/// Returns the registered disks that are regular files, in the file's order. The image's driver verifies whether one of
+/// them is the parent.
 pub(crate) fn registered_disks(machine: &Path) -> Result<Vec<Candidate>> {
     let failed = |why: String| {
         Failure::new(format!("Could not read the machine file '{}': {why}", to_text(machine)))
@@ -34,7 +34,7 @@ pub(crate) fn registered_disks(machine: &Path) -> Result<Vec<Candidate>> {
     }
     let folder = machine.parent().unwrap_or(Path::new(""));
     let files = locations.into_iter().map(|location| folder.join(location));
-    // Anything else, a pipe for one, could keep whoever opens it waiting.
+    // Opening anything else, such as a pipe, could block.
     let files = files.filter(|path| fs::metadata(path).is_ok_and(|metadata| metadata.is_file()));
     Ok(files.map(candidate).collect())
 }
@@ -43,8 +43,8 @@ fn candidate(path: PathBuf) -> Candidate {
     Candidate::found(path_uri(&path))
 }
 
-/// The file, or as much of it as shows that it is too large. Whatever is no regular file, a pipe for one,
-/// is refused without waiting for it.
+/// Reads the file, or one byte more than is allowed if it is too large. Refuses anything but a regular file, such as a
+/// pipe, without blocking.
 fn read(machine: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(machine, flags, Mode::empty())?);

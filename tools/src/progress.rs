@@ -1,4 +1,4 @@
-//! How far a long operation is: for terminals, for scripts, for programs.
+//! Progress of a long operation, for terminals, scripts and programs.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -31,7 +31,7 @@ pub(crate) struct ProgressArgs {
 }
 
 impl ProgressArgs {
-    /// The progress of one operation over `total` bytes.
+    /// Starts the progress of one operation over `total` bytes.
     pub fn start(&self, what: &'static str, total: u64) -> Progress {
         let style = match self.progress.as_deref() {
             _ if self.quiet => Style::Silent,
@@ -68,7 +68,7 @@ enum Style {
     Bar,
 }
 
-/// Counts bytes of one operation and shows them now and then.
+/// Counts bytes of one operation and shows the progress periodically.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
@@ -78,31 +78,32 @@ pub(crate) struct Progress {
     skipped: AtomicU64,
     started: Instant,
     shown: Mutex<Instant>,
-    /// Bytes that the last line of percents has told.
+    /// Bytes that the last printed percentage stands for.
     told: Mutex<u64>,
 }
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Bytes between two lines of percents, or the next multiple past a hundredth of the work: the steps of `qemu-img`.
+/// Granularity in bytes of the steps between two percentages. A step is the first multiple of this above a hundredth of
+/// the total, as in `qemu-img`.
 const STEP: u64 = 2 << 20;
 
 impl Progress {
-    /// `bytes` more are done.
+    /// Adds `bytes` to the work done.
     pub fn advance(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);
         self.show_steps(before.saturating_add(bytes));
         self.show_if_due();
     }
 
-    /// `bytes` more are done without having been read or written.
+    /// Adds `bytes` that were done without being read or written.
     pub fn skip(&self, bytes: u64) {
         self.skipped.fetch_add(bytes, Ordering::Relaxed);
         self.done.fetch_add(bytes, Ordering::Relaxed);
         self.show_if_due();
     }
 
-    /// So much of so much is done.
+    /// Sets the bytes done and their total.
     pub fn set(&self, done: u64, total: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
@@ -110,7 +111,7 @@ impl Progress {
         self.show_if_due();
     }
 
-    /// Tells that everything is done, unless the last step has, and leaves the line open for [`close`](Self::close).
+    /// Shows 100%, unless the last step has, and leaves the line open for [`close`](Self::close).
     pub fn complete(&self) {
         let total = self.total.load(Ordering::Relaxed);
         self.done.store(total, Ordering::Relaxed);
@@ -123,14 +124,14 @@ impl Progress {
         }
     }
 
-    /// Ends the line of percents.
+    /// Ends the line of percentages.
     pub fn close(&self) {
         if self.style == Style::Percent {
             print("\n");
         }
     }
 
-    /// The end: everything is done.
+    /// Shows that everything is done, and ends the line.
     pub fn finish(&self) {
         self.done.store(self.total.load(Ordering::Relaxed), Ordering::Relaxed);
         match self.style {
@@ -144,27 +145,27 @@ impl Progress {
         }
     }
 
-    /// One line on standard error, for whoever asked by a signal.
+    /// Prints one line to standard error, to answer a signal.
     pub fn report_once(&self) {
         if self.style == Style::Silent || self.style == Style::Bar {
             let _ = writeln!(io::stderr(), "    ({:.2}/100%)", self.percent());
         }
     }
 
-    /// Takes a bar off the terminal.
+    /// Erases the bar from the terminal.
     pub fn clear(&self) {
         if self.style == Style::Bar {
             let _ = io::stderr().write_all(b"\r\x1b[K");
         }
     }
 
-    /// Prints a line of percents for each step up to `done` bytes that has none yet.
+    /// Prints a percentage for each step up to `done` bytes that has not been printed.
     fn show_steps(&self, done: u64) {
         if self.style != Style::Percent {
             return;
         }
         let total = self.total.load(Ordering::Relaxed);
-        // As in stock, where a comparison tells less often than a copy.
+        // As in stock `qemu-img`, whose comparison reports half as often as its copy.
         let lines = if self.what == "compare" { 50 } else { 100 };
         let step = (total / lines / STEP + 1) * STEP;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +183,7 @@ impl Progress {
         if matches!(self.style, Style::Silent | Style::Percent) {
             return;
         }
-        // Whoever finds the clock in use leaves the line to the one who uses it.
+        // A thread that finds the lock taken skips: the thread that holds it prints.
         let Ok(mut shown) = self.shown.try_lock() else { return };
         if shown.elapsed() < INTERVAL {
             return;
@@ -228,8 +229,8 @@ impl Progress {
         })
     }
 
-    /// `convert  42.00% [####------] 1.2 GiB of 3 GiB, 512 MiB/s, 3 s left, 1 GiB of zeros skipped`, in
-    /// less than `columns`: a line that is broken cannot be taken back.
+    /// Returns `convert  42.00% [####------] 1.2 GiB of 3 GiB, 512 MiB/s, 3 s left, 1 GiB of zeros skipped` in fewer
+    /// than `columns` characters, because a line that wraps cannot be erased.
     fn bar(&self, columns: usize) -> String {
         let done = self.done.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the terminal behind standard output can show.
+//! The abilities of the terminal at standard output.
 
 use std::env;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use crate::console::Console;
 use crate::picture::{Style, Terminal};
 
-/// The terminal as pictures need it. Where there is none: 80 columns without colour.
+/// Returns the size and style for pictures. Without a terminal these are 80 columns without colour.
 pub(crate) fn terminal(console: &Console) -> Terminal {
     let style = match (wants_colour(console), unicode()) {
         (_, false) => Style::Ascii,
@@ -18,12 +18,12 @@ pub(crate) fn terminal(console: &Console) -> Terminal {
     Terminal { width: width(), style }
 }
 
-/// Columns of standard output: `COLUMNS`, what the terminal says, or 80.
+/// Returns the columns of standard output: `COLUMNS`, else the terminal's width, else 80.
 pub(crate) fn width() -> usize {
     width_of(io::stdout())
 }
 
-/// Columns of standard error.
+/// Returns the columns of standard error.
 pub(crate) fn message_width() -> usize {
     width_of(io::stderr())
 }
@@ -34,7 +34,7 @@ fn width_of(stream: impl AsFd) -> usize {
     told.or_else(asked).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
-/// Whether the locale has more than ASCII.
+/// Whether the locale's encoding is UTF-8.
 pub(crate) fn unicode() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
@@ -45,7 +45,7 @@ pub(crate) fn unicode() -> bool {
     })
 }
 
-/// A picture may be coloured without a terminal where `CLICOLOR_FORCE` asks for it.
+/// Whether to colour a picture. `CLICOLOR_FORCE` colours it even without a terminal.
 fn wants_colour(console: &Console) -> bool {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let forced = set("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", &["0"]);

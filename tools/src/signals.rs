@@ -1,4 +1,4 @@
-//! Interrupts: the first one cleans up and says so. SIGUSR1 asks how far the work is.
+//! Signals: the first interrupt makes the command clean up and say so. SIGUSR1 asks for the progress.
 
 use std::future::{Future, poll_fn};
 use std::task::Poll;
@@ -10,8 +10,8 @@ use crate::console::Console;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 
-/// Runs `work` until it ends or the user stops it. Stopped work is dropped, and the owner of each unfinished file
-/// removes it. A signal that was ignored when the program started stays ignored.
+/// Runs `work` until it ends or the user interrupts it. Interrupted work is dropped, and the owner of each unfinished
+/// file removes it. A signal that was ignored when the program started stays ignored.
 pub(crate) async fn interruptible<T>(
     console: &Console,
     progress: &Progress,
@@ -20,7 +20,7 @@ pub(crate) async fn interruptible<T>(
     run(console, Some(progress), work).await
 }
 
-/// As [`interruptible`], for work without progress to report.
+/// Like [`interruptible`], for work without progress to report.
 pub(crate) async fn stoppable<T>(
     console: &Console,
     work: impl Future<Output = Result<T>>,
@@ -60,7 +60,7 @@ async fn run<T>(
     Err(Failure::silent(number.saturating_add(128)))
 }
 
-/// Starts to listen for those of `kinds` that are not ignored.
+/// Starts to listen for the signals in `kinds` that are not ignored.
 fn listen(kinds: &[SignalKind]) -> Result<Vec<(SignalKind, Signal)>> {
     let heard = kinds.iter().filter(|kind| !is_ignored(kind.as_raw_value()));
     heard
@@ -71,7 +71,7 @@ fn listen(kinds: &[SignalKind]) -> Result<Vec<(SignalKind, Signal)>> {
         .collect()
 }
 
-/// Waits for the first of these signals; without any, for ever.
+/// Waits for the first of these signals. Without signals, waits forever.
 async fn first(signals: &mut [(SignalKind, Signal)]) -> SignalKind {
     poll_fn(|cx| {
         for (kind, signal) in signals.iter_mut() {

@@ -1,4 +1,5 @@
-//! The storage that a command fills: a new file, an old one that is replaced or written in place, or another protocol's.
+//! The storage that a command fills: a new file, a file that is replaced or written in place, or another protocol's
+//! storage.
 
 use std::sync::Arc;
 
@@ -11,33 +12,33 @@ use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, NO_ROOM, Result};
 use crate::image::check_target_name;
 
-/// The name of a target that was looked at and not touched yet.
+/// A target that has been examined and not modified yet.
 #[derive(Debug)]
 pub(crate) struct TargetName<'c> {
     cx: &'c Context,
     uri: String,
-    /// The place of a host file; `None` where another protocol has the target.
+    /// Place of a host file. `None` if the target belongs to another protocol.
     site: Option<Site>,
 }
 
-/// A storage to be filled. Dropped before [`finish`](Self::finish), it leaves no new file behind, and says so where the
-/// target was written in place.
+/// A storage to be filled. If dropped before [`finish`](Self::finish), it leaves no new file, and prints a message if
+/// the target was written in place.
 #[derive(Debug)]
 pub(crate) struct Target<'c> {
     console: &'c Console,
     name: String,
     storage: Arc<dyn Storage>,
-    /// The host file; gone once it is finished.
+    /// The host file. `None` once it is finished, and for another protocol.
     output: Option<Output>,
-    /// Bytes that the file holds that is to be replaced.
+    /// Bytes in the file that is to be replaced.
     held: u64,
 }
 
-/// An old file of at least this many bytes is worth a word where room is short.
+/// Smallest size in bytes of a replaced file that the hint about a full disk mentions.
 const WORTH_A_WORD: u64 = 1 << 20;
 
 impl<'c> TargetName<'c> {
-    /// Looks at the target `uri`.
+    /// Examines the target `uri` without modifying it.
     pub fn look(cx: &'c Context, uri: &str) -> Result<Self> {
         check_target_name(&cx.registry, uri)?;
         let site = match cx.registry.protocol(uri) {
@@ -49,12 +50,12 @@ impl<'c> TargetName<'c> {
         Ok(Self { cx, uri: uri.to_owned(), site })
     }
 
-    /// The room beside a file that would be replaced; `None` where none would.
+    /// Returns the free space beside a file that would be replaced. `None` if no file would be replaced.
     pub fn room(&self) -> Option<Room> {
         self.site.as_ref().and_then(Site::room)
     }
 
-    /// Opens a storage for the new content. With `verbose`, says how the target is written.
+    /// Opens a storage for the new content. With `verbose`, prints how the target is written.
     pub async fn begin(self, settings: &Settings, verbose: bool) -> Result<Target<'c>> {
         let Self { cx, uri, site } = self;
         let console = &cx.console;
@@ -82,7 +83,7 @@ impl<'c> TargetName<'c> {
 }
 
 impl<'c> Target<'c> {
-    /// Opens a storage for content that is small, or whose size is not known.
+    /// Opens a storage for content that is small or of unknown size.
     pub async fn begin(
         cx: &'c Context,
         uri: &str,
@@ -94,12 +95,12 @@ impl<'c> Target<'c> {
         TargetName::look(cx, uri)?.begin(&settings, verbose).await
     }
 
-    /// The storage to fill.
+    /// Returns the storage to fill.
     pub fn storage(&self) -> Arc<dyn Storage> {
         Arc::clone(&self.storage)
     }
 
-    /// Adds to a failure what became of a file that was to be replaced.
+    /// Adds to a full-disk failure that the file to be replaced still exists and takes space.
     pub fn explain(&self, failure: Failure) -> Failure {
         let replaces = self.output.as_ref().is_some_and(Output::replaces);
         if replaces && self.held >= WORTH_A_WORD && failure.hint.as_deref() == Some(NO_ROOM) {
@@ -112,7 +113,7 @@ impl<'c> Target<'c> {
         failure
     }
 
-    /// Gives the file its name. With `durable`, the name survives a power cut too.
+    /// Renames the file to its final name. With `durable`, the name survives a power failure.
     pub fn finish(mut self, durable: bool) -> Result<()> {
         let Some(output) = self.output.take() else { return Ok(()) };
         output.finish(durable).map_err(|error| could_not_create(&self.name, &error))
@@ -150,7 +151,7 @@ fn tell_removed(console: &Console, names: &[String]) {
     }
 }
 
-/// The identities of the files of `disk` and of its parents.
+/// Returns the identities of the files of `disk` and of its parents.
 pub(crate) fn files_of(disk: &Disk) -> Vec<StorageId> {
     let mut files = Vec::new();
     let mut next = Some(disk.clone());
@@ -165,7 +166,7 @@ fn could_not_create(name: &str, error: &block_core::Error) -> Failure {
     about("create", name, error)
 }
 
-/// The failure to do something with the target `name`, whose reason does not name it again.
+/// Returns the failure to do `what` with the target `name`. The reason does not repeat the name.
 fn about(what: &str, name: &str, error: &block_core::Error) -> Failure {
     let mut failure = Failure::from(error);
     failure.message = format!("Could not {what} '{name}': {}", crate::error::reasons(error));

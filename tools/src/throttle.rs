@@ -1,4 +1,4 @@
-//! Work that keeps to a rate: it is polled only when it may go on.
+//! Rate limit for work: the work is polled only when the rate permits it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Runs `work`, which counts the bytes it has moved in `moved`, at no more than `rate` bytes per
-/// second on average; `None` and 0: as fast as it goes. `work` has to be pending now and then.
+/// Runs `work`, which counts the bytes it has moved in `moved`, at no more than `rate` bytes per second on average.
+/// `None` and 0 mean no limit. `work` must return pending from time to time.
 pub(crate) async fn at_rate<T>(
     rate: Option<u64>,
     moved: &AtomicU64,
@@ -36,7 +36,7 @@ pub(crate) async fn at_rate<T>(
     .await
 }
 
-/// What a rate of almost nothing comes to: a year.
+/// Pause for a rate near zero: one year.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 #[cfg(test)]

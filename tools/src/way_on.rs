@@ -1,4 +1,4 @@
-//! What helps where no driver opens a file: a hint by the format that the file has.
+//! Hints for files that no driver opens, chosen by the file's format.
 
 use block_core::ErrorKind;
 use block_core::probe::{Kind, ProbeReport};
@@ -10,10 +10,10 @@ use crate::escape::Escaped;
 use crate::host_path::file_path;
 use crate::machine;
 
-/// Disks of a machine file that a hint names.
+/// Maximum number of a machine file's disks that a hint names.
 const NAMED_DISKS: usize = 4;
 
-/// Says that no driver opens the file of `spec`, what it is, and the way on.
+/// Returns the failure that no driver opens the file of `spec`, with a hint by its format.
 pub(crate) fn not_opened(
     cx: &Context,
     spec: &ImageSpec,
@@ -63,7 +63,7 @@ fn by_format(program: &str, spec: &ImageSpec, id: &str, kind: Kind) -> String {
     }
 }
 
-/// The way on from a machine file: its disks.
+/// Returns the hint for a machine file, which names its disks.
 fn machine_file(spec: &ImageSpec) -> String {
     let mut hint = "it describes a machine; give one of its disks, with --vbox and this file for the disk's parents".to_owned();
     let disks = machine::registered_disks(&file_path(&spec.uri)).unwrap_or_default();

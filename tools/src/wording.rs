@@ -1,8 +1,8 @@
-//! What the libraries advise, in the words of this command line.
+//! The libraries' advice in terms of this command line.
 
 use block_core::Advice;
 
-/// A hint beneath an error message: a clause.
+/// Returns the advice as a clause, for a hint beneath an error message.
 pub(crate) fn hint(advice: &Advice) -> String {
     match advice {
         Advice::Check => "`check` lists what is wrong with the image".to_owned(),
@@ -26,7 +26,7 @@ pub(crate) fn hint(advice: &Advice) -> String {
     }
 }
 
-/// A sentence beneath the explanation of a code.
+/// Returns the advice as a sentence, for the explanation of a code.
 pub(crate) fn sentence(advice: &Advice) -> String {
     match advice {
         Advice::Check => "'check' lists what is wrong.".to_owned(),

@@ -1,4 +1,4 @@
-//! What the libFuzzer binaries share: the body of their name, and a limit on memory.
+//! Code that the libFuzzer binaries share: a call of the body by its name, and the limit on memory.
 
 /// Runs the body called `name`.
 pub fn fuzz(name: &str, data: &[u8]) {

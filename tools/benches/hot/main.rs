@@ -1,4 +1,4 @@
-//! The hot functions by time: `cargo bench -p block-img --bench hot`.
+//! Times of the hot functions: `cargo bench -p block-img --bench hot`.
 
 mod work;
 

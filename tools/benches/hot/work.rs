@@ -1,4 +1,4 @@
-//! The hot functions, each as a step that can be repeated.
+//! The hot functions, each as a repeatable step.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use block_core::{
     OpenRequest, Registry, Storage, StorageAccess, StorageOptions, WriteFlags, is_zero,
 };
 
-/// One hot function: its name and a step that runs it once.
+/// A hot function: its name, and a step that runs it once.
 pub type Step = (&'static str, Box<dyn FnMut()>);
 
 const MIB: usize = 1 << 20;
 
-/// Runs a future that never waits for anything.
+/// Runs a future that never blocks.
 fn now<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -34,14 +34,14 @@ fn registry() -> Arc<Registry> {
     Arc::new(registry)
 }
 
-/// A VDI of 256 MiB in memory.
+/// Creates a VDI image of 256 MiB in memory.
 fn image(registry: &Arc<Registry>) -> Arc<MemStorage> {
     let storage = MemStorage::new();
     now(make_image(registry, storage.clone())).expect("made");
     storage
 }
 
-/// The first blocks of an image that are stored, 4 KiB of each.
+/// Number of blocks, from the first one, in which an image stores 4 KiB each.
 const STORED: u64 = 64;
 
 async fn make_image(registry: &Arc<Registry>, on: Arc<dyn Storage>) -> block_core::Result<()> {
@@ -61,7 +61,7 @@ fn open(registry: &Arc<Registry>, storage: &Arc<MemStorage>) -> Disk {
     now(registry.open_on(storage.clone(), &request)).expect("opened")
 }
 
-/// All of them.
+/// Returns all steps.
 pub fn steps() -> Vec<Step> {
     let registry = registry();
     let storage = image(&registry);
@@ -120,8 +120,8 @@ pub fn steps() -> Vec<Step> {
     all
 }
 
-/// 64 reads at a time past the page cache, which wait for the disk: 512 in all, for what makes their tasks is
-/// not what is looked at.
+/// Returns a step of 512 direct reads, 64 in flight, which wait for the disk. There are 512 so that the cost of
+/// creating the tasks matters little.
 fn direct_reads() -> block_core::Result<Step> {
     let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path = made.path().join("direct.vdi").to_str().expect("a name").to_owned();

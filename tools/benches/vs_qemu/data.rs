@@ -1,4 +1,4 @@
-//! The data that is converted and read: made once, kept in a directory.
+//! The data that is converted and read. It is created once and kept in a directory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 const MIB: u64 = 1 << 20;
 
-/// Where the data lies.
+/// The directory of the data.
 #[derive(Clone)]
 pub struct Data {
     dir: PathBuf,
@@ -17,7 +17,7 @@ pub struct Data {
 /// Fills the file of a [`Source`].
 type Make = Rc<dyn Fn(&Path) -> Result<(), String>>;
 
-/// A file that is made when it is not there.
+/// A file that is created if it is missing.
 #[derive(Clone)]
 pub struct Source {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Makes it, unless an earlier run has.
+    /// Creates the file, unless an earlier run has.
     pub fn make(&self) -> Result<(), String> {
         if self.path.exists() {
             return Ok(());
@@ -36,7 +36,7 @@ impl Source {
         std::fs::rename(&part, &self.path).map_err(|e| e.to_string())
     }
 
-    /// Its path as an argument.
+    /// Returns the path as an argument.
     pub fn arg(&self) -> String {
         self.path.display().to_string()
     }
@@ -47,7 +47,7 @@ impl Data {
         Self { dir }
     }
 
-    /// A path in the directory, as an argument.
+    /// Returns a path in the directory, as an argument.
     pub fn path(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
     }
@@ -56,7 +56,7 @@ impl Data {
         Source { path: self.dir.join(name), make: Rc::new(make) }
     }
 
-    /// 1 GiB of random bytes.
+    /// Returns 1 GiB of random bytes.
     pub fn random(&self) -> Source {
         self.source("random.raw", |path| {
             fill(path, 1024 * MIB, |file, dice| {
@@ -65,7 +65,7 @@ impl Data {
         })
     }
 
-    /// 8 GiB of which a tenth is stored, in pieces of 64 KiB.
+    /// Returns 8 GiB, of which a tenth is stored, in pieces of 64 KiB.
     pub fn sparse(&self) -> Source {
         self.source("sparse.raw", |path| {
             fill(path, 8192 * MIB, |file, dice| {
@@ -79,7 +79,7 @@ impl Data {
         })
     }
 
-    /// 2 GiB of zeros that are written.
+    /// Returns 2 GiB of stored zeros.
     pub fn zeros(&self) -> Source {
         self.source("zeros.raw", |path| {
             fill(path, 2048 * MIB, |file, _| {
@@ -89,12 +89,12 @@ impl Data {
         })
     }
 
-    /// 8 GiB of nothing.
+    /// Returns a hole of 8 GiB.
     pub fn hole(&self) -> Source {
         self.source("hole.raw", |path| fill(path, 8192 * MIB, |_, _| Ok(())))
     }
 
-    /// `source` as VDI, as stock writes it.
+    /// Returns `source` as a VDI image written by stock `qemu-img`.
     pub fn as_vdi(&self, source: &Source, name: &str) -> Source {
         let source = source.clone();
         self.source(name, move |path| {
@@ -111,7 +111,7 @@ impl Data {
         })
     }
 
-    /// An empty VDI, as stock creates it.
+    /// Returns an empty VDI image created by stock `qemu-img`.
     pub fn empty_vdi(&self, name: &str, size: &'static str) -> Source {
         self.source(name, move |path| {
             stock(&["create", "-q", "-f", "vdi", &path.display().to_string(), size])

@@ -1,6 +1,6 @@
-//! Small files that claim much: what judging them costs us, beside what naming them costs stock `qemu-img info`.
+//! Small files with excessive claims: the cost of `inspect` for them, beside that of stock `qemu-img info`.
 //!
-//! The limits are absolute: stock refuses some of the files at once, so a ratio would say little.
+//! The limits are absolute, because stock refuses some of the files immediately and a ratio would say little.
 
 use std::fmt;
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::report::quantile;
 #[path = "../../tests/common/amplifiers.rs"]
 mod amplifiers;
 
-/// Seconds that judging a file may take.
+/// Maximum time to judge a file, in seconds.
 const SECONDS: f64 = 0.050;
-/// Peak resident set that it may take, MiB.
+/// Maximum peak resident set, in MiB.
 const MEMORY: f64 = 16.0;
 
-/// One file.
+/// The measurements of one file.
 pub struct Row {
     name: &'static str,
     bytes: usize,
@@ -48,7 +48,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Measures all files whose row `wanted` takes, printing each row; `dir` is where the files are put.
+/// Measures all files whose row `wanted` accepts, and prints each row. Puts the files in `dir`.
 pub fn compare(
     dir: &Path,
     rounds: usize,
@@ -78,7 +78,7 @@ pub fn compare(
             (words([env!("CARGO_BIN_EXE_block-img"), "inspect"]), words(["qemu-img", "info"]));
         let mut samples = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            // A refusal is the right answer here.
+            // Refusing the file is the right answer here.
             samples.0.push(measure::attempt(&ours)?.0.sample);
             samples.1.push(measure::attempt(&theirs)?.0.sample);
         }
@@ -95,7 +95,7 @@ fn median(samples: &[Sample]) -> Sample {
     Sample { wall: of(|s| s.wall), cpu: of(|s| s.cpu), rss: of(|s| s.rss) }
 }
 
-/// How many were reached, in words.
+/// Returns a sentence on how many files were judged within the limits.
 pub fn summary(rows: &[Row]) -> String {
     let reached = rows.iter().filter(|row| row.is_reached()).count();
     format!("{reached} of {} hostile files judged within the limits", rows.len())

@@ -1,11 +1,11 @@
-//! Runs our tool and stock `qemu-img` alternately on the same data, and says how they compare.
+//! Runs our tool and stock `qemu-img` alternately on the same data, and compares their times.
 //!
 //! `cargo bench -p block-img --bench vs_qemu -- [--rounds N] [--seconds N] [--only TEXT] [--dir DIR] [--out DIR]`
 //!
-//! Every row is the median of N (default 7) interleaved rounds, or of more where they do not take so many
-//! seconds (default 10) together; a ratio is ours over theirs, smaller is better. A goal that plain system calls on
-//! the same bytes do not reach either is said to be beyond them. Results of both tools are compared before anything
-//! is timed. `--out` keeps the table as JSON and as a picture.
+//! Every row is the median of N (default 7) interleaved rounds, or of more if together they take less than the given
+//! seconds (default 10). A ratio is ours over theirs, so smaller is better. A missed goal is reported as beyond plain
+//! calls if plain system calls on the same bytes miss it too. The results of both tools are compared before anything is
+//! timed. `--out` keeps the table as JSON and as a picture.
 
 mod data;
 mod hostile;
@@ -21,17 +21,18 @@ use std::time::{Duration, Instant};
 use report::{Row, Table};
 use works::Work;
 
-/// At most this many times as many rounds, where they are short.
+/// Maximum factor on `--rounds` if rounds are short.
 const MORE: usize = 5;
 
-/// Linux gives what has been freed back to the host of a virtual machine two seconds later, and whoever runs then
-/// takes twice as long. Rounds last about as long, so that it would be the same one each time.
+/// Pause of 2.3 s before a measured run. Two seconds after memory is freed, Linux returns it to the host of a virtual
+/// machine, and the command that runs then takes twice as long. Because rounds last about as long, it would be the same
+/// command each time.
 const REST: Duration = Duration::from_millis(2300);
 
-/// What the command line asks for.
+/// The command line's arguments.
 struct Args {
     rounds: usize,
-    /// How long a row goes on at least, unless it has had many more rounds.
+    /// Minimum time for a row, unless it reaches [`MORE`] times the rounds first.
     enough: Duration,
     only: Vec<String>,
     dir: PathBuf,
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
             "--only" => args.only.push(value(&mut words)),
             "--dir" => args.dir = value(&mut words).into(),
             "--out" => args.out = Some(value(&mut words).into()),
-            // What `cargo bench` passes to every benchmark.
+            // `cargo bench` passes this to every benchmark.
             "--bench" => {}
             _ => {
                 eprintln!("unknown argument {word}; see the first lines of {}", file!());
@@ -98,7 +99,7 @@ fn run(args: &Args) -> Result<(), String> {
                     println!("{row}");
                     table.rows.push(row);
                 }
-                // One work that cannot be done here must not cost the others their numbers.
+                // A work that cannot be done here must not cost the other rows their numbers.
                 Err(error) => {
                     eprintln!("{}: not measured: {error}", work.name);
                     failed += 1;
@@ -136,7 +137,7 @@ fn compare(work: &Work, args: &Args) -> Result<Row, String> {
             return Err(format!("{}: the results differ: {results:?}", work.name));
         }
     }
-    // Nobody pays for what is not in memory yet.
+    // One run before measuring, so that no sample includes bringing data into memory.
     if work.same.is_none() {
         fresh()?;
         measure::run(&work.ours)?;
@@ -163,7 +164,7 @@ fn compare(work: &Work, args: &Args) -> Result<Row, String> {
             };
             prepare()?;
             let outcome = match measure::run(command) {
-                // Stock's io_uring engine has been seen to die at its end.
+                // The io_uring engine of stock `qemu-img` has been seen to crash at exit.
                 Err(error) if work.rivals.contains(command) => {
                     eprintln!("{}: once more: {error}", work.name);
                     prepare()?;

@@ -1,22 +1,22 @@
-//! One command, measured: wall time, processor time, peak memory.
+//! Measurement of one command: wall time, processor time, peak memory.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// What a run cost.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// Seconds.
+    /// Wall time in seconds.
     pub wall: f64,
-    /// Seconds of user and system time.
+    /// User and system time in seconds.
     pub cpu: f64,
-    /// Peak resident set, KiB.
+    /// Peak resident set in KiB.
     pub rss: f64,
 }
 
-/// What a run cost and printed.
+/// The cost and the output of a run.
 pub struct Outcome {
     pub sample: Sample,
     pub stdout: String,
@@ -26,7 +26,7 @@ pub struct Outcome {
 /// A command line: program and arguments.
 pub type Words = Vec<String>;
 
-/// Runs a command that has to succeed.
+/// Runs a command that must succeed.
 pub fn run(words: &Words) -> Result<Outcome, String> {
     match attempt(words)? {
         (outcome, true) => Ok(outcome),
@@ -34,8 +34,8 @@ pub fn run(words: &Words) -> Result<Outcome, String> {
     }
 }
 
-/// Runs a command in a process of its own that measures it: what a parent of several children cannot. Says whether it
-/// succeeded, too.
+/// Runs a command below a measuring process, because a parent of several children cannot tell their costs apart. Also
+/// returns whether it succeeded.
 pub fn attempt(words: &Words) -> Result<(Outcome, bool), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let output = Command::new(exe)
@@ -65,7 +65,7 @@ pub fn attempt(words: &Words) -> Result<(Outcome, bool), String> {
     }
 }
 
-/// The measuring process: runs the command and prints the three numbers behind its error output.
+/// Runs the command in the measuring process, and prints the three numbers after its error output.
 pub fn child(words: Words) -> ExitCode {
     let Some((program, arguments)) = words.split_first() else { return ExitCode::FAILURE };
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! The table: on the terminal, as JSON, and as a picture.
+//! The table of results, for the terminal, as JSON and as a picture.
 
 use std::fmt;
 use std::path::Path;
@@ -14,17 +14,17 @@ pub struct Table {
     rounds: usize,
 }
 
-/// One work, measured.
+/// The measurements of one work.
 pub struct Row {
     name: String,
     ours: Sample,
-    /// The median of the rival's best mode, chosen for wall and processor time each.
+    /// Median of the rival's best mode, chosen separately for wall and processor time.
     theirs: Sample,
     wall: f64,
     cpu: f64,
-    /// Quarter to three quarters of the wall ratios, round by round.
+    /// First and third quartile of the wall-time ratios of the rounds.
     spread: (f64, f64),
-    /// Ratios, wall and processor time, of plain system calls on the same bytes, in all the ways they were made.
+    /// Ratios of wall and processor time of plain system calls on the same bytes, for each way of making them.
     plain: Vec<(f64, f64)>,
     targets: (f64, f64),
     rss_target: Option<f64>,
@@ -79,7 +79,7 @@ impl Row {
         self.wall <= self.targets.0 && self.cpu <= self.targets.1 && memory
     }
 
-    /// Whether no plain system calls were seen to reach the goals: a format cannot then.
+    /// Whether plain system calls were measured and all missed the goals. No format can reach them then.
     fn is_beyond_plain_calls(&self) -> bool {
         let reaches = |(wall, cpu): &(f64, f64)| *wall <= self.targets.0 && *cpu <= self.targets.1;
         !self.plain.is_empty() && !self.plain.iter().any(reaches)
@@ -98,18 +98,18 @@ fn median(samples: &[Sample], pick: fn(&Sample) -> f64) -> f64 {
     quantile(samples.iter().map(pick).collect(), 0.5)
 }
 
-/// The rival's mode with the smallest median.
+/// Returns the samples of the rival's mode with the smallest median.
 fn best(theirs: &[Vec<Sample>], pick: fn(&Sample) -> f64) -> &[Sample] {
     let best = theirs.iter().min_by(|a, b| median(a, pick).total_cmp(&median(b, pick)));
     best.map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A quantile of the ratios of samples that were taken in the same round.
+/// Returns a quantile of the ratios of samples from the same round.
 fn ratio(ours: &[Sample], theirs: &[Sample], pick: fn(&Sample) -> f64, at: f64) -> f64 {
     quantile(ours.iter().zip(theirs).map(|(a, b)| pick(a) / pick(b)).collect(), at)
 }
 
-/// A command without the directories of the machine it ran on.
+/// Returns a command without the directories of the machine it ran on.
 fn tidy(words: &[String]) -> String {
     let short = |word: &String| match word.rsplit_once('/') {
         Some((_, name)) => name.to_owned(),
@@ -118,7 +118,7 @@ fn tidy(words: &[String]) -> String {
     words.iter().map(short).collect::<Vec<_>>().join(" ")
 }
 
-/// The value at this part of the way from the smallest to the largest.
+/// Returns the value at quantile `at` (0 to 1).
 pub fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
@@ -208,7 +208,7 @@ impl Table {
         std::fs::write(dir.join("vs_qemu.svg"), self.svg())
     }
 
-    /// Bars: ours over theirs, wall and processor time, with a mark at the goal and a line at 1.
+    /// Draws bars of ours over theirs, for wall and processor time, with a mark at the goal and a line at 1.
     fn svg(&self) -> String {
         const LEFT: f64 = 300.0;
         const SCALE: f64 = 360.0;

@@ -1,14 +1,14 @@
-//! The works that are compared, and the ratios to reach.
+//! The compared works and their target ratios.
 
 use std::fs;
 
 use super::data::{Data, Source};
 use super::measure::{Outcome, Words};
 
-/// What a command left, told in a way that can be compared.
+/// Describes a command's result as text that can be compared.
 pub type Same = Box<dyn Fn(&Outcome) -> Result<String, String>>;
 
-/// A step before each run that is not measured.
+/// An unmeasured step before each run.
 pub type Before = Box<dyn Fn() -> Result<(), String>>;
 
 /// One row of the table.
@@ -16,21 +16,21 @@ pub struct Work {
     pub name: String,
     pub ours: Words,
     pub rivals: Vec<Words>,
-    /// The same bytes by plain system calls, without any format: what the machine takes for them. Copies are
-    /// made by one thread, which takes least of the processor, and by two, which are faster.
+    /// Plain system calls on the same bytes, without any format: the least that the machine needs. Copies are made by
+    /// one thread, which uses the least processor time, and by two, which are faster.
     pub plain: Vec<Words>,
-    /// Ratios not to exceed: wall, processor time.
+    /// Maximum ratios: wall time, processor time.
     pub targets: (f64, f64),
-    /// Peak resident set of ours not to exceed, MiB.
+    /// Maximum peak resident set of our tool in MiB.
     pub rss_target: Option<f64>,
-    /// How many operations a run does, for rows that count them.
+    /// Operations per run, for rows that count them. Otherwise 0.
     pub operations: u64,
     pub needs: Vec<Source>,
-    /// Run before each measured run. What the host of a virtual machine has taken of its memory costs
-    /// whoever touches it first up to a second for each GiB: this one pays, and keeps it until the measured run
-    /// begins.
+    /// Command that runs before each measured run. Memory that the host of a virtual machine has reclaimed costs the
+    /// process that touches it first up to a second per GiB. This command pays that cost, and the guest keeps the
+    /// memory until the measured run begins.
     pub unmeasured: Option<Words>,
-    /// Goes on this many times as long: where the goal is close to what plain calls reach.
+    /// Factor on the minimum time of this row, for a goal close to what plain calls reach.
     pub longer: u32,
     pub before: Vec<Before>,
     pub same: Option<Same>,
@@ -56,7 +56,7 @@ fn remove(path: &str) -> Before {
     })
 }
 
-/// The rows of the project's table, in its order.
+/// Returns the rows of the project's table, in its order.
 pub fn all(data: &Data) -> Vec<Work> {
     let mut all = converts(data);
     all.extend(metadata(data));
@@ -103,7 +103,7 @@ fn converts(data: &Data) -> Vec<Work> {
                 same: Some(same),
             }
         };
-    // The other rows write too little, or for too long, for what the host takes to matter.
+    // The other rows write too little, or run too long, for reclaimed memory to matter.
     let warm = |mut work: Work| {
         work.unmeasured = Some(ours(&format!("convert -f raw -O vdi {} {out}", random.arg())));
         work.needs.push(random.clone());
@@ -144,7 +144,7 @@ fn metadata(data: &Data) -> Vec<Work> {
     let out = data.path("out.vdi");
     let mut create =
         row("create 64 TiB", format!("create -q -f vdi {out} 64T"), &[], (0.35, 0.35), Some(16.0));
-    // Both are asked for the same layout: ours by default begins the map at 1 MiB, as VirtualBox does.
+    // Both tools write the same layout. Our default begins the map at 1 MiB, as VirtualBox does.
     create.before = vec![remove(&out)];
     let on = |command: &str, source: &Source| format!("{command} {}", source.arg());
     let one = std::slice::from_ref(&huge);
@@ -166,11 +166,10 @@ fn metadata(data: &Data) -> Vec<Work> {
 }
 
 fn requests(data: &Data) -> Vec<Work> {
-    // Not the one that is converted: what is written here would change what is copied the next time.
+    // A separate image, because writes to the converted one would change what the next run copies.
     let random_vdi = data.as_vdi(&data.random(), "requests.vdi");
     let mut all = Vec::new();
-    // A step that is prime to the number of blocks visits all of the disk in an order no read-ahead
-    // follows.
+    // A step that is coprime to the number of blocks visits the whole disk in an order that no read-ahead follows.
     let mut row = |name: String, count: u64, line: String, engines: &[&str], targets| {
         let line = format!("bench -f vdi -c {count} {line} {}", random_vdi.arg());
         let rivals = engines
@@ -219,14 +218,14 @@ fn requests(data: &Data) -> Vec<Work> {
     all
 }
 
-/// This program, as the one that makes plain system calls.
+/// Returns the command that runs this program to make plain system calls.
 fn plain(line: &str) -> Option<Words> {
     let exe = std::env::current_exe().ok()?.to_string_lossy().into_owned();
     Some(words_of(&exe, &format!("--plain {line}")))
 }
 
-/// Plain copies by one thread and by two. Room is asked for where the source has no zeros, as we do; the result is
-/// flushed where it is to be durable.
+/// Returns plain copies by one thread and by two. As in our tool, space is preallocated if the source has no zeros, and
+/// the result is flushed if it must be durable.
 fn plain_copies(from: &Source, to: &str, is_full: bool, durable: bool) -> Vec<Words> {
     let room = if is_full { "room" } else { "" };
     let durable = if durable { "durable" } else { "" };
@@ -234,8 +233,8 @@ fn plain_copies(from: &Source, to: &str, is_full: bool, durable: bool) -> Vec<Wo
     (1..=2).filter_map(copy).collect()
 }
 
-/// The plain system calls for a line of `bench`: one after the other through the page cache, and by a ring past
-/// it, in small batches and in large ones.
+/// Returns the plain system calls for a line of `bench`: one at a time through the page cache, or direct through a
+/// ring, in small batches and in large ones.
 fn plain_requests(count: u64, line: &str) -> Option<Vec<Words>> {
     let mut words = line.split_whitespace().rev();
     let file = words.next()?;
@@ -252,7 +251,7 @@ fn plain_requests(count: u64, line: &str) -> Option<Vec<Words>> {
     ways.iter().map(|way| plain(&format!("{mode} {count} {size} {step} {file} {way}"))).collect()
 }
 
-/// Small writes that each need a new block.
+/// Returns the row of small writes that each allocate a block.
 fn allocating(data: &Data) -> Work {
     let image = data.path("new.vdi");
     let fresh = image.clone();

@@ -1,4 +1,4 @@
-//! Where the parents of an image may lie.
+//! Files and folders that may serve as an image's parents.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `blkdebug`, QEMU's filter that injects errors, in the words of our filter `fault`.
+//! Translation of `blkdebug`, QEMU's filter that injects errors, to our filter `fault`.
 #![cfg_attr(
     not(test),
     deny(
@@ -13,20 +13,20 @@
 
 use std::collections::BTreeMap;
 
-/// Name and value of an option.
+/// The name and the value of an option.
 type Pair = (String, String);
 
 const DRIVER: &str = "blkdebug";
 const RULE: &str = "inject-error.";
 
-/// Puts `fault` with its options in the place of each `blkdebug` among `pairs`, and tells what it cannot do.
+/// Replaces each `blkdebug` node among `pairs` by `fault`. Fails with what `fault` does not support.
 pub(super) fn as_fault(pairs: Vec<Pair>) -> Result<Vec<Pair>, String> {
     let Some(node) = pairs.iter().find_map(|(name, value)| {
         name.strip_suffix("driver").filter(|_| value == DRIVER).map(str::to_owned)
     }) else {
         return Ok(pairs);
     };
-    // On its own it is a raw image in the filter, as any protocol is.
+    // `blkdebug` at the top means a raw image in the filter, as for any protocol.
     let (at_top, file) = (node.is_empty(), if node.is_empty() { "file." } else { node.as_str() });
     let mut rules = BTreeMap::<usize, Vec<Pair>>::new();
     let mut rest = Vec::new();
@@ -62,13 +62,13 @@ pub(super) fn as_fault(pairs: Vec<Pair>) -> Result<Vec<Pair>, String> {
     Ok(rest)
 }
 
-/// What may be said of any node, and changes nothing here.
+/// Whether any node accepts this option. Here it has no effect.
 fn is_general(name: &str) -> bool {
     ["read-only", "node-name", "discard", "detect-zeroes", "cache.direct", "cache.no-flush"]
         .contains(&name)
 }
 
-/// One rule of `blkdebug` as one of `fault`.
+/// Translates one rule of `blkdebug` to one of `fault`.
 fn rule(words: &[Pair]) -> Result<String, String> {
     let (mut op, mut iotype, mut once, mut rest) = (None, None, false, String::new());
     for (name, value) in words {
@@ -87,7 +87,7 @@ fn rule(words: &[Pair]) -> Result<String, String> {
                 rest.push_str(&format!(",at={at}"));
             }
             "once" => once = matches!(value.as_str(), "on" | "true" | "yes" | "y"),
-            // A request fails when it is made, or when it ends: none can tell.
+            // Whether a request fails at its start or at its end cannot be observed.
             "immediately" => {}
             _ => return Err(format!("'inject-error' has no '{name}' here")),
         }
@@ -103,7 +103,7 @@ fn rule(words: &[Pair]) -> Result<String, String> {
     Ok(format!("op={op},times={times}{rest}"))
 }
 
-/// The kind of request that an event of QEMU's belongs to.
+/// Returns the kind of request to which a QEMU event belongs.
 fn event(name: &str) -> Result<&'static str, String> {
     Ok(match name {
         "read_aio" | "pread" => "read",

@@ -2,12 +2,12 @@
 
 use block_core::CacheMode;
 
-/// How writes reach the disk.
+/// A cache mode of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cache(pub CacheMode);
 
 impl Cache {
-    /// Whether the result must survive a power cut.
+    /// Whether the result must survive a power failure.
     pub fn is_durable(self) -> bool {
         self.0 != CacheMode::Unsafe
     }

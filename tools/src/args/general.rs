@@ -1,18 +1,18 @@
-//! What can be said with any image, whatever its format and protocol.
+//! Options that any image accepts, independent of its format and protocol.
 
 use block_core::options::{OptionKind, OptionSpec, OptionValue};
 use block_core::{CacheMode, Sharing};
 
-/// What was said.
+/// The general options of one image, as the user set them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct General {
-    /// Whether the page cache is passed.
+    /// Whether reads and writes bypass the page cache.
     direct: Option<bool>,
-    /// Whether flushes are left out.
+    /// Whether flushes are omitted.
     no_flush: Option<bool>,
     read_only: bool,
     force_share: bool,
-    /// No lock is taken on the file.
+    /// Whether the file is opened without a lock.
     unlocked: bool,
 }
 
@@ -20,8 +20,8 @@ const fn option(name: &'static str, kind: OptionKind, help: &'static str) -> Opt
     OptionSpec { name, kind, default: None, help }
 }
 
-/// What any image takes. The last four change nothing here: an image that is read is never opened for more, a
-/// discard is no more than advice, commands look for zeros themselves, and nodes have no names.
+/// Options that any image accepts. The last four have no effect here: an image opened for reading is never opened for
+/// writing, a discard is only advice, commands detect zeros themselves, and nodes have no names.
 const OPTIONS: [OptionSpec; 8] = [
     option("cache.direct", OptionKind::Bool, "pass the page cache"),
     option("cache.no-flush", OptionKind::Bool, "leave flushes out"),
@@ -33,12 +33,12 @@ const OPTIONS: [OptionSpec; 8] = [
     option("node-name", OptionKind::Text, "a name for the node"),
 ];
 
-/// What only a file takes.
+/// Option that only a file accepts.
 const LOCKING: OptionSpec =
     option("locking", OptionKind::Choice(&["on", "off", "auto"]), "lock the file");
 
 impl General {
-    /// Takes an option, and says whether it is one of these.
+    /// Stores an option. Returns whether it is a general one.
     pub fn take(&mut self, name: &str, value: &str) -> block_core::Result<bool> {
         let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
             return Ok(false);
@@ -47,7 +47,7 @@ impl General {
         match name {
             "cache.direct" => self.direct = Some(on),
             "cache.no-flush" => self.no_flush = Some(on),
-            // It may be said of the format and of the file, and either is enough.
+            // The format and the file may each set it, and either is enough.
             "read-only" => self.read_only |= on,
             "force-share" => self.force_share |= on,
             _ => {}
@@ -55,14 +55,14 @@ impl General {
         Ok(true)
     }
 
-    /// Takes the option of a file that says whether it is locked.
+    /// Stores the option that says whether the file is locked.
     pub fn set_locking(&mut self, value: &str) -> block_core::Result<()> {
         LOCKING.parse(value)?;
         self.unlocked = value == "off";
         Ok(())
     }
 
-    /// Why the image may not be opened for writing, if so.
+    /// Returns why the image may not be opened for writing, if it may not.
     pub fn refuses_writing(&self) -> Option<&'static str> {
         match (self.read_only, self.force_share) {
             (true, _) => Some("Block node is read-only"),
@@ -71,7 +71,7 @@ impl General {
         }
     }
 
-    /// What becomes of what others may do, which a command would say.
+    /// Returns the sharing mode that replaces the command's mode `sharing`.
     pub fn sharing(&self, sharing: Sharing) -> Sharing {
         match (self.unlocked, self.force_share) {
             (true, _) => Sharing::Unlocked,
@@ -80,8 +80,8 @@ impl General {
         }
     }
 
-    /// What becomes of the cache mode that a command would use. Flushes are real wherever the page cache is
-    /// passed.
+    /// Returns the cache mode that replaces the command's mode `mode`. Without the page cache, flushes are never
+    /// omitted.
     pub fn cache(&self, mode: CacheMode) -> CacheMode {
         use CacheMode::{Directsync, None as Direct, Unsafe, Writeback, Writethrough};
         let mode = match (self.direct, mode) {

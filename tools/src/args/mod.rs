@@ -1,4 +1,4 @@
-//! The values that several commands take.
+//! Arguments that several commands share.
 
 mod allow;
 mod blkdebug;
@@ -29,7 +29,7 @@ pub(crate) struct NamingArgs {
 }
 
 impl NamingArgs {
-    /// Refuses what no driver here can use.
+    /// Refuses `--object`, which no driver here supports.
     pub fn check(&self) -> Result<()> {
         match self.object.first() {
             None => Ok(()),
@@ -51,7 +51,7 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// The image called `name`.
+    /// Returns the specification of the image called `name`.
     pub fn spec(&self, name: &str) -> Result<ImageSpec> {
         self.naming.check()?;
         if self.naming.image_opts && self.format.is_some() {
@@ -70,7 +70,7 @@ pub(crate) struct ShareArgs {
 }
 
 impl ShareArgs {
-    /// What others may do meanwhile.
+    /// Returns what other programs may do with the image while it is open.
     pub fn sharing(self) -> Sharing {
         match self.force_share {
             true => Sharing::Force,

@@ -1,4 +1,4 @@
-//! For whom a result is printed.
+//! The output format of a result: for people or for programs.
 
 /// `--output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,4 +1,4 @@
-//! How an image is named: a path, a URI, `json:{…}`, or `driver=…,file.filename=…`.
+//! Image specifications: a path, a URI, `json:{…}`, or `driver=…,file.filename=…`.
 #![cfg_attr(
     not(test),
     deny(
@@ -17,41 +17,40 @@ use serde_json::Value;
 
 use super::general::General;
 
-/// Why a text names no image.
+/// The reason why a text is not a usable image specification.
 #[derive(Debug)]
 pub(crate) struct NoImage {
     pub message: String,
-    /// What the user can do.
+    /// What the user can do about it.
     pub hint: Option<&'static str>,
 }
 
 type Result<T> = std::result::Result<T, NoImage>;
 
-/// One image as the user named it.
+/// One image, as the user specified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageSpec {
-    /// The words of the user, for messages.
+    /// Specification in the user's words, for messages.
     pub shown: String,
     /// The path or URI.
     pub uri: String,
-    /// The format, when it was said.
+    /// Name of the format, if the user gave it.
     pub format: Option<String>,
     /// Options of the format's driver.
     pub options: Vec<(String, String)>,
     /// Options of the protocol.
     pub storage_options: Vec<(String, String)>,
-    /// What was said that is not for the drivers.
+    /// Options that are not passed to the drivers.
     pub general: General,
-    /// The image whose disk is the file of this one: a partition of it, say.
+    /// Image whose disk is the file of this one, for example to open a partition.
     pub below: Option<Box<ImageSpec>>,
 }
 
-/// How requests that wait are made, by the word that other programs have for it, and by the name that a file
-/// has for its engine.
+/// Values of QEMU's option `aio`, each with the name of the file engine that it selects.
 const AIO: [(&str, &str); 3] = [("threads", "sync"), ("native", "auto"), ("io_uring", "io_uring")];
 
 impl ImageSpec {
-    /// Reads `text`, as a specification when `image_opts` says so.
+    /// Parses `text`. With `image_opts`, it is a list of options.
     pub fn parse(text: &str, image_opts: bool, format: Option<&str>) -> Result<Self> {
         if image_opts {
             let pairs = split_list(text)
@@ -85,7 +84,7 @@ impl ImageSpec {
         Ok(Self::plain(text, format))
     }
 
-    /// A path or URI.
+    /// Returns the specification of a path or URI.
     pub fn plain(uri: &str, format: Option<&str>) -> Self {
         Self {
             shown: uri.to_owned(),
@@ -98,7 +97,7 @@ impl ImageSpec {
         }
     }
 
-    /// Refuses to write where that was said, and inside another image.
+    /// Refuses write access if an option forbids it or the image lies inside another one.
     pub fn permit(&self, access: Access) -> Result<()> {
         let inside = self.below.as_ref().map(|_| "an image inside another one is read-only");
         let refused = self.general.refuses_writing().or(inside);
@@ -151,7 +150,7 @@ impl ImageSpec {
                 hint: Some("name the file with file.filename=PATH"),
             });
         };
-        // A protocol named as the driver is a raw image in it.
+        // A protocol as the driver means a raw image on that protocol.
         match driver.as_deref() {
             Some(name) if is_nothing(name) || matches!(name, "file" | "host_device") => {
                 spec.format = Some("raw".to_owned());
@@ -175,11 +174,12 @@ impl ImageSpec {
     }
 }
 
-/// The nodes of a chain of drivers at most.
+/// Maximum number of nodes in a chain of drivers.
 const MAX_NODES: usize = 8;
 
 impl ImageSpec {
-    /// Reads the options of an image whose file is the disk of another one: those that begin with `file.` are of that one.
+    /// Parses the options of an image whose file is another image's disk. Options that begin with `file.` belong to the
+    /// other image.
     fn inside(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
         let deepest = "file.".repeat(MAX_NODES);
         if pairs.iter().any(|(name, _)| name.starts_with(&deepest)) {
@@ -215,17 +215,17 @@ impl ImageSpec {
     }
 }
 
-/// Whether a protocol has no place that a file name could tell.
+/// Whether a protocol needs no file name.
 fn is_nothing(protocol: &str) -> bool {
     block_core::null::SCHEMES.contains(&protocol)
 }
 
-/// The engine of a file for a word of `aio`.
+/// Returns the file engine for a value of `aio`.
 pub(crate) fn engine_for(aio: &str) -> Option<&'static str> {
     AIO.iter().find(|(word, _)| *word == aio).map(|(_, engine)| *engine)
 }
 
-/// The option of a file that says what `aio` says.
+/// Returns the file option that corresponds to a value of `aio`.
 fn engine(text: &str, word: &str) -> Result<(String, String)> {
     match engine_for(word) {
         Some(engine) => Ok(("engine".to_owned(), engine.to_owned())),
@@ -236,7 +236,7 @@ fn engine(text: &str, word: &str) -> Result<(String, String)> {
     }
 }
 
-/// Returns JSON as the standard has it for JSON as QEMU takes it, whose strings may stand between single quotes.
+/// Converts QEMU's JSON, in which strings may be single-quoted, to standard JSON.
 fn with_double_quotes(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut quote = None;
@@ -252,7 +252,7 @@ fn with_double_quotes(json: &str) -> String {
                 out.push('"');
             }
             (Some('\''), '"') => out.push_str("\\\""),
-            // The standard has no escape for the single quote, QEMU has.
+            // QEMU has an escape for the single quote, standard JSON has not.
             (Some(_), '\\') => match rest.next() {
                 Some('\'') => out.push('\''),
                 Some(escaped) => out.extend(['\\', escaped]),
@@ -264,7 +264,7 @@ fn with_double_quotes(json: &str) -> String {
     out
 }
 
-/// `{"a": {"b": 1}}` as `a.b=1`.
+/// Flattens `{"a": {"b": 1}}` to `a.b=1`.
 fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
     let text = match value {
         Value::Object(map) => {

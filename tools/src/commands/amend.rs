@@ -1,4 +1,4 @@
-//! `amend`: facts of an image, such as its identity, changed in place.
+//! `amend`: changes facts of an image in place, such as its identity.
 
 use block_core::DeviceCaps;
 

@@ -77,7 +77,7 @@ pub(crate) struct BenchArgs {
     file: String,
 }
 
-/// The largest request.
+/// Maximum size of a request in bytes.
 const MAX_REQUEST: u64 = i32::MAX as u64;
 
 impl BenchArgs {
@@ -103,7 +103,7 @@ impl BenchArgs {
                 image::warn_if_guessed_raw(cx, &spec, &disk);
             }
             let done = self.measure(cx, disk.clone()).await;
-            // What was acknowledged is kept, also when a later request failed. The time is not measured.
+            // Acknowledged writes are kept even if a later request failed. The time of closing is not measured.
             let closed = disk.close().await;
             let done = done?;
             closed.map_err(|error| Failure::because("Failed to close", &error))?;
@@ -111,14 +111,14 @@ impl BenchArgs {
         })
     }
 
-    /// The engine of the file, by the name the protocol has for it, when one is asked for.
+    /// Returns the protocol's name for the file engine, if the user chose one.
     fn engine(&self) -> Option<&'static str> {
         let word = self.aio.as_deref().or(self.native.then_some("native"));
         word.and_then(engine_for)
     }
 
-    /// Who asks for no flush gets none, at the end neither: closing would wait for the disk to save what
-    /// the requests have left in the page cache.
+    /// Returns the cache mode. Writes without a flush interval are not flushed even at the end: closing would wait
+    /// until the disk has saved what they left in the page cache.
     fn cache(&self) -> CacheMode {
         match self.cache.0 {
             CacheMode::Writeback if self.write && self.flush_interval == 0 => CacheMode::Unsafe,
@@ -172,7 +172,7 @@ impl BenchArgs {
         let depth = self.depth.min(usize::try_from(self.count).unwrap_or(usize::MAX));
         let mut tasks = JoinSet::new();
         if is_direct && !self.write {
-            // Not here: to wake what the runtime blocks on costs a system call.
+            // In a task, because waking the future that the runtime blocks on costs a system call.
             tasks.spawn(Arc::clone(&shared).takes(depth));
         } else {
             for _ in 0..depth {
@@ -229,7 +229,7 @@ impl BenchArgs {
     }
 }
 
-/// What all tasks share.
+/// The state that all tasks share.
 struct Shared {
     disk: Disk,
     places: Places,
@@ -238,24 +238,24 @@ struct Shared {
     len: usize,
     pattern: u8,
     flush_every: u64,
-    /// Past the page cache, bytes are written from here.
+    /// Content of all writes that bypass the page cache.
     given: Option<Bytes>,
-    /// Held by requests; a flush that waits for them takes it alone.
+    /// Held shared by each request. A flush that waits for the requests takes it exclusively.
     drain: Option<tokio::sync::RwLock<()>>,
     latencies: Latencies,
 }
 
 impl Shared {
-    /// The next request, and where it goes; `None` when all have been sent.
+    /// Returns the index and the offset of the next request. `None` when all have been sent.
     fn next(&self) -> Option<(u64, u64)> {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         (index < self.count).then(|| (index, self.places.at(index)))
     }
 
-    /// Reads into the task's own memory.
+    /// Reads into the task's own buffer.
     async fn reads(self: Arc<Self>) -> block_core::Result<()> {
         let mut buffer = PageBuffer::new(self.len);
-        // One look at the clock ends a request and begins the next.
+        // One clock reading ends a request and begins the next.
         let mut started = Instant::now();
         while let Some((_, offset)) = self.next() {
             self.disk.read_at(offset, &mut buffer).await?;
@@ -266,10 +266,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes bytes where the disk has put them, `depth` times at once.
+    /// Reads without a buffer of its own, with `depth` requests in flight.
     async fn takes(self: Arc<Self>, depth: usize) -> block_core::Result<()> {
         let next = |started: &mut Instant, taken: Option<block_core::Result<Bytes>>| {
-            // As for the other reads.
+            // One clock reading per request, as in `reads`.
             let now = Instant::now();
             if let Some(taken) = taken {
                 drop(taken?);
@@ -287,7 +287,7 @@ impl Shared {
             None => PageBuffer::new(self.len),
         };
         buffer.fill(self.pattern);
-        // As for reads, unless something lies between two requests.
+        // As in `reads`, unless the task may wait between two requests.
         let mut started = Instant::now();
         while let Some((index, offset)) = self.next() {
             let held = match &self.drain {
@@ -319,12 +319,12 @@ impl Shared {
     }
 }
 
-/// Where each request goes.
+/// The offsets of the requests.
 #[derive(Debug, Clone, Copy)]
 struct Places {
     first: u64,
     step: u64,
-    /// How many bytes a request can begin in.
+    /// Number of bytes at which a request can begin.
     room: u64,
     random: Option<(u64, u64)>,
 }
@@ -365,7 +365,7 @@ impl Places {
     }
 }
 
-/// SplitMix64: well spread numbers from consecutive ones.
+/// SplitMix64: returns well-distributed numbers for consecutive seeds.
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -373,7 +373,7 @@ fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The processor time of all threads of this process.
+/// Returns the processor time of all threads of this process.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(at(512, 4096, 3), 512 + 3 * 4096);
         assert_eq!(at(0, 1, 700), 700, "as it is, where the step is no multiple of 512");
         assert_eq!(at(0, 1 << 39, 2), 4095 / 512 * 512, "once round");
-        // 2^63 * 2 = 2^64, and 2^64 + 512 is the first that no longer fits.
+        // 2^63 * 2 = 2^64, and 2^64 + 512 does not fit in a u64.
         let far = ((1_u128 << 64) + 512) % u128::from(room);
         assert_eq!(u128::from(at(512, 1 << 63, 2)), far / 512 * 512);
     }

@@ -1,4 +1,4 @@
-//! `bitmap`: for formats that have none, which is all there are.
+//! `bitmap`: accepted for compatibility. No format here has bitmaps.
 
 use crate::context::Context;
 use crate::error::{Failure, Result};

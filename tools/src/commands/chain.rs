@@ -1,4 +1,4 @@
-//! `chain`: an image and its parents, each with what it stores itself.
+//! `chain`: lists an image and its parents, each with the amount of data it stores itself.
 
 use block_core::{ExtentFlags, chain, size};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `check`: whether an image is consistent, and its repair.
+//! `check`: checks whether an image is consistent, and repairs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,13 +45,13 @@ pub(crate) struct CheckArgs {
     file: String,
 }
 
-/// Findings of one kind that are told in words; the JSON has them all.
+/// Maximum number of findings of one kind that are printed for people. The JSON holds all.
 const TOLD: usize = 20;
 
-/// The image is damaged.
+/// Exit status for a corrupt image.
 const CORRUPT: u8 = 2;
 
-/// The format has no check.
+/// Exit status for a format without a check.
 const NO_CHECK: u8 = 63;
 
 impl CheckArgs {
@@ -78,7 +78,7 @@ impl CheckArgs {
         let storage = image::open_storage(cx, spec, &how).await?;
         let driver = image::driver(cx, spec, &*storage).await?;
         let descriptor = driver.descriptor();
-        // A check takes none of them, but what nobody knows is refused.
+        // A check uses no options, but unknown ones are refused.
         Options::of(&spec.options, descriptor.open_options)
             .map_err(|error| Failure::open(&spec.shown, &error))?;
         let able = match mode {
@@ -122,7 +122,7 @@ impl CheckArgs {
         Ok(status(&report))
     }
 
-    /// The header that fits what is left of the image.
+    /// Returns the header that fits what is left of the image.
     async fn lost_header(
         &self,
         driver: &dyn BlockDriver,
@@ -215,7 +215,7 @@ impl CheckArgs {
     }
 }
 
-/// Puts a header where the lost one was.
+/// Writes a header in the place of the lost one.
 async fn write_header(storage: &dyn Storage, header: &LostHeader) -> block_core::Result<()> {
     storage.write_at(0, &header.bytes).await?;
     storage.flush().await
@@ -280,7 +280,7 @@ fn human(report: &CheckReport) -> String {
     text
 }
 
-/// 0 clean, 1 not done, 2 corruptions, 3 leaks only.
+/// Returns the exit status: 0 clean, 1 not completed, 2 corruptions, 3 only leaks.
 fn status(report: &CheckReport) -> u8 {
     match report {
         CheckReport { check_errors: 1.., .. } => 1,

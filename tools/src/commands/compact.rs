@@ -1,4 +1,4 @@
-//! `compact`: a file as small as its content allows.
+//! `compact`: makes a file as small as its content allows.
 
 use block_core::{DeviceCaps, size};
 
@@ -32,7 +32,7 @@ impl CompactArgs {
             let disk = image::open(cx, &spec, &How::writing().allow(&self.allow)).await?;
             let info = disk.info();
             if !info.caps.contains(DeviceCaps::COMPACT) {
-                // Other images of the format may well be: the driver says what it is about this one.
+                // Other images of the format may be compactable. The driver says what prevents it for this one.
                 let why = disk.device().compact(&|_, _| true).await.err();
                 let why = why.map_or("it cannot".to_owned(), |error| reasons(&error));
                 return Err(Failure::new(format!("Could not compact {}: {why}", self.file))

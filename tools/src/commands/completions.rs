@@ -1,4 +1,4 @@
-//! `completions`: what makes a shell complete this program's command line.
+//! `completions`: scripts with which a shell completes this program's command line.
 
 use clap_complete::Shell;
 

@@ -1,4 +1,4 @@
-//! `create`: a new image.
+//! `create`: creates an image.
 
 use block_core::{CacheMode, CreateRequest, Disk, NewParent, OpenContext, Sharing};
 
@@ -87,8 +87,8 @@ impl CreateArgs {
             if let Some(parent) = parent {
                 request = request.parent(parent);
             }
-            // As with a conversion and the other program: nothing waits for the disk. Whoever flushes what is
-            // written into the image later makes all of its file durable.
+            // As in a conversion and in `qemu-img`, nothing is flushed. A later flush of the image makes all of its
+            // file durable.
             let (cache, refused) = (CacheMode::Unsafe, parents.unwrap_or_default());
             let target = Target::begin(cx, file, cache, refused, self.verbose);
             let target = target.await.map_err(|failure| about(file, failure))?;
@@ -107,7 +107,7 @@ impl CreateArgs {
         })
     }
 
-    /// Opens the parent that was named.
+    /// Opens the parent that the user named, if any.
     async fn parent(
         &self,
         cx: &Context,

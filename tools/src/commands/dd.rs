@@ -1,4 +1,4 @@
-//! `dd`: some blocks of an image in a new one.
+//! `dd`: copies some blocks of an image to a new one.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl DdArgs {
                 cx.console.say(format_args!("{}: cannot skip to specified offset", operands.input));
             }
             let start = start.min(whole);
-            // As with the other program, the blocks that are skipped count.
+            // As in `qemu-img`, skipped blocks count.
             let range = start..len.min(whole).max(start);
             let size = range.end - range.start;
             let mut source = Source::new();
@@ -95,16 +95,16 @@ impl DdArgs {
     }
 }
 
-/// What the words say.
+/// The parsed operands.
 #[derive(Debug, PartialEq, Eq)]
 struct Operands {
     input: String,
     output: String,
-    /// Bytes in a block.
+    /// Size of a block in bytes.
     block: u64,
-    /// Where to stop, in blocks from the beginning of the input.
+    /// End of the range, in blocks from the beginning of the input.
     count: Option<u64>,
-    /// Blocks to leave out first.
+    /// Blocks to skip at the beginning of the input.
     skip: u64,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct ExplainArgs {
     code: Option<String>,
 }
 
-/// What is known of a code.
+/// The explanation of a code.
 #[derive(Serialize)]
 struct Explanation {
     code: &'static str,
@@ -51,7 +51,7 @@ impl ExplainArgs {
     }
 }
 
-/// All codes: those of errors and check findings, then those of inspections.
+/// Returns all codes: those of errors and check findings, then those of inspections.
 fn explanations(registry: &Registry) -> impl Iterator<Item = Explanation> {
     registry.codes().map(of_error).chain(Code::ALL.iter().map(of_inspection))
 }

@@ -78,13 +78,13 @@ impl InfoArgs {
     }
 }
 
-/// Where the data lies, in a line for people: programs read the other lines.
+/// Prints a bar of where data is allocated, on a terminal only: programs read the other lines.
 async fn allocation_line(cx: &Context, disk: &Disk) -> Result<()> {
     if !cx.console.is_terminal() || disk.size() == 0 {
         return Ok(());
     }
     let columns = screen::width().saturating_sub("allocation: []".len()).clamp(8, 100);
-    // The map of a huge disk takes long to read; who wants its picture asks `map` for it.
+    // The map of a huge disk takes long to read. `map` shows it without a time limit.
     let cells = Cells::within(Some(BAR_TIME), disk, columns, 1).await;
     if let Ok(Some(cells)) = cells {
         let bar = bar(&cells, screen::unicode());
@@ -93,17 +93,17 @@ async fn allocation_line(cx: &Context, disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-/// How long `info` may look for what its bar shows.
+/// Maximum time for reading the map for the bar of `info`.
 const BAR_TIME: Duration = Duration::from_millis(200);
 
-/// An image and the storage it lies in.
+/// An image and its storage.
 struct Node {
     filename: String,
     info: ImageInfo,
     file_length: u64,
     disk_size: Option<u64>,
     protocol: String,
-    /// Of the disk inside; none where it cannot be read.
+    /// Partitions of the guest's disk. Empty if they cannot be read.
     partitions: Vec<Partition>,
 }
 
@@ -114,11 +114,11 @@ impl Node {
         Ok(Self {
             filename: filename.to_owned(),
             info: disk.info(),
-            // Whole sectors, as a disk would be.
+            // Rounded up to whole sectors, as for a disk.
             file_length: storage.len().await.map_err(failed)?.next_multiple_of(512),
             disk_size: storage.allocated_bytes().await.map_err(failed)?,
             protocol: protocol_name(&*storage),
-            // An image whose first sectors cannot be read has all its other facts.
+            // If the first sectors cannot be read, all other facts are still shown.
             partitions: partitions(&GuestStorage::new(disk.clone(), filename))
                 .await
                 .unwrap_or_default(),
@@ -172,7 +172,7 @@ impl Node {
         Value::Object(node)
     }
 
-    /// The lines for people.
+    /// Returns the lines for people.
     fn human(&self) -> Vec<String> {
         let info = &self.info;
         let disk_size = self.disk_size.map_or("unavailable".to_owned(), size::human);
@@ -224,7 +224,7 @@ impl Node {
     }
 }
 
-/// `file`, `host_device`, or the scheme.
+/// Returns `file`, `host_device`, or the scheme.
 fn protocol_name(storage: &dyn Storage) -> String {
     let uri = storage.uri();
     let path = file_path(uri);

@@ -1,4 +1,4 @@
-//! `inspect`: whether a file is safe to use. Nothing that it names is opened.
+//! `inspect`: whether a file is safe to use. It opens no other file that the file names.
 
 use block_core::size;
 use block_inspect::{
@@ -53,14 +53,15 @@ pub(crate) struct InspectArgs {
     file: String,
 }
 
-/// There are findings to read before the file is used.
+/// Exit status for findings to read before the file is used.
 const WARNED: u8 = 1;
-/// The file is not to be used.
+/// Exit status for a file that must not be used.
 const REFUSED: u8 = 2;
 
 impl InspectArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
-        // What could not be looked at is not to be used: a script that goes by the exit code stays on the safe side.
+        // A file that could not be inspected must not be used. A script that checks the exit code then stays on the
+        // safe side.
         self.judge(cx).map_err(|failure| match failure.status {
             0 => failure,
             _ => failure.status(REFUSED),
@@ -112,7 +113,7 @@ impl InspectArgs {
     }
 }
 
-/// Says where a partition lies, in bytes, as `offset=` and `dd skip=` want it.
+/// Returns a line about a partition, with its position in bytes, as `offset=` and `dd skip=` expect it.
 pub(super) fn partition_line(partition: &Partition) -> String {
     let name = match partition.name.as_str() {
         "" => String::new(),

@@ -1,7 +1,7 @@
-//! Many futures under way in one task.
+//! Many futures in flight in one task.
 //!
-//! A task for each would do the same. But a disk completes many at once, and a task is memory of its own, which is
-//! looked at when it is woken, when it is put in a queue, and when it is polled; here, who was woken is one bit.
+//! A **lane** runs one future after another. A task per lane would behave the same. But a disk completes many requests
+//! together, and a task's own memory is accessed when it is woken, queued and polled. Here a wake-up is one bit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,15 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Lanes whose bits lie in one word.
+/// Lanes per word of wake-up bits.
 const WORD: usize = u64::BITS as usize;
 
-/// Runs what `next` gives, one future after another in each of `count` lanes, until it gives no more. `next` is told
-/// what the last future of the lane came to, `None` at first, and keeps what it likes with the lane, which begins as
-/// `state`.
+/// Runs the futures that `next` returns, one after another in each of `count` lanes, until it returns none. `next`
+/// receives the lane's state, which begins as `state`, and the output of the lane's last future, at first `None`.
 ///
 /// # Errors
-/// The first of `next`; what is under way is dropped then.
+/// Returns the first error of `next`, and drops all futures in flight.
 pub(super) async fn run<S, F, E>(
     count: usize,
     state: S,
@@ -38,11 +37,11 @@ where
     }
     let mut left = lanes.len();
     std::future::poll_fn(|cx| {
-        // First: who is woken from here on wakes this task again.
+        // This comes first, so that every later wake-up of a lane wakes this task again.
         woken.is_polled_by(cx.waker());
         for (lanes, bits) in lanes.chunks_mut(WORD).zip(&woken.bits) {
             let mut bits = bits.swap(0, Ordering::AcqRel);
-            // Without a bit, this is the place behind the last one.
+            // Without a set bit, the index is past the end.
             while let Some(lane) = lanes.get_mut(bits.trailing_zeros() as usize) {
                 let (state, future, waker) = lane;
                 bits &= bits - 1;
@@ -62,16 +61,16 @@ where
     .await
 }
 
-/// Which lanes are to be polled.
+/// The lanes that are to be polled.
 struct Woken {
-    /// A bit for each, [`WORD`] of them in a word.
+    /// One bit per lane, [`WORD`] of them in a word.
     bits: Vec<AtomicU64>,
-    /// The task that polls them.
+    /// Waker of the task that polls the lanes.
     task: Mutex<Option<Waker>>,
 }
 
 impl Woken {
-    /// None of so many.
+    /// Creates the bits of `lanes` lanes, all clear.
     fn new(lanes: usize) -> Self {
         let bits = std::iter::repeat_with(AtomicU64::default).take(lanes.div_ceil(WORD));
         Self { bits: bits.collect(), task: Mutex::default() }
@@ -86,7 +85,7 @@ impl Woken {
     }
 }
 
-/// What wakes a lane.
+/// The waker of one lane.
 struct Lane {
     woken: Arc<Woken>,
     number: usize,
@@ -99,7 +98,8 @@ impl Wake for Lane {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let Some(bits) = self.woken.bits.get(self.number / WORD) else { return };
-        // Who sets the first bit of a word wakes the task, which then sees all that are set until it looks.
+        // The lane that sets the first bit of a word wakes the task. The task then sees all bits set until it reads the
+        // word.
         if bits.fetch_or(1 << (self.number % WORD), Ordering::AcqRel) == 0 {
             let task = self.woken.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(task) = task {
@@ -125,11 +125,11 @@ mod tests {
         runtime.expect("a runtime").block_on(limited).expect("nobody sleeps for ever")
     }
 
-    /// Asks so often to be polled again, and is ready then.
+    /// Asks `again` times to be polled again, then is ready.
     struct After<'p> {
         again: usize,
         number: usize,
-        /// How often all were polled.
+        /// Number of polls of all futures.
         polls: &'p Cell<usize>,
     }
 
@@ -173,7 +173,7 @@ mod tests {
             let mut held = Vec::new();
             for (number, sender) in from.into_iter().enumerate() {
                 held.push((number, sender));
-                // Several at a time, and not in their order.
+                // Sends several together, in reverse order.
                 if held.len() == 5 {
                     for (number, sender) in held.drain(..).rev() {
                         sender.send(number).expect("a lane waits for it");

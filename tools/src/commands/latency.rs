@@ -1,13 +1,13 @@
-//! Latencies counted in buckets, for percentiles in bounded memory.
+//! Latencies counted in buckets, which give percentiles in bounded memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Buckets in each doubling of the time: an error of at most one part in sixteen.
+/// Buckets per doubling of the latency. The error is at most one sixteenth.
 const STEPS: u32 = 16;
 
-/// How often each latency occurred. One is shared by all tasks: it stays in the processor's cache, which as many
-/// as there are tasks would not.
+/// The number of occurrences of each latency. All tasks share one, because it stays in the processor's cache and one
+/// per task would not.
 #[derive(Debug)]
 pub(super) struct Latencies {
     buckets: Vec<AtomicU64>,
@@ -30,7 +30,7 @@ impl Latencies {
         }
     }
 
-    /// The latency that `part` (0 to 1) of all requests kept to.
+    /// Returns the latency that `part` (0 to 1) of all requests did not exceed.
     pub fn at(&self, part: f64) -> Duration {
         let longest = self.longest.load(Ordering::Relaxed);
         let counts = || self.buckets.iter().map(|count| count.load(Ordering::Relaxed));
@@ -58,7 +58,7 @@ fn bucket(nanos: u64) -> usize {
     (u64::from(shift) * steps + within) as usize
 }
 
-/// The largest latency of a bucket.
+/// Returns the largest latency of a bucket, in nanoseconds.
 fn upper(index: usize) -> u64 {
     let (index, steps) = (index as u64, u64::from(STEPS));
     if index < 2 * steps {

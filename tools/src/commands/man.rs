@@ -1,4 +1,4 @@
-//! `man`: the manual pages, made from the definitions of the options.
+//! `man`: manual pages, generated from the definitions of the options.
 
 use std::fs;
 use std::path::PathBuf;
@@ -47,10 +47,10 @@ impl ManArgs {
     }
 }
 
-/// A page with the sections that manual pages have.
+/// Returns a manual page.
 fn page(command: &Command, title: &str) -> Result<Vec<u8>> {
     let is_program = command.get_subcommands().next().is_some();
-    // What a page is called has no blank in it, what is typed has.
+    // A page's title has no blank in it, a typed command has.
     let man = Man::new(command.clone()).title(title.to_uppercase()).section("1").source(VERSION);
     let mut page = Vec::new();
     let written = (|| {
@@ -72,7 +72,7 @@ fn page(command: &Command, title: &str) -> Result<Vec<u8>> {
 
 const VERSION: &str = concat!("block-img ", env!("CARGO_PKG_VERSION"));
 
-/// The exit statuses of a command, those that scripts decide by.
+/// Returns the section on the exit statuses of a command that scripts depend on.
 fn statuses(command: &Command) -> Roff {
     let rows: &[(&str, &str)] = match command.get_name() {
         "check" => &[

@@ -51,7 +51,7 @@ impl MapArgs {
             let start = self.start_offset.unwrap_or(0);
             let end = self.max_length.map_or(u64::MAX, |len| start.saturating_add(len));
             let listing = Listing::new(&disk, start..end);
-            // Inside another image, a place is one of that image's disk and none of a file.
+            // Inside another image, offsets are those of that image's disk, not of a file.
             let in_a_file = spec.below.is_none();
             match self.output {
                 OutputFormat::Human => human(cx, &disk, listing, in_a_file).await,
@@ -65,18 +65,18 @@ fn failed(error: block_core::Error) -> Failure {
     Failure::because("Could not read the map", &error)
 }
 
-/// The extents of a map, as long as they name no more than the files hold. Blocks that share a place could make a
-/// small file have a map without end.
+/// The extents of a map, limited to as many bytes as the files hold. Blocks that share a place could otherwise give a
+/// small file an endless map.
 struct Listing {
     stream: ExtentStream,
     files: Vec<File>,
 }
 
-/// One image of a chain.
+/// The file of one image of a chain.
 struct File {
     storage: Arc<dyn Storage>,
     len: u64,
-    /// Bytes that extents have named so far.
+    /// Total length in bytes of the extents that this file stores, so far.
     named: u64,
 }
 
@@ -96,7 +96,7 @@ impl Listing {
         if let Some(file) = file.filter(|_| is_stored) {
             file.named = file.named.saturating_add(extent.len);
             if file.named > file.len {
-                // Another program may have made it longer meanwhile.
+                // Another program may have extended the file.
                 let len = file.storage.len().await.map_err(failed)?;
                 // A raw disk is rounded up to whole sectors.
                 file.len = len.next_multiple_of(SECTOR_SIZE);
@@ -178,7 +178,7 @@ async fn human(cx: &Context, disk: &Disk, mut listing: Listing, in_a_file: bool)
     Ok(0)
 }
 
-/// The files of an image and its parents, by depth.
+/// Returns the file names of an image and its parents, by depth.
 pub(super) fn chain_names(disk: &Disk) -> Vec<String> {
     let mut names = Vec::new();
     let mut next = Some(disk.clone());
@@ -189,7 +189,7 @@ pub(super) fn chain_names(disk: &Disk) -> Vec<String> {
     names
 }
 
-/// `0x1f`, and a bare `0`.
+/// Formats a number as `0x1f`, and zero as `0`.
 fn hex(number: u64) -> String {
     match number {
         0 => "0".to_owned(),

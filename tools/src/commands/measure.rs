@@ -1,4 +1,4 @@
-//! `measure`: how large an image would be.
+//! `measure`: the size that an image would have.
 
 use block_core::{Disk, Measure};
 
@@ -85,7 +85,7 @@ impl MeasureArgs {
     }
 }
 
-/// The ranges (first byte, first byte behind) that hold data, in order, neighbours joined.
+/// Returns the ranges that hold data (first byte, first byte past the end), in order, with neighbours joined.
 async fn data_ranges(disk: &Disk) -> Result<Vec<(u64, u64)>> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     let mut stream = ExtentStream::new(disk.clone(), 0..u64::MAX);
@@ -102,7 +102,7 @@ async fn data_ranges(disk: &Disk) -> Result<Vec<(u64, u64)>> {
     Ok(ranges)
 }
 
-/// How many blocks of `block` bytes the ranges touch.
+/// Returns how many blocks of `block` bytes the ranges touch.
 fn blocks_with_data(ranges: &[(u64, u64)], block: u64) -> u64 {
     let block = block.max(1);
     let mut count = 0u64;

@@ -38,20 +38,20 @@ use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use crate::context::Context;
 use crate::error::Result;
 
-/// Defines the commands: what each is for, its arguments, the word that calls it.
+/// Defines the commands: the description, the arguments and the word of each.
 ///
-/// As `derive(Subcommand)` would, except that the options of a command are defined when it is called or asked
-/// about: defining them all is most of what the program does before it starts to work.
+/// Unlike `derive(Subcommand)`, it defines the options of a command only when that command is run or its help is shown.
+/// Defining all of them takes most of the program's startup time.
 macro_rules! commands {
     ($(#[doc = $about:literal] $name:ident($args:ty) = $word:literal $(, $hidden:ident)?;)*) => {
-        /// What the program does.
+        /// A command with its arguments.
         #[derive(Debug)]
         pub(crate) enum Command {
             $(#[doc = $about] $name($args),)*
         }
 
         impl Command {
-            /// Runs the command; gives its exit status.
+            /// Runs the command and returns its exit status.
             pub fn run(self, cx: &Context) -> Result<u8> {
                 match self {
                     $(Self::$name(args) => args.run(cx),)*
@@ -66,7 +66,7 @@ macro_rules! commands {
                         clap::Command::new($word)
                             .about($about.trim())
                             $(.$hidden(true))?
-                            // Said again, for groups of options that are shared have a description too.
+                            // Repeated, because shared groups of options bring a description of their own.
                             .defer(|command| {
                                 <$args as Args>::augment_args(command).about($about.trim())
                             }),

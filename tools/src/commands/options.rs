@@ -1,4 +1,4 @@
-//! `-o name=value,…`: options of a format, parsed, listed and shown.
+//! `-o name=value,…`: parses, lists and shows the options of a format.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::wording;
 /// The options of an image to be created.
 #[derive(Debug, Default)]
 pub(crate) struct CreateOptions {
-    /// Those of the driver.
+    /// Options of the driver.
     pub driver: Options,
     /// `size=`.
     pub size: Option<u64>,
@@ -21,17 +21,19 @@ pub(crate) struct CreateOptions {
     pub backing_file: Option<String>,
     /// `backing_fmt=`.
     pub backing_format: Option<String>,
-    /// Hints for the host's file system, ` name=value` each: checked, shown, and not needed.
+    /// Hints for the host's file system, each as ` name=value`. They are validated and shown, and have no effect.
     pub hints: String,
 }
 
-/// Hints that scripts give for the file below an image. Holes and large extents come by themselves here.
+/// Hint that scripts give for the file of an image. It has no effect here.
 const HINT_NOCOW: OptionSpec = OptionSpec {
     name: "nocow",
     kind: OptionKind::Bool,
     default: None,
     help: "accepted, without effect",
 };
+/// Hint that scripts give for the file of an image. It has no effect here, because holes and large extents come by
+/// themselves.
 const HINT_EXTENT: OptionSpec = OptionSpec {
     name: "extent_size_hint",
     kind: OptionKind::Size { min: 0, max: u32::MAX as u64 },
@@ -49,7 +51,7 @@ impl CreateOptions {
     }
 }
 
-/// The driver of a format that is to be written.
+/// Returns the driver of a format in which an image is to be created.
 pub(crate) fn output_driver<'r>(
     registry: &'r Registry,
     format: &str,
@@ -73,7 +75,7 @@ pub(crate) fn output_driver<'r>(
     }
 }
 
-/// Whether one of the lists asks for help instead.
+/// Whether one of the lists asks for help.
 pub(crate) fn asks_for_help(lists: &[String]) -> bool {
     lists
         .iter()
@@ -117,7 +119,7 @@ pub(crate) fn parse(specs: &[OptionSpec], lists: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// Lists the create options of a format.
+/// Prints the options of a format.
 pub(crate) fn help(cx: &Context, title: &str, specs: &[OptionSpec], sized: bool) -> Result<()> {
     let mut rows: Vec<(String, &str)> = Vec::new();
     if sized {
@@ -134,7 +136,7 @@ pub(crate) fn help(cx: &Context, title: &str, specs: &[OptionSpec], sized: bool)
     Ok(())
 }
 
-/// ` name=value` for the options that were given, and for switches with a default.
+/// Returns ` name=value` for each option that was set, and for each switch with a default.
 pub(crate) fn shown(specs: &[OptionSpec], options: &Options) -> String {
     let mut text = String::new();
     for spec in specs {

@@ -1,4 +1,4 @@
-//! A new image that a command fills: made beside its name, opened, and given the name at the end.
+//! A new image that a command fills: created beside its final name, opened, and renamed at the end.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use crate::target::{Target, TargetName, files_of};
 pub(crate) struct Output<'c> {
     name: String,
     target: Target<'c>,
-    /// The image, opened for writing. Whatever the storage held, it reads as zeros, or as its parent.
+    /// The image, opened for writing. It reads as zeros or as its parent, even if the storage held other data.
     pub disk: Disk,
     content: Option<FixedContent>,
 }
 
-/// The identity of the content that was asked for: filling the image gives it others meanwhile.
+/// The content identity that the user asked for. It is set last, because filling the image changes it.
 #[derive(Debug)]
 struct FixedContent {
     registry: Arc<Registry>,
@@ -33,7 +33,7 @@ struct FixedContent {
     amendment: Options,
 }
 
-/// What a format calls the identity of an image's content.
+/// Name of the option for the identity of an image's content.
 const CONTENT: &str = "modification_uuid";
 
 impl FixedContent {
@@ -53,7 +53,7 @@ impl FixedContent {
         Ok(Some(Self { registry: cx.registry.clone(), opening: opening.clone(), amendment }))
     }
 
-    /// Gives a finished image the identity.
+    /// Sets the identity of a finished image.
     async fn set(self, storage: Arc<dyn Storage>) -> block_core::Result<()> {
         let disk = self.registry.open_on(storage, &self.opening).await?;
         disk.device().amend(&self.amendment).await?;
@@ -61,21 +61,21 @@ impl FixedContent {
     }
 }
 
-/// What an output will hold, and how it is made.
+/// The content of an output, and how to write it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Making<'a> {
-    /// What is copied into it; `None` where that is not known before it was read.
+    /// Source to copy. `None` if it is only known after the source has been read.
     pub source: Option<&'a Source>,
-    /// Zeros are written too.
+    /// Whether zeros are written too.
     pub dense: bool,
-    /// How writes reach the disk.
+    /// Cache mode for writes.
     pub cache: CacheMode,
-    /// Say how the target is written.
+    /// Whether to print how the target is written.
     pub verbose: bool,
 }
 
 impl<'c> Output<'c> {
-    /// Makes an image.
+    /// Creates and opens an image.
     pub async fn create(
         cx: &'c Context,
         name: &str,
@@ -116,12 +116,12 @@ impl<'c> Output<'c> {
         Ok(Self { name: name.to_owned(), target, disk, content })
     }
 
-    /// Adds to a failure of the copy what became of the target.
+    /// Adds the state of the target to a failure of the copy.
     pub fn explain(&self, failure: Failure) -> Failure {
         self.target.explain(failure)
     }
 
-    /// Ends the image; with a durable cache mode, everything survives a power cut.
+    /// Closes the image and renames it. With a durable cache mode, all of it survives a power failure.
     pub async fn finish(self, cache: Cache) -> Result<()> {
         let failed = |error| {
             let failure = Failure::because(format!("error while writing {}", self.name), &error);
@@ -138,8 +138,8 @@ impl<'c> Output<'c> {
     }
 }
 
-/// Whether the new image fits beside the file that it replaces, as far as can be told before it is made. `true` also
-/// where it fits in neither way: then the old file is better kept.
+/// Whether the new image fits beside the file that it replaces, as estimated before it is created. Also `true` if it
+/// fits neither beside nor in place of the old file: then the old file is better kept.
 async fn two_fit(
     place: &TargetName<'_>,
     driver: &dyn BlockDriver,
@@ -166,7 +166,7 @@ async fn two_fit(
     let needed = if making.dense || preallocates {
         most
     } else {
-        // An extent touches at most one block more at each end than it fills.
+        // An extent touches at most one more block at each end than it fills.
         let blocks = |block: u64| (bytes / block.max(1)).saturating_add(extents.saturating_mul(2));
         let measured = measure(&blocks).map_or(most, |measure| measure.required);
         measured.min(bytes.saturating_add(request.size / METADATA_PART).saturating_add(METADATA))
@@ -174,11 +174,12 @@ async fn two_fit(
     Ok(needed <= room.free || needed > room.free.saturating_add(room.held))
 }
 
-/// Metadata of any image here: less than this part of the disk, and this many bytes.
+/// An image's metadata takes less than the disk's size divided by this, plus [`METADATA`] bytes.
 const METADATA_PART: u64 = 1024;
+/// Constant part, in bytes, of the bound on an image's metadata.
 const METADATA: u64 = 4 << 20;
 
-/// How many bytes the source stores, in how many extents.
+/// Returns the bytes that the source stores and the number of their extents.
 async fn stored(source: &Source) -> Result<(u64, u64)> {
     let (mut bytes, mut extents) = (0u64, 0u64);
     let mut walk = source.walk();

@@ -1,4 +1,4 @@
-//! `map --picture`, `--svg` and `--png`: the allocation of a disk to look at.
+//! `map --picture`, `--svg` and `--png`: pictures of a disk's allocation.
 
 use std::path::{Path, PathBuf};
 
@@ -27,12 +27,12 @@ pub(crate) struct PictureArgs {
 }
 
 impl PictureArgs {
-    /// Whether there is anything to draw.
+    /// Whether the user asked for any picture.
     pub fn wanted(&self) -> bool {
         self.picture || self.svg.is_some() || self.png.is_some()
     }
 
-    /// Draws `disk`, called `name`.
+    /// Draws all requested pictures of `disk`, called `name`.
     pub async fn make(&self, cx: &Context, disk: &Disk, name: &str) -> Result<u8> {
         let info = disk.info();
         let cells = async |(columns, rows)| {
@@ -63,8 +63,8 @@ impl PictureArgs {
     }
 }
 
-/// Writes a file that appears under its name when it is whole; `-` is standard output. An image that is being read is
-/// refused as the file, as one that another program uses is.
+/// Writes a file, which gets its name once it is complete. `-` is standard output. Refuses to overwrite an image that
+/// is being read or a file that another program uses.
 fn save(cx: &Context, path: &Path, content: &[u8], disk: &Disk) -> Result<()> {
     if path == Path::new("-") {
         return Ok(cx.console.bytes(content)?);

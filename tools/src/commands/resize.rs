@@ -1,4 +1,4 @@
-//! `resize`: another size for a disk.
+//! `resize`: changes the size of a disk.
 
 use block_core::{DeviceCaps, Preallocation};
 
@@ -95,7 +95,7 @@ impl Change {
         }
     }
 
-    /// The new size in bytes, whole sectors.
+    /// Returns the new size in bytes, rounded up to whole sectors.
     fn apply(self, old: u64) -> Result<u64> {
         let new = match self {
             Self::To(new) => Some(new),

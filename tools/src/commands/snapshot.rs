@@ -1,4 +1,4 @@
-//! `snapshot`: for formats that have none, which is all there are.
+//! `snapshot`: accepted for compatibility. No format here has snapshots.
 
 use crate::args::{AllowArgs, ShareArgs, SourceArgs};
 use crate::context::Context;

@@ -37,28 +37,28 @@ pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
     Ok(0)
 }
 
-/// Standard input, of which the first piece has been read.
+/// Standard input, with its first piece already read.
 pub(super) struct Input {
     buffer: PageBuffer,
-    /// Bytes of the piece in the buffer.
+    /// Length in bytes of the piece in the buffer.
     filled: usize,
 }
 
 impl Input {
-    /// Waits for the first piece.
+    /// Reads the first piece, blocking.
     pub fn begin() -> Result<Self> {
         let mut buffer = PageBuffer::new(PIECE as usize);
         let filled = fill(&mut buffer)?;
         Ok(Self { buffer, filled })
     }
 
-    /// The first piece.
+    /// Returns the first piece.
     pub fn head(&self) -> &[u8] {
         self.buffer.get(..self.filled).unwrap_or_default()
     }
 }
 
-/// Copies `input` to `disk`, which `grows` with it or has the size it is to have.
+/// Copies `input` to `disk`. With `grows`, the disk is resized to fit. Otherwise it has its final size.
 pub(super) async fn read(
     input: Input,
     disk: &Disk,
@@ -74,7 +74,7 @@ pub(super) async fn read(
             Some(filled) => filled,
             None => fill(&mut buffer)?,
         };
-        // The rest of the last sector is zeros.
+        // Fills the rest of the last sector with zeros.
         let whole = filled.next_multiple_of(SECTOR_SIZE as usize).min(buffer.len());
         buffer.get_mut(filled..whole).unwrap_or_default().fill(0);
         let Some(piece) = buffer.get(..whole).filter(|piece| !piece.is_empty()) else {
@@ -100,7 +100,7 @@ pub(super) async fn read(
         } else {
             progress.advance(whole as u64);
         }
-        // An interrupt is seen here, between two pieces.
+        // The runtime sees an interrupt here, between two pieces.
         tokio::task::yield_now().await;
     }
 }

@@ -1,8 +1,8 @@
-//! A disk in one line: a character for each of its parts.
+//! A disk as one line of text, with a character for each part.
 
 use super::cells::{Cells, Kind};
 
-/// The row of `cells`, an eighth more or less at a time; ASCII where the terminal has nothing else.
+/// Draws the first row of `cells` in eight steps of height, or in ASCII.
 pub(crate) fn bar(cells: &Cells, unicode: bool) -> String {
     let mut text = String::new();
     for column in 0..cells.columns {

@@ -1,4 +1,4 @@
-//! A disk cut into equal cells, and how much of each is stored.
+//! A disk cut into equal cells, with the amount of data stored in each.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,14 @@ use block_core::{Disk, Extent, ExtentFlags, Result};
 
 use crate::copy::ExtentStream;
 
-/// What the bytes of a cell are. The order is that of the legend.
+/// The kind of a cell's bytes, in the order of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Stored in this image.
     Data,
     /// Stored in a parent.
     Parent,
-    /// Stored, and known to read as zeros: space set aside.
+    /// Stored, and known to read as zeros: reserved space.
     Reserved,
 }
 
@@ -21,7 +21,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Data, Self::Parent, Self::Reserved];
 
-    /// What the legend says.
+    /// Returns the text of the legend.
     pub fn label(self) -> &'static str {
         match self {
             Self::Data => "data",
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// The kind of an extent; `None`: nothing is stored.
+    /// Returns the kind of an extent. `None` if nothing is stored.
     fn of(extent: &Extent) -> Option<Self> {
         let stored = extent.flags.contains(ExtentFlags::DATA);
         match (stored, extent.is_zero(), extent.depth) {
@@ -42,21 +42,21 @@ impl Kind {
     }
 }
 
-/// How many bytes of each kind a cell has.
+/// The number of bytes of each kind in a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cell {
     bytes: [u64; 3],
 }
 
 impl Cell {
-    /// The most frequent kind, and how full the cell is in steps from 1 to `steps`; `None`: empty.
+    /// Returns the most frequent kind, and the fill level from 1 to `steps`. `None` if the cell is empty.
     pub fn shade(&self, cell_bytes: u64, steps: u8) -> Option<(Kind, u8)> {
         let stored: u64 = self.bytes.iter().sum();
         let most = Kind::ALL.into_iter().rev().max_by_key(|kind| self.bytes_of(*kind))?;
         if stored == 0 || cell_bytes == 0 {
             return None;
         }
-        // Rounded up: a single stored byte shows.
+        // Rounded up, so that a single stored byte shows.
         let step = (u128::from(stored) * u128::from(steps)).div_ceil(u128::from(cell_bytes));
         Some((most, u8::try_from(step).unwrap_or(steps).clamp(1, steps)))
     }
@@ -66,35 +66,35 @@ impl Cell {
     }
 }
 
-/// The cells of a disk, in rows.
+/// The cells of a disk, arranged in rows.
 #[derive(Debug, Clone)]
 pub(crate) struct Cells {
     /// Size of the disk in bytes.
     pub size: u64,
-    /// Bytes that a cell stands for.
+    /// Bytes per cell.
     pub cell_bytes: u64,
-    /// Cells in a row.
+    /// Cells per row.
     pub columns: usize,
     cells: Vec<Cell>,
 }
 
-/// No cell is smaller than a page.
+/// Minimum size of a cell in bytes: a page.
 const SMALLEST_CELL: u64 = 4096;
 
 impl Cells {
     /// Cuts `disk` into at most `columns * rows` cells. Their size is a power of two.
     ///
     /// # Errors
-    /// What reading the map gives.
+    /// If the map cannot be read.
     pub async fn of(disk: &Disk, columns: usize, rows: usize) -> Result<Self> {
         let cells = Self::within(None, disk, columns, rows).await?;
         Ok(cells.unwrap_or_else(|| Self::empty(disk.size(), columns, rows)))
     }
 
-    /// As [`of`](Self::of), or `None` when reading the map takes longer than `limit`.
+    /// Like [`of`](Self::of), but returns `None` when reading the map takes longer than `limit`.
     ///
     /// # Errors
-    /// What reading the map gives.
+    /// If the map cannot be read.
     pub async fn within(
         limit: Option<Duration>,
         disk: &Disk,
@@ -113,7 +113,7 @@ impl Cells {
         Ok(Some(cells))
     }
 
-    /// A disk of `size` bytes with nothing stored.
+    /// Returns the cells of a disk of `size` bytes with nothing stored.
     pub fn empty(size: u64, columns: usize, rows: usize) -> Self {
         let columns = columns.max(1);
         let most = columns.saturating_mul(rows.max(1)) as u64;
@@ -123,7 +123,7 @@ impl Cells {
         Self { size, cell_bytes, columns, cells: vec![Cell::default(); count] }
     }
 
-    /// Counts an extent.
+    /// Adds an extent to the cells that it covers.
     pub fn add(&mut self, extent: &Extent) {
         let Some(kind) = Kind::of(extent) else { return };
         let end = extent.end().min(self.size);
@@ -140,41 +140,41 @@ impl Cells {
         }
     }
 
-    /// The rows that have cells.
+    /// Returns the number of rows that have cells.
     pub fn rows(&self) -> usize {
         self.cells.len().div_ceil(self.columns)
     }
 
-    /// The cell at a place; `None` behind the end of the disk.
+    /// Returns the cell at a position. `None` past the end of the disk.
     pub fn at(&self, column: usize, row: usize) -> Option<&Cell> {
         let index = row.checked_mul(self.columns)?.checked_add(column)?;
         self.cells.get(index).filter(|_| column < self.columns)
     }
 
-    /// The bytes the cell of this index stands for: the last one may be cut by the disk's end.
+    /// Returns the size in bytes of the cell at a position. The disk's end may cut the last cell.
     pub fn bytes_at(&self, column: usize, row: usize) -> u64 {
         let start =
             self.row_start(row).saturating_add(self.cell_bytes.saturating_mul(column as u64));
         self.size.saturating_sub(start).min(self.cell_bytes)
     }
 
-    /// The disk's byte at which a row begins.
+    /// Returns the offset in the disk, in bytes, at which a row begins.
     pub fn row_start(&self, row: usize) -> u64 {
         let index = (row as u64).saturating_mul(self.columns as u64);
         index.saturating_mul(self.cell_bytes)
     }
 
-    /// How a cell is to be shown; `None`: empty.
+    /// Returns the kind and the fill level of a cell. `None` if it is empty.
     pub fn shade(&self, column: usize, row: usize, steps: u8) -> Option<(Kind, u8)> {
         self.at(column, row)?.shade(self.bytes_at(column, row), steps)
     }
 
-    /// Bytes of one kind on the whole disk.
+    /// Returns the bytes of one kind on the whole disk.
     pub fn total(&self, kind: Kind) -> u64 {
         self.cells.iter().map(|cell| cell.bytes_of(kind)).fold(0, u64::saturating_add)
     }
 
-    /// The kinds that occur.
+    /// Returns the kinds that occur.
     pub fn kinds(&self) -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(|kind| self.total(*kind) > 0)
     }

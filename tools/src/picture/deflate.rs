@@ -1,7 +1,7 @@
-//! Compression of pictures made of few colours: a zlib stream with the fixed codes of RFC 1951.
+//! Compression of pictures with few colours, to a zlib stream with the fixed codes of RFC 1951.
 
-/// Compresses `bytes`. Repetitions are sought at the given distances (1 to 32768) only, which is all
-/// that a picture of equal cells needs.
+/// Compresses `bytes`. Looks for repetitions only at the given distances (1 to 32768), which suffices for a picture of
+/// equal cells.
 pub(crate) fn zlib(bytes: &[u8], distances: &[usize]) -> Vec<u8> {
     let mut out = Bits { bytes: vec![0x78, 0x01], pending: 0, count: 0 };
     // The last block, with fixed codes.
@@ -35,14 +35,14 @@ const SHORTEST: usize = 3;
 const LONGEST: usize = 258;
 const END: u16 = 256;
 
-/// How many bytes from `at` on are those `distance` before them.
+/// Returns how many bytes from `at` on equal the bytes `distance` before them, at most [`LONGEST`].
 fn repeated(bytes: &[u8], at: usize, distance: usize) -> usize {
     let Some(before) = at.checked_sub(distance) else { return 0 };
     let (Some(here), Some(there)) = (bytes.get(at..), bytes.get(before..)) else { return 0 };
     here.iter().zip(there).take(LONGEST).take_while(|(a, b)| a == b).count()
 }
 
-/// Bits, the lowest of a byte first.
+/// A stream of bits, which fill each byte from its lowest bit.
 struct Bits {
     bytes: Vec<u8>,
     pending: u32,
@@ -60,12 +60,12 @@ impl Bits {
         }
     }
 
-    /// A code: its highest bit comes first.
+    /// Appends a Huffman code, highest bit first.
     fn code(&mut self, code: u16, bits: u32) {
         self.put(u32::from(code.reverse_bits()) >> (16 - bits), bits);
     }
 
-    /// A symbol of the alphabet of literals and lengths (RFC 1951 §3.2.6).
+    /// Appends a symbol of the alphabet of literals and lengths (RFC 1951 §3.2.6).
     fn literal(&mut self, symbol: u16) {
         match symbol {
             0..144 => self.code(0x30 + symbol, 8),
@@ -75,7 +75,7 @@ impl Bits {
         }
     }
 
-    /// A length from 3 to 258 (RFC 1951 §3.2.5).
+    /// Appends a length from 3 to 258 (RFC 1951 §3.2.5).
     fn length(&mut self, len: usize) {
         if len == LONGEST {
             return self.literal(285);
@@ -85,7 +85,7 @@ impl Bits {
         self.put(extra, bits);
     }
 
-    /// A distance from 1 to 32768.
+    /// Appends a distance from 1 to 32768.
     fn distance(&mut self, distance: usize) {
         let (symbol, extra, bits) = split(distance - 1, 1);
         self.code(symbol, 5);
@@ -98,8 +98,8 @@ impl Bits {
     }
 }
 
-/// The symbol of a number whose leading one is followed by `kept` bits inside the symbol, and what is
-/// left for the extra bits.
+/// Returns the symbol of a number, the value of its extra bits and their count. The symbol holds `kept` bits after the
+/// leading one.
 fn split(value: usize, kept: u32) -> (u16, u32, u32) {
     let value = u32::try_from(value).unwrap_or(u32::MAX);
     let group = 1 << kept;

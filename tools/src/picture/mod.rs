@@ -1,4 +1,4 @@
-//! Pictures of which parts of a disk are stored.
+//! Pictures that show which parts of a disk are stored.
 
 mod bar;
 mod cells;

@@ -1,20 +1,20 @@
-//! The colours of the pictures.
+//! Colours of the pictures.
 
 use super::cells::Kind;
 
-/// Red, green, blue.
+/// A colour: red, green, blue.
 pub(crate) type Rgb = [u8; 3];
 
-/// Steps from a nearly empty to a full cell.
+/// Number of shades from a nearly empty to a full cell.
 pub(crate) const STEPS: u8 = 16;
 
-/// A cell in which nothing is stored.
+/// Colour of a cell in which nothing is stored.
 pub(crate) const EMPTY: Rgb = [0x24, 0x2b, 0x38];
 
-/// Behind everything.
+/// Background colour.
 pub(crate) const GROUND: Rgb = [0x14, 0x18, 0x20];
 
-/// The colour of a cell.
+/// Returns the colour of a cell.
 pub(crate) fn colour(shade: Option<(Kind, u8)>) -> Rgb {
     let Some((kind, step)) = shade else { return EMPTY };
     let stops = match kind {
@@ -30,7 +30,7 @@ pub(crate) fn colour(shade: Option<(Kind, u8)>) -> Rgb {
     }
 }
 
-/// A near colour among the 6×6×6 cube and the greys that terminals with 256 colours have.
+/// Returns a near colour of the 6×6×6 cube or the greys that terminals with 256 colours have.
 pub(crate) fn of_256(colour: Rgb) -> u8 {
     let (low, high) = (colour.iter().min(), colour.iter().max());
     if let (Some(&low), Some(&high @ 8..=238)) = (low, high)
@@ -46,7 +46,7 @@ pub(crate) fn of_256(colour: Rgb) -> u8 {
     16 + 36 * red + 6 * green + blue
 }
 
-/// `part` of 255 from `from` to `to`.
+/// Interpolates between `from` (`part` 0) and `to` (`part` 255).
 fn mix(from: Rgb, to: Rgb, part: u16) -> Rgb {
     let mut mixed = from;
     for (at, to) in mixed.iter_mut().zip(to) {

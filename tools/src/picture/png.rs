@@ -1,39 +1,39 @@
-//! The picture of a disk as a PNG file of indexed colours.
+//! The picture of a disk as a PNG file with a palette.
 
 use super::cells::{Cells, Kind};
 use super::deflate::zlib;
 use super::palette::{EMPTY, GROUND, Rgb, STEPS, colour};
 
-/// Pixels of a cell's side, the line between two cells included.
+/// Side of a cell in pixels, including the line between two cells.
 const CELL: usize = 8;
-/// Pixels around the picture.
+/// Margin around the picture in pixels.
 const MARGIN: usize = 8;
-/// Cells in a row, and rows at most.
+/// Cells per row, and maximum number of rows.
 const GRID: (usize, usize) = (128, 64);
 
 const GROUND_INDEX: u8 = 0;
 const EMPTY_INDEX: u8 = 1;
 const FIRST_SHADE: u8 = 2;
 
-/// The cells a picture wants: how many in a row, and how many rows at most.
+/// Returns the cells per row and the maximum number of rows of a picture file.
 pub(crate) fn grid() -> (usize, usize) {
     GRID
 }
 
-/// The file's bytes.
+/// Returns the bytes of the PNG file.
 pub(crate) fn png(cells: &Cells) -> Vec<u8> {
     let width = cells.columns * CELL + 2 * MARGIN;
     let height = cells.rows().max(1) * CELL + 2 * MARGIN;
     let mut scanlines = Vec::with_capacity((width + 1) * height);
     for y in 0..height {
-        // Filter 0: the bytes are the pixels.
+        // Filter type 0: the bytes are the pixels.
         scanlines.push(0);
         scanlines.extend((0..width).map(|x| pixel(cells, x, y)));
     }
     let mut header = Vec::new();
     header.extend(number(width).to_be_bytes());
     header.extend(number(height).to_be_bytes());
-    // Eight bits a pixel, indexed, deflate, the usual filters, not interlaced.
+    // 8 bits per pixel, indexed colour, deflate, standard filters, not interlaced.
     header.extend([8, 3, 0, 0, 0]);
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     chunk(&mut file, b"IHDR", &header);
@@ -69,12 +69,12 @@ fn chunk(file: &mut Vec<u8>, name: &[u8; 4], content: &[u8]) {
     file.extend(sum.to_be_bytes());
 }
 
-/// Pictures have bounded sides.
+/// Converts a size, which is small because pictures have bounded sides.
 fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// The checksum of PNG's chunks, bit by bit: the files are small.
+/// Computes the checksum of a PNG chunk bit by bit, because the files are small.
 fn crc32<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
     let sum = bytes.fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| match sum & 1 {

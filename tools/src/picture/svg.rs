@@ -8,12 +8,12 @@ use super::cells::{Cells, Kind};
 use super::palette::{GROUND, Rgb, STEPS, colour};
 use crate::escape::steers;
 
-/// What stands above the picture.
+/// The caption above the picture.
 #[derive(Debug, Clone)]
 pub(crate) struct Caption {
-    /// The image's name.
+    /// Name of the image.
     pub name: String,
-    /// Its format.
+    /// Format of the image.
     pub format: String,
 }
 
@@ -22,10 +22,10 @@ const LEFT: usize = 84;
 const TOP: usize = 40;
 const RIGHT: usize = 16;
 const BOTTOM: usize = 40;
-/// Rows between two labels.
+/// Rows from one label to the next.
 const LABEL_EVERY: usize = 8;
 
-/// The document. Equal neighbours are one rectangle.
+/// Returns the document. Equal neighbouring cells become one rectangle.
 pub(crate) fn svg(cells: &Cells, caption: &Caption) -> String {
     let rows = cells.rows();
     let width = LEFT + cells.columns * CELL + RIGHT;
@@ -101,7 +101,7 @@ fn hex([red, green, blue]: Rgb) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// Replaces what XML must not hold, and what would steer a terminal that the document is written to.
+/// Escapes characters that XML must not hold, and replaces steering characters.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for letter in text.chars() {
@@ -141,7 +141,7 @@ mod tests {
         let full =
             format!("<rect x=\"100\" y=\"40\" width=\"24\" height=\"8\" fill=\"{yellow}\"/>");
         assert!(text.contains(&full), "{text}");
-        // Eight rows, the first in three parts, the ground, and two in the legend.
+        // Eight rows, of which the first has three parts, the background, and two in the legend.
         assert_eq!(text.matches("<rect").count(), 7 + 3 + 1 + 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The picture of a disk for a terminal: two rows of cells in a row of text.
+//! The picture of a disk for a terminal. With colour, a row of text holds two rows of cells.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use block_core::size;
 use super::cells::{Cells, Kind};
 use super::palette::{self, Rgb};
 
-/// What a terminal can show.
+/// A terminal's abilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Any colour.
@@ -16,37 +16,37 @@ pub(crate) enum Style {
     Palette,
     /// Blocks of several densities.
     Shades,
-    /// The characters of ASCII.
+    /// ASCII characters.
     Ascii,
 }
 
-/// The terminal that is drawn on.
+/// A terminal for the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// Columns of text.
+    /// Width in columns.
     pub width: usize,
-    /// What can be shown.
+    /// The terminal's abilities.
     pub style: Style,
 }
 
-/// Columns of the labels on the left, the blank behind them included.
+/// Columns of the labels on the left, including the blank after them.
 const LABEL: usize = 10;
-/// Rows of text at most.
+/// Maximum number of rows of text.
 const ROWS: usize = 16;
 const NARROWEST: usize = 8;
 const WIDEST: usize = 512;
 
 impl Terminal {
-    /// How many cells the picture has in a row, and how many rows at most.
+    /// Returns the cells per row and the maximum number of rows of cells.
     pub fn grid(&self) -> (usize, usize) {
         let free = self.width.saturating_sub(LABEL + 1).clamp(NARROWEST, WIDEST);
-        // One or three times a power of two: the offsets on the left are round.
+        // One or three times a power of two, so that the offsets on the left are round numbers.
         let power = 1 << free.ilog2();
         let columns = if free >= power / 2 * 3 { power / 2 * 3 } else { power };
         (columns, if self.has_colour() { ROWS * 2 } else { ROWS })
     }
 
-    /// The picture, its rows labelled with the offset they begin at, and what the colours mean.
+    /// Returns the picture, with the offset of each row on its left and a legend.
     pub fn draw(&self, cells: &Cells) -> String {
         let mut text = String::new();
         let rows_of_cells = if self.has_colour() { 2 } else { 1 };
@@ -89,7 +89,7 @@ impl Terminal {
         }
     }
 
-    /// Sets the colour of the text (38) or of what is behind it (48).
+    /// Sets the colour of the text (38) or of its background (48).
     fn set(&self, text: &mut String, what: u8, colour: Rgb) {
         let [red, green, blue] = colour;
         let _ = match self.style {
@@ -98,7 +98,7 @@ impl Terminal {
         };
     }
 
-    /// A character for the cell; `None` behind the end of the disk.
+    /// Returns the character for a cell. `None` past the end of the disk.
     fn character(&self, cells: &Cells, column: usize, row: usize) -> Option<char> {
         cells.at(column, row)?;
         let (data, parent) = match self.style {
@@ -167,7 +167,7 @@ impl Terminal {
     }
 }
 
-/// The columns a text takes: what sets colours takes none.
+/// Returns the columns that a text takes. Escape sequences for colours take none.
 fn visible(text: &str) -> usize {
     let mut columns = 0;
     let mut in_escape = false;
