@@ -24,6 +24,7 @@ mod error;
 mod escape;
 mod host_path;
 mod image;
+mod job_words;
 mod json;
 mod machine;
 mod picture;

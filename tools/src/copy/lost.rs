@@ -1,56 +1,52 @@
-//! What a copy could not read, and has made zeros of.
+//! The ranges that a copy could not read and replaced by zeros.
 
-use crate::console::Console;
-use crate::error::reasons;
+use block_core::Error;
 
-/// So many places are told; a disk that fails everywhere has too many to keep.
-const TOLD: usize = 20;
+/// Number of ranges that are kept. A disk that fails everywhere has too many to keep.
+const KEPT: usize = 20;
 
-/// What could not be read.
+/// What a copy could not read.
 #[derive(Debug, Default)]
 pub(crate) struct Lost {
     bytes: u64,
-    /// The first ranges, each with the reason for its first unit.
     ranges: Vec<LostRange>,
 }
 
+/// A range that a copy could not read.
 #[derive(Debug)]
-struct LostRange {
-    start: u64,
-    len: u64,
-    why: String,
+#[non_exhaustive]
+pub(crate) struct LostRange {
+    /// First byte, as an offset in the disk it belongs to.
+    pub start: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// The reason for the first bytes of the range.
+    pub error: Error,
 }
 
 impl Lost {
-    /// Adds `len` bytes at `offset`. Ranges that touch are one.
-    pub fn add(&mut self, offset: u64, len: u64, error: &block_core::Error) {
+    /// Adds `len` bytes at `offset`. Ranges that touch are joined.
+    pub(super) fn add(&mut self, offset: u64, len: u64, error: Error) {
         self.bytes = self.bytes.saturating_add(len);
-        let has_room = self.ranges.len() < TOLD;
+        let has_room = self.ranges.len() < KEPT;
         let touching =
             self.ranges.iter_mut().find(|range| range.start.checked_add(range.len) == Some(offset));
         match touching {
             Some(range) => range.len = range.len.saturating_add(len),
-            None if has_room => {
-                self.ranges.push(LostRange { start: offset, len, why: reasons(error) });
-            }
+            None if has_room => self.ranges.push(LostRange { start: offset, len, error }),
             None => {}
         }
     }
 
-    /// Warns of it, if there is any, after a copy into `target`.
-    pub fn tell(&self, console: &Console, target: &str) {
+    /// Number of bytes that could not be read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// At most 20 of the ranges, by offset.
+    pub fn ranges(&self) -> Vec<&LostRange> {
         let mut ranges: Vec<_> = self.ranges.iter().collect();
         ranges.sort_by_key(|range| range.start);
-        for LostRange { start, len, why } in ranges {
-            console.say(format_args!(
-                "warning: error while reading offset {start}: {why} ({len} bytes from there)"
-            ));
-        }
-        if self.bytes > 0 {
-            console.say(format_args!(
-                "warning: {} bytes could not be read and are zeros in '{target}'",
-                self.bytes
-            ));
-        }
+        ranges
     }
 }

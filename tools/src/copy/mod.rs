@@ -1,11 +1,14 @@
 //! Reading and copying whole disks: by extents, in pieces, by several threads, in bounded memory.
 
 mod buffers;
+mod compare;
 mod convert;
 mod copy_job;
 mod copy_plan;
 mod difference;
+mod digest;
 mod early_flush;
+mod error;
 mod extents;
 mod fingerprint;
 mod job;
@@ -14,6 +17,7 @@ mod merkle;
 mod offload;
 mod order;
 mod pairs;
+mod progress;
 mod rate;
 mod read;
 mod source;
@@ -21,20 +25,24 @@ mod zeros;
 
 use block_core::{Disk, StorageCaps};
 
-pub(crate) use buffers::{Buffer, Buffers, Memory};
-pub(crate) use convert::{Conversion, convert};
+pub(crate) use buffers::Buffers;
+pub(crate) use compare::{CompareOptions, Comparison, compare};
+pub(crate) use convert::{ConvertOptions, convert};
+pub(crate) use digest::{DigestOptions, digest};
 pub(crate) use early_flush::EarlyFlush;
+pub(crate) use error::{JobError, Side, Step};
 pub(crate) use extents::ExtentStream;
-pub(crate) use fingerprint::Fingerprint;
-pub(crate) use job::{Job, Plan, run};
-pub(crate) use merkle::{LEAF, Merkle, leaf};
+pub(crate) use fingerprint::{Fingerprint, fingerprint};
+pub(crate) use lost::{Lost, LostRange};
 pub(crate) use pairs::{Pair, PairStream};
-pub(crate) use read::read_data;
+pub(crate) use progress::JobProgress;
 pub(crate) use source::Source;
-pub(crate) use zeros::{first_difference, first_nonzero};
 
 /// Bytes read or written at a time; pieces begin and end on multiples of it where they can.
 pub(crate) const PIECE: u64 = 1 << 20;
+
+/// Number of threads that compare or hash, when nobody says.
+const THREADS: usize = 4;
 
 /// Whether a disk is read and written past the page cache.
 pub(crate) fn is_direct(disk: &Disk) -> bool {
@@ -43,6 +51,6 @@ pub(crate) fn is_direct(disk: &Disk) -> bool {
 
 /// How many pieces are under way, when nobody says. One piece is read while another is written; the disk itself
 /// wants more.
-pub(crate) fn pieces_at_a_time(direct: bool) -> usize {
+fn pieces_at_a_time(direct: bool) -> usize {
     if direct { 8 } else { 2 }
 }

@@ -15,8 +15,6 @@ pub(crate) struct Part {
     pub range: Range<u64>,
     /// Where they begin in the source.
     pub start: u64,
-    /// What to call it in messages.
-    pub name: String,
 }
 
 /// Disks one behind the other.
@@ -26,6 +24,14 @@ pub(crate) struct Source {
     len: u64,
 }
 
+impl From<Disk> for Source {
+    /// The whole of one disk.
+    fn from(disk: Disk) -> Self {
+        let len = disk.size();
+        Self { parts: vec![Part { disk, range: 0..len, start: 0 }], len }
+    }
+}
+
 impl Source {
     /// Nothing.
     pub fn new() -> Self {
@@ -33,20 +39,20 @@ impl Source {
     }
 
     /// Adds a whole disk at the end.
-    pub fn push(&mut self, disk: Disk, name: &str) -> Result<()> {
+    pub fn push(&mut self, disk: Disk) -> Result<()> {
         let size = disk.size();
-        self.push_range(disk, 0..size, name)
+        self.push_range(disk, 0..size)
     }
 
     /// Adds `range` of a disk at the end.
-    pub fn push_range(&mut self, disk: Disk, range: Range<u64>, name: &str) -> Result<()> {
+    pub fn push_range(&mut self, disk: Disk, range: Range<u64>) -> Result<()> {
         let start = self.len;
         let len = range.end.saturating_sub(range.start);
         let end = start.checked_add(len).filter(|end| *end <= i64::MAX as u64);
         self.len = end.ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "the sources together are too large for a disk")
         })?;
-        self.parts.push(Part { disk, range, start, name: name.to_owned() });
+        self.parts.push(Part { disk, range, start });
         Ok(())
     }
 
@@ -80,6 +86,11 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// The number of the part that [`next`](Self::next) looked at last.
+    pub fn part(&self) -> usize {
+        self.index
+    }
+
     /// The number of the part, and the next of its extents (`start` counts in the part's disk).
     pub async fn next(&mut self) -> Result<Option<(usize, Extent)>> {
         loop {
