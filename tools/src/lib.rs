@@ -32,7 +32,6 @@ mod progress;
 mod screen;
 mod signals;
 mod target;
-mod throttle;
 mod way_on;
 mod wording;
 

@@ -34,6 +34,8 @@ pub(crate) enum Step {
     Write,
     /// Copying from one disk to another in a layer below the job.
     Copy,
+    /// Emptying, amending, flushing or closing an image at the end.
+    Finish,
     /// Starting, feeding or joining the threads of the job.
     Run,
 }
@@ -93,6 +95,7 @@ impl fmt::Display for JobError {
             Step::Read => "reading failed",
             Step::Write => "writing failed",
             Step::Copy => "copying failed",
+            Step::Finish => "finishing failed",
             Step::Run => "the job failed",
         })?;
         match self.side {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::Buffers;
+use super::buffers::Buffers;
 use super::error::{JobError, Result};
 
 /// What says which piece comes next. Only one thread asks at a time.

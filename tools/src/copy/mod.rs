@@ -1,10 +1,12 @@
 //! Reading and copying whole disks: by extents, in pieces, by several threads, in bounded memory.
 
 mod buffers;
+mod commit;
 mod compare;
 mod convert;
 mod copy_job;
 mod copy_plan;
+mod diff;
 mod difference;
 mod digest;
 mod early_flush;
@@ -20,22 +22,25 @@ mod pairs;
 mod progress;
 mod rate;
 mod read;
+mod rebase;
 mod source;
+mod throttle;
 mod zeros;
 
 use block_core::{Disk, StorageCaps};
 
-pub(crate) use buffers::Buffers;
+pub(crate) use commit::{CommitOptions, commit, settle};
 pub(crate) use compare::{CompareOptions, Comparison, compare};
 pub(crate) use convert::{ConvertOptions, convert};
+pub(crate) use diff::{DiffOptions, diff};
 pub(crate) use digest::{DigestOptions, digest};
 pub(crate) use early_flush::EarlyFlush;
 pub(crate) use error::{JobError, Side, Step};
 pub(crate) use extents::ExtentStream;
 pub(crate) use fingerprint::{Fingerprint, fingerprint};
 pub(crate) use lost::{Lost, LostRange};
-pub(crate) use pairs::{Pair, PairStream};
 pub(crate) use progress::JobProgress;
+pub(crate) use rebase::{RebaseOptions, rebase};
 pub(crate) use source::Source;
 
 /// Bytes read or written at a time; pieces begin and end on multiples of it where they can.

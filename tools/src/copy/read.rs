@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use block_core::Disk;
 
+use super::buffers::Buffers;
 use super::error::{JobError, Result, Side, Step};
 use super::job::{Job, Plan, run};
 use super::progress::{Expected, JobProgress};
-use super::{Buffers, ExtentStream, PIECE};
+use super::{ExtentStream, PIECE};
 
 /// Calls `see(offset, bytes)` for every piece of data in `range` of `disk`, in any order, from several tasks.
 pub(super) async fn read_data(
