@@ -1,7 +1,7 @@
 //! What is said about a job of `block-jobs` that failed.
 
-use crate::copy::{JobError, Side, Step};
 use crate::error::Failure;
+use block_jobs::{JobError, Side, Step};
 
 /// The failure of a copy from the images called `sources`.
 pub(crate) fn copying(error: &JobError, sources: &[String]) -> Failure {

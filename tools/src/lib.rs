@@ -18,7 +18,6 @@ mod cli;
 mod commands;
 mod console;
 mod context;
-mod copy;
 mod drivers;
 mod error;
 mod escape;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use block_core::size;
 use serde_json::json;
 
-use crate::copy::JobProgress;
 use crate::screen;
+use block_jobs::JobProgress;
 
 /// The options about progress that several commands have.
 #[derive(clap::Args, Debug, Clone, Default)]

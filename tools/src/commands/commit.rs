@@ -7,12 +7,12 @@ use block_core::{Access, Disk, OptionSpec, Sharing};
 
 use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs, size};
 use crate::context::Context;
-use crate::copy::{CommitOptions, JobProgress, commit, settle};
 use crate::error::{Failure, Result};
 use crate::host_path::{display_name, file_path};
 use crate::image::{self, How};
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
+use block_jobs::{CommitOptions, JobProgress, commit, settle};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CommitArgs {

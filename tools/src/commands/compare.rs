@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
-use crate::copy::{CompareOptions, Comparison, JobError, Side, Step, compare};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
+use block_jobs::{CompareOptions, Comparison, JobError, Side, Step, compare};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CompareArgs {

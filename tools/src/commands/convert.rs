@@ -9,13 +9,13 @@ use super::output::{Making, Output};
 use super::stream;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::{ConvertOptions, Fingerprint, Lost, LostRange, Source, convert, fingerprint};
 use crate::error::{Failure, Result, reasons};
 use crate::image::{self, How};
 use crate::job_words;
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
 use crate::way_on;
+use block_jobs::{ConvertOptions, Fingerprint, Lost, LostRange, Source, convert, fingerprint};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ConvertArgs {

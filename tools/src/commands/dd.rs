@@ -9,12 +9,12 @@ use super::options;
 use super::output::{Making, Output};
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
-use crate::copy::{ConvertOptions, Source, convert};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::job_words;
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
+use block_jobs::{ConvertOptions, Source, convert};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct DdArgs {

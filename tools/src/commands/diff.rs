@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::args::{AllowArgs, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::{DiffOptions, JobError, diff};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
+use block_jobs::{DiffOptions, JobError, diff};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct DiffArgs {

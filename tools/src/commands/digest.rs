@@ -6,12 +6,12 @@ use serde_json::json;
 
 use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
-use crate::copy::{DigestOptions, digest};
 use crate::error::Result;
 use crate::image::{self, How};
 use crate::job_words;
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
+use block_jobs::{DigestOptions, digest};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct DigestArgs {

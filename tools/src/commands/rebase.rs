@@ -4,11 +4,11 @@ use block_core::{DeviceCaps, Sharing, chain};
 
 use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs};
 use crate::context::Context;
-use crate::copy::{RebaseOptions, rebase};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
+use block_jobs::{RebaseOptions, rebase};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RebaseArgs {

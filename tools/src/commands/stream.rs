@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use block_core::{Disk, PageBuffer, Preallocation, SECTOR_SIZE, WriteFlags, is_zero};
 
 use crate::context::Context;
-use crate::copy::{EarlyFlush, PIECE, Source};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
+use block_jobs::{EarlyFlush, PIECE, Source};
 
 /// Writes all bytes of `source`, whose parts are called `names`, to standard output, in order.
 pub(super) async fn write(cx: &Context, source: &Source, names: &[String]) -> Result<u8> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use block_core::{Disk, Extent, ExtentFlags, Result};
 
-use crate::copy::ExtentStream;
+use block_jobs::ExtentStream;
 
 /// What the bytes of a cell are. The order is that of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

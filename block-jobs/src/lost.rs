@@ -7,7 +7,7 @@ const KEPT: usize = 20;
 
 /// What a copy could not read.
 #[derive(Debug, Default)]
-pub(crate) struct Lost {
+pub struct Lost {
     bytes: u64,
     ranges: Vec<LostRange>,
 }
@@ -15,7 +15,7 @@ pub(crate) struct Lost {
 /// A range that a copy could not read.
 #[derive(Debug)]
 #[non_exhaustive]
-pub(crate) struct LostRange {
+pub struct LostRange {
     /// First byte, as an offset in the disk it belongs to.
     pub start: u64,
     /// Length in bytes.

@@ -1,4 +1,9 @@
 //! Reading and copying whole disks: by extents, in pieces, by several threads, in bounded memory.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
 mod buffers;
 mod commit;
@@ -29,28 +34,28 @@ mod zeros;
 
 use block_core::{Disk, StorageCaps};
 
-pub(crate) use commit::{CommitOptions, commit, settle};
-pub(crate) use compare::{CompareOptions, Comparison, compare};
-pub(crate) use convert::{ConvertOptions, convert};
-pub(crate) use diff::{DiffOptions, diff};
-pub(crate) use digest::{DigestOptions, digest};
-pub(crate) use early_flush::EarlyFlush;
-pub(crate) use error::{JobError, Side, Step};
-pub(crate) use extents::ExtentStream;
-pub(crate) use fingerprint::{Fingerprint, fingerprint};
-pub(crate) use lost::{Lost, LostRange};
-pub(crate) use progress::JobProgress;
-pub(crate) use rebase::{RebaseOptions, rebase};
-pub(crate) use source::Source;
+pub use commit::{CommitOptions, commit, settle};
+pub use compare::{CompareOptions, Comparison, compare};
+pub use convert::{ConvertOptions, Converted, convert};
+pub use diff::{DiffOptions, Differences, diff};
+pub use digest::{Digest, DigestOptions, digest};
+pub use early_flush::EarlyFlush;
+pub use error::{JobError, Result, Side, Step};
+pub use extents::ExtentStream;
+pub use fingerprint::{Fingerprint, fingerprint};
+pub use lost::{Lost, LostRange};
+pub use progress::JobProgress;
+pub use rebase::{RebaseOptions, rebase};
+pub use source::{Part, Source, Walk};
 
 /// Bytes read or written at a time; pieces begin and end on multiples of it where they can.
-pub(crate) const PIECE: u64 = 1 << 20;
+pub const PIECE: u64 = 1 << 20;
 
 /// Number of threads that compare or hash, when nobody says.
 const THREADS: usize = 4;
 
 /// Whether a disk is read and written past the page cache.
-pub(crate) fn is_direct(disk: &Disk) -> bool {
+pub fn is_direct(disk: &Disk) -> bool {
     disk.device().storage().caps().contains(StorageCaps::DIRECT)
 }
 

@@ -14,7 +14,7 @@ use super::progress::JobProgress;
 /// How [`diff`] compares two disks.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub(crate) struct DiffOptions {
+pub struct DiffOptions {
     /// Number of bytes compared as one unit: a power of two from 512 to [`PIECE`].
     pub granularity: u64,
 }
@@ -50,7 +50,7 @@ impl DiffOptions {
 ///
 /// # Errors
 /// [`Step::Check`]: the granularity is not a power of two from 512 to [`PIECE`].
-pub(crate) fn diff<'p>(
+pub fn diff<'p>(
     a: &Disk,
     b: &Disk,
     options: &DiffOptions,
@@ -78,7 +78,7 @@ pub(crate) fn diff<'p>(
 }
 
 /// The ranges in which two disks differ, in order. Ranges that touch come as one.
-pub(crate) struct Differences<'p> {
+pub struct Differences<'p> {
     a: Disk,
     b: Disk,
     /// Bytes compared as one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// Where a job reports how far it has come. `()` ignores the reports.
 ///
 /// A job has no other way to speak while it runs. The caller stops a job by dropping its future.
-pub(crate) trait JobProgress: Send + Sync {
+pub trait JobProgress: Send + Sync {
     /// The job has to move `bytes` bytes in all, those already moved included.
     ///
     /// The job calls this once before its first byte. It calls it again, with a smaller number, whenever it finds

@@ -12,7 +12,7 @@ const EVERY: u64 = 64 << 20;
 /// Tells a disk's storage, as it is filled, that it may begin to make what was written durable: then the disk is
 /// busy while the rest is copied, and little is left for the flush at the end.
 #[derive(Debug, Default)]
-pub(crate) struct EarlyFlush {
+pub struct EarlyFlush {
     written: AtomicU64,
     /// The storage is at it.
     busy: Arc<AtomicBool>,

@@ -10,7 +10,7 @@ use super::progress::JobProgress;
 /// How [`rebase`] works.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub(crate) struct RebaseOptions {
+pub struct RebaseOptions {
     /// Whether only the name of the parent changes: the caller knows that both parents hold the same.
     pub only_name: bool,
 }
@@ -35,7 +35,7 @@ impl RebaseOptions {
 ///
 /// # Errors
 /// [`Side::Target`] is the child. A failure of [`Step::Copy`] is about the child or either parent.
-pub(crate) async fn rebase(
+pub async fn rebase(
     child: &Disk,
     parent: Option<&Disk>,
     specs: &[OptionSpec],

@@ -19,7 +19,7 @@ use super::{PIECE, THREADS};
 /// How [`digest`] reads a disk.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub(crate) struct DigestOptions {
+pub struct DigestOptions {
     /// Number of threads that read.
     pub threads: usize,
 }
@@ -47,7 +47,7 @@ impl DigestOptions {
 ///
 /// It is displayed as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Digest([u8; 32]);
+pub struct Digest([u8; 32]);
 
 impl Digest {
     /// The 32 bytes of the digest.
@@ -66,7 +66,7 @@ impl fmt::Display for Digest {
 ///
 /// # Errors
 /// [`Side::Source`] 0 is the disk.
-pub(crate) async fn digest(
+pub async fn digest(
     disk: &Disk,
     options: &DigestOptions,
     progress: Arc<dyn JobProgress>,

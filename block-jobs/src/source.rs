@@ -8,7 +8,7 @@ use super::ExtentStream;
 
 /// A part of a [`Source`]: `range` of `disk` appears at `start`.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub struct Part {
     /// The disk.
     pub disk: Disk,
     /// Its bytes that belong to the source.
@@ -19,7 +19,7 @@ pub(crate) struct Part {
 
 /// Disks one behind the other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Source {
+pub struct Source {
     parts: Vec<Part>,
     len: u64,
 }
@@ -56,6 +56,11 @@ impl Source {
         Ok(())
     }
 
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Bytes in all.
     pub fn len(&self) -> u64 {
         self.len
@@ -79,7 +84,7 @@ impl Source {
 
 /// The extents of a source, by part.
 #[derive(Debug)]
-pub(crate) struct Walk {
+pub struct Walk {
     source: Source,
     index: usize,
     stream: Option<ExtentStream>,

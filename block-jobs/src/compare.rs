@@ -17,7 +17,7 @@ use super::{PIECE, THREADS};
 /// How [`compare`] compares two disks.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub(crate) struct CompareOptions {
+pub struct CompareOptions {
     /// Whether the disks must agree on which ranges are allocated, too.
     pub strict: bool,
     /// Number of threads that read.
@@ -52,7 +52,7 @@ impl CompareOptions {
 /// What a comparison found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum Comparison {
+pub enum Comparison {
     /// The disks hold the same.
     Identical,
     /// The contents differ.
@@ -84,7 +84,7 @@ impl Comparison {
 ///
 /// # Errors
 /// [`Side::Source`] 0 is `a` and 1 is `b`. A failure to read either map is of [`Side::Neither`].
-pub(crate) async fn compare(
+pub async fn compare(
     a: &Disk,
     b: &Disk,
     options: &CompareOptions,

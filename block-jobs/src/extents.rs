@@ -8,7 +8,7 @@ use block_core::{Disk, Extent, ExtentFlags, Result, Storage, StorageCaps, chain}
 
 /// Walks the extents of a range. Neighbours with one answer come as one, also across windows.
 #[derive(Debug)]
-pub(crate) struct ExtentStream {
+pub struct ExtentStream {
     disk: Disk,
     left: Range<u64>,
     window: u64,

@@ -12,7 +12,7 @@ use super::throttle::at_rate;
 /// How [`commit`] works.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub(crate) struct CommitOptions {
+pub struct CommitOptions {
     /// Whether the child keeps its data. If not, it is emptied where its format can do that.
     pub keep: bool,
     /// Maximum number of bytes per second, on average; `None` and 0 set no limit.
@@ -47,7 +47,7 @@ impl CommitOptions {
 /// # Errors
 /// [`Side::Source`] 0 is the child and [`Side::Target`] its parent. A failure of [`Step::Copy`] is about either.
 /// [`Step::Check`]: the child has no parent.
-pub(crate) async fn commit(
+pub async fn commit(
     child: &Disk,
     specs: &[OptionSpec],
     options: &CommitOptions,
@@ -83,7 +83,7 @@ pub(crate) async fn commit(
 ///
 /// # Errors
 /// [`Side::Source`] 0 is the child.
-pub(crate) async fn settle(child: &Disk, specs: &[OptionSpec]) -> Result<()> {
+pub async fn settle(child: &Disk, specs: &[OptionSpec]) -> Result<()> {
     let failed = |error| JobError::new(Side::Source(0), Step::Finish, error);
     chain::acknowledge(child, specs).await.map_err(failed)?;
     child.flush().await.map_err(failed)?;

@@ -6,12 +6,12 @@ use std::fmt;
 use block_core::{Error, ErrorKind};
 
 /// The result of a job.
-pub(crate) type Result<T, E = JobError> = std::result::Result<T, E>;
+pub type Result<T, E = JobError> = std::result::Result<T, E>;
 
 /// The disk that a failed step was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum Side {
+pub enum Side {
     /// One of the disks that the job reads, by its number in the caller's order, counted from 0.
     Source(usize),
     /// The disk that the job writes.
@@ -23,7 +23,7 @@ pub(crate) enum Side {
 /// The step in which a job failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum Step {
+pub enum Step {
     /// Checking the caller's request, before anything is read or written.
     Check,
     /// Asking a disk which of its ranges hold data.
@@ -42,7 +42,7 @@ pub(crate) enum Step {
 
 /// A job that failed.
 #[derive(Debug)]
-pub(crate) struct JobError {
+pub struct JobError {
     side: Side,
     step: Step,
     offset: Option<u64>,
@@ -51,17 +51,17 @@ pub(crate) struct JobError {
 
 impl JobError {
     /// A failure of `step` on `side`, caused by `error`.
-    pub fn new(side: Side, step: Step, error: Error) -> Self {
+    pub(crate) fn new(side: Side, step: Step, error: Error) -> Self {
         Self { side, step, offset: None, error }
     }
 
     /// A state of the job itself that its code rules out.
-    pub(super) fn internal(what: &'static str) -> Self {
+    pub(crate) fn internal(what: &'static str) -> Self {
         Self::new(Side::Neither, Step::Run, Error::new(ErrorKind::Internal, what))
     }
 
     /// With the first byte, as an offset in the disk, of the range that the step was about.
-    pub fn at(mut self, offset: u64) -> Self {
+    pub(crate) fn at(mut self, offset: u64) -> Self {
         self.offset = Some(offset);
         self
     }

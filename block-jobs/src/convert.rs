@@ -17,7 +17,7 @@ use super::{is_direct, pieces_at_a_time};
 /// How [`convert`] copies.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub(crate) struct ConvertOptions {
+pub struct ConvertOptions {
     /// Whether the target reads as zeros before anything is written. Zeros of the source are then left out.
     pub target_is_zero: bool,
     /// The target's parent, when only the content that differs from it is to be written.
@@ -118,7 +118,7 @@ impl ConvertOptions {
 /// A finished copy.
 #[derive(Debug)]
 #[non_exhaustive]
-pub(crate) struct Converted {
+pub struct Converted {
     /// What could not be read, and is zeros in the target. Only a copy that salvages has any.
     pub lost: Lost,
     /// The fingerprint of the bytes that were read, where the options ask for it.
@@ -134,7 +134,7 @@ pub(crate) struct Converted {
 ///
 /// # Errors
 /// [`Side::Source`] counts the parts of the source. [`Step::Check`]: the target is smaller than the source.
-pub(crate) async fn convert(
+pub async fn convert(
     source: &Source,
     target: &Disk,
     options: &ConvertOptions,

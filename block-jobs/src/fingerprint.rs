@@ -19,14 +19,14 @@ const UNIT: usize = 512;
 /// It is the sum, as one large number, of a hash of each 512 bytes that are not zero together with their offset. So it
 /// is not made to withstand an attacker, who could choose content of equal sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Fingerprint([u64; 4]);
+pub struct Fingerprint([u64; 4]);
 
 /// Returns the fingerprint of `range` of a disk, read by so many threads; `None` takes 2, or 8 where the disk bypasses
 /// the page cache.
 ///
 /// # Errors
 /// [`Side::Source`](super::Side::Source) 0 is the disk.
-pub(crate) async fn fingerprint(
+pub async fn fingerprint(
     disk: &Disk,
     range: Range<u64>,
     threads: Option<usize>,
