@@ -11,13 +11,13 @@ use super::ExtentStream;
 pub struct Part {
     /// The disk.
     pub disk: Disk,
-    /// Its bytes that belong to the source.
+    /// The bytes of the disk that belong to the source.
     pub range: Range<u64>,
-    /// Where they begin in the source.
+    /// First byte, as an offset in the source.
     pub start: u64,
 }
 
-/// Disks one behind the other.
+/// Disks, or parts of disks, that are read as one disk, each after the end of the one before.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
     parts: Vec<Part>,
@@ -33,18 +33,24 @@ impl From<Disk> for Source {
 }
 
 impl Source {
-    /// Nothing.
+    /// A source without parts.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a whole disk at the end.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the source would be larger than a disk can be.
     pub fn push(&mut self, disk: Disk) -> Result<()> {
         let size = disk.size();
         self.push_range(disk, 0..size)
     }
 
-    /// Adds `range` of a disk at the end.
+    /// Adds `range` of a disk, in bytes, at the end.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the source would be larger than a disk can be.
     pub fn push_range(&mut self, disk: Disk, range: Range<u64>) -> Result<()> {
         let start = self.len;
         let len = range.end.saturating_sub(range.start);
@@ -56,12 +62,12 @@ impl Source {
         Ok(())
     }
 
-    /// Whether there is no byte.
+    /// Whether the source has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes in all.
+    /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -76,13 +82,13 @@ impl Source {
         self.parts.get(index)
     }
 
-    /// Walks the extents of all parts.
+    /// Returns the stream of the extents of all parts.
     pub fn walk(&self) -> Walk {
         Walk { source: self.clone(), index: 0, stream: None }
     }
 }
 
-/// The extents of a source, by part.
+/// A stream of the extents of a [`Source`], part after part.
 #[derive(Debug)]
 pub struct Walk {
     source: Source,
@@ -96,7 +102,8 @@ impl Walk {
         self.index
     }
 
-    /// The number of the part, and the next of its extents (`start` counts in the part's disk).
+    /// Returns the next extent and the number of its part; `None` at the end. The extent's `start` is an offset in the
+    /// part's disk.
     pub async fn next(&mut self) -> Result<Option<(usize, Extent)>> {
         loop {
             let Some(part) = self.source.parts.get(self.index) else { return Ok(None) };
