@@ -10,6 +10,7 @@ use block_core::size;
 use serde_json::json;
 
 use crate::screen;
+use block_jobs::JobProgress;
 
 /// The options about progress that several commands have.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -46,6 +47,7 @@ impl ProgressArgs {
             total: AtomicU64::new(total),
             done: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            expected: AtomicU64::new(total),
             started: Instant::now(),
             shown: Mutex::new(Instant::now()),
             told: Mutex::new(0),
@@ -76,10 +78,28 @@ pub(crate) struct Progress {
     total: AtomicU64,
     done: AtomicU64,
     skipped: AtomicU64,
+    /// Bytes that a job has told it has to move in all; what it found since that it need not move is not in it.
+    expected: AtomicU64,
     started: Instant,
     shown: Mutex<Instant>,
     /// Bytes that the last printed percentage stands for.
     told: Mutex<u64>,
+}
+
+impl JobProgress for Progress {
+    fn total(&self, bytes: u64) {
+        let before = self.expected.swap(bytes, Ordering::Relaxed);
+        match before.checked_sub(bytes) {
+            Some(0) => {}
+            Some(fewer) => self.skip(fewer),
+            // More than the operation was begun with: all of it is to be done.
+            None => _ = self.total.fetch_add(bytes - before, Ordering::Relaxed),
+        }
+    }
+
+    fn done(&self, bytes: u64) {
+        self.advance(bytes);
+    }
 }
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -97,7 +117,7 @@ impl Progress {
     }
 
     /// Adds `bytes` that were done without being read or written.
-    pub fn skip(&self, bytes: u64) {
+    fn skip(&self, bytes: u64) {
         self.skipped.fetch_add(bytes, Ordering::Relaxed);
         self.done.fetch_add(bytes, Ordering::Relaxed);
         self.show_if_due();
@@ -300,6 +320,7 @@ mod tests {
             total: AtomicU64::new(20 << 30),
             done: AtomicU64::new(5 << 30),
             skipped: AtomicU64::new(3 << 30),
+            expected: AtomicU64::new(17 << 30),
             started: Instant::now().checked_sub(Duration::from_secs(100)).unwrap(),
             shown: Mutex::new(Instant::now()),
             told: Mutex::new(0),

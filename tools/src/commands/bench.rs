@@ -14,9 +14,9 @@ use crate::args::{
     AllowArgs, Cache, OutputFormat, ShareArgs, SourceArgs, engine_for, number, size,
 };
 use crate::context::Context;
-use crate::copy::is_direct;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
+use block_jobs::is_direct;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BenchArgs {

@@ -5,10 +5,10 @@ use serde_json::json;
 
 use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
-use crate::copy::ExtentStream;
 use crate::error::{Failure, Result};
 use crate::host_path::display_name;
 use crate::image::{self, How};
+use block_jobs::ExtentStream;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ChainArgs {

@@ -1,8 +1,9 @@
 //! `commit`: the data of a child written into its parent, or into a parent further down.
 
-use std::sync::atomic::AtomicU64;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use block_core::{Access, DeviceCaps, Disk, Sharing, chain};
+use block_core::{Access, Disk, OptionSpec, Sharing};
 
 use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs, size};
 use crate::context::Context;
@@ -11,7 +12,7 @@ use crate::host_path::{display_name, file_path};
 use crate::image::{self, How};
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
-use crate::throttle::at_rate;
+use block_jobs::{CommitOptions, JobProgress, commit, settle};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CommitArgs {
@@ -65,12 +66,14 @@ impl CommitArgs {
                 let total = child.size().saturating_mul(steps);
                 let progress = progress.get_or_insert_with(|| self.progress.start("commit", total));
                 let begun = child.size().saturating_mul(step);
-                let work = self.commit(cx, &child, &parent, progress, begun..total);
+                let work = self.commit(cx, &child, progress, begun..total);
                 let done = interruptible(&cx.console, progress, work).await;
                 if done.is_err() {
                     // What stopped the work has been reported; begun again, it has to find the parent.
                     let _ = parent.close().await;
-                    let _ = self.settle(cx, &child).await;
+                    if let Ok(specs) = amend_options(cx, &child) {
+                        let _ = settle(&child, specs).await;
+                    }
                 }
                 done?;
             }
@@ -142,35 +145,37 @@ impl CommitArgs {
         &self,
         cx: &Context,
         child: &Disk,
-        parent: &Disk,
         progress: &Progress,
-        of_all: std::ops::Range<u64>,
+        of_all: Range<u64>,
     ) -> Result<()> {
-        let failed = |error| Failure::because("error while committing", &error);
-        let report = |done: u64, _| {
-            progress.set(of_all.start.saturating_add(done), of_all.end);
-            true
-        };
-        // The parent has everything, durably, before the child forgets it; and it is closed, so that what
-        // identifies its content changes no more, before the child records that.
-        let written = AtomicU64::new(0);
-        let work = chain::commit_counted(child, &report, &written);
-        at_rate(self.rate, &written, work).await.map_err(failed)?;
-        parent.close().await.map_err(failed)?;
+        let failed = |error: &block_core::Error| Failure::because("error while committing", error);
         let keeps = self.drop || self.base.is_some();
-        if !keeps && child.info().caps.contains(DeviceCaps::MAKE_EMPTY) {
-            child.device().make_empty().await.map_err(failed)?;
-        }
-        self.settle(cx, child).await.map_err(failed)
+        let options = CommitOptions::new().keep(keeps).rate(self.rate);
+        let specs = amend_options(cx, child).map_err(|error| failed(&error))?;
+        let step = StepOfAll { progress, of_all, done: AtomicU64::new(0) };
+        let committed = commit(child, specs, &options, &step).await;
+        committed.map(drop).map_err(|error| failed(error.error()))
     }
+}
 
-    /// Has the child record its parent, which was closed, as it is now, and closes the child. What the parent
-    /// received is what the child shows anyway, also where the work has stopped half way.
-    async fn settle(&self, cx: &Context, child: &Disk) -> block_core::Result<()> {
-        let driver = cx.registry.driver(child.info().format)?;
-        chain::acknowledge(child, driver.descriptor().amend_options).await?;
-        child.flush().await?;
-        child.close().await
+/// The amend options of an image's format.
+fn amend_options(cx: &Context, disk: &Disk) -> block_core::Result<&'static [OptionSpec]> {
+    Ok(cx.registry.driver(disk.info().format)?.descriptor().amend_options)
+}
+
+/// The progress of committing one image of several: its bytes are `of_all.start` and more, of `of_all.end`.
+struct StepOfAll<'p> {
+    progress: &'p Progress,
+    of_all: Range<u64>,
+    done: AtomicU64,
+}
+
+impl JobProgress for StepOfAll<'_> {
+    fn total(&self, _: u64) {}
+
+    fn done(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.progress.set(self.of_all.start.saturating_add(done), self.of_all.end);
     }
 }
 

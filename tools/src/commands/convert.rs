@@ -9,14 +9,13 @@ use super::output::{Making, Output};
 use super::stream;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::{
-    Conversion, Fingerprint, Source, convert, is_direct, pieces_at_a_time, read_data,
-};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, reasons};
 use crate::image::{self, How};
+use crate::job_words;
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
 use crate::way_on;
+use block_jobs::{ConvertOptions, Fingerprint, Lost, LostRange, Source, convert, fingerprint};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ConvertArgs {
@@ -123,9 +122,10 @@ impl ConvertArgs {
             return self.read_stdin(cx, target);
         }
         cx.block_on_with_timers(async {
-            let (source, size) = self.open_sources(cx, sources).await?;
-            let progress = Arc::new(self.progress.start("convert", size));
-            let work = self.copy(cx, source, target, &progress);
+            let source = self.open_sources(cx, sources).await?;
+            let progress = Arc::new(self.progress.start("convert", source.len()));
+            let sources = Sources { source, names: sources };
+            let work = self.copy(cx, &sources, target, &progress);
             let done = interruptible(&cx.console, &progress, work).await;
             done.map_err(|failure| self.name_salvage(failure))?;
             progress.finish();
@@ -193,8 +193,8 @@ impl ConvertArgs {
                 .hint("-O raw, without -n and -p, streams; other formats need a file"));
         }
         cx.block_on(async {
-            let (source, _) = self.open_sources(cx, sources).await?;
-            stream::write(cx, &source).await
+            let source = self.open_sources(cx, sources).await?;
+            stream::write(cx, &source, sources).await
         })
     }
 
@@ -229,7 +229,7 @@ impl ConvertArgs {
         })
     }
 
-    async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<(Source, u64)> {
+    async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<Source> {
         let how = How::shared(self.share).steady().cache(self.source_cache.0).allow(&self.allow);
         let mut source = Source::new();
         for name in names {
@@ -239,31 +239,31 @@ impl ConvertArgs {
                 image::as_far_as_it_goes(cx, &mut spec).await?;
             }
             let disk = image::open(cx, &spec, &how).await?;
-            source.push(disk, name).map_err(Failure::from)?;
+            source.push(disk).map_err(Failure::from)?;
         }
-        let size = source.len();
-        Ok((source, size))
+        Ok(source)
     }
 
     async fn copy(
         &self,
         cx: &Context,
-        source: Source,
+        sources: &Sources<'_>,
         target: &str,
         progress: &Arc<Progress>,
     ) -> Result<()> {
         if self.no_create {
-            let disk = self.open_existing(cx, target, source.len()).await?;
-            self.fill(cx, source, target, &disk, self.target_is_zero, None, progress).await?;
+            let disk = self.open_existing(cx, target, sources.source.len()).await?;
+            let options = ConvertOptions::new().target_is_zero(self.target_is_zero);
+            self.fill(cx, sources, target, &disk, options, progress).await?;
             let failed = |error| Failure::because(format!("error while writing {target}"), &error);
             // Nothing, where flushes are left out.
             disk.flush().await.map_err(failed)?;
             return disk.close().await.map_err(failed);
         }
-        let output = self.create(cx, target, Some(&source)).await?;
+        let output = self.create(cx, target, Some(&sources.source)).await?;
         let base = output.disk.parent();
-        let is_zero = base.is_none();
-        let filled = self.fill(cx, source, target, &output.disk, is_zero, base, progress).await;
+        let options = ConvertOptions::new().target_is_zero(base.is_none()).base(base);
+        let filled = self.fill(cx, sources, target, &output.disk, options, progress).await;
         filled.map_err(|failure| output.explain(failure))?;
         output.finish(self.target_cache).await
     }
@@ -323,43 +323,37 @@ impl ConvertArgs {
         Output::create(cx, target, driver, &request, &how, making).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of target")]
+    /// Copies into a target called `name`, and reads it back where that is wanted.
     async fn fill(
         &self,
         cx: &Context,
-        source: Source,
+        sources: &Sources<'_>,
         name: &str,
         target: &Disk,
-        target_is_zero: bool,
-        base: Option<Disk>,
+        options: ConvertOptions,
         progress: &Arc<Progress>,
     ) -> Result<()> {
-        let size = source.len();
-        let fingerprint = self.verify.then(|| Arc::new(Fingerprint::new()));
         let offload = self.copy_range_offloading || self.sparse_size == Some(0);
-        let conversion = Conversion {
-            source,
-            target: target.clone(),
-            target_is_zero,
-            base,
-            sparse: self.sparse_size.unwrap_or(SPARSE),
-            parallel: self.parallel(),
-            any_order: self.oob_writes,
+        let options = options
+            .sparse(self.sparse_size.unwrap_or(SPARSE))
+            .threads(self.threads())
+            .any_order(self.oob_writes)
             // A layer below that cannot read gives up the whole copy.
-            offload: offload && !self.verify && !self.salvage,
-            salvage: self.salvage,
-            rate: self.rate,
-            fingerprint: fingerprint.clone(),
-        };
-        convert(conversion, progress).await?.tell(&cx.console, name);
-        match fingerprint {
-            Some(expected) => self.verify(name, target, size, &expected).await,
+            .offload(offload && !self.verify && !self.salvage)
+            .salvage(self.salvage)
+            .rate(self.rate)
+            .fingerprint(self.verify);
+        let copied = convert(&sources.source, target, &options, progress.clone()).await;
+        let copied = copied.map_err(|error| job_words::copying(&error, sources.names))?;
+        tell(cx, &copied.lost, name);
+        match copied.fingerprint {
+            Some(expected) => self.verify(name, target, sources.source.len(), expected).await,
             None => Ok(()),
         }
     }
 
-    fn parallel(&self) -> Option<usize> {
-        self.parallel.and_then(|pieces| usize::try_from(pieces).ok())
+    fn threads(&self) -> Option<usize> {
+        self.parallel.and_then(|threads| usize::try_from(threads).ok())
     }
 
     /// Reads the result back.
@@ -368,20 +362,39 @@ impl ConvertArgs {
         name: &str,
         target: &Disk,
         size: u64,
-        expected: &Fingerprint,
+        expected: Fingerprint,
     ) -> Result<()> {
-        let found = Arc::new(Fingerprint::new());
         let progress = Arc::new(self.progress.start("verify", size));
-        let sum = Arc::clone(&found);
-        let see = move |offset: u64, bytes: &[u8]| sum.add(offset, bytes);
-        let threads = self.parallel().unwrap_or_else(|| pieces_at_a_time(is_direct(target)));
-        read_data(target, 0..size, name, threads, &progress, see).await?;
+        let found = fingerprint(target, 0..size, self.threads(), progress.clone()).await;
+        let found = found.map_err(|error| job_words::reading(&error, name))?;
         progress.finish();
-        match found.value() == expected.value() {
-            true => Ok(()),
-            false => Err(Failure::new(format!("'{name}' does not hold what was copied into it"))
-                .hint("the disk or the memory is not to be trusted; the target was not kept")),
+        if found == expected {
+            return Ok(());
         }
+        Err(Failure::new(format!("'{name}' does not hold what was copied into it"))
+            .hint("the disk or the memory is not to be trusted; the target was not kept"))
+    }
+}
+
+/// The disks to copy, and the names of their images.
+struct Sources<'a> {
+    source: Source,
+    names: &'a [String],
+}
+
+/// Warns of what could not be read in a copy into `target`.
+fn tell(cx: &Context, lost: &Lost, target: &str) {
+    for LostRange { start, len, error, .. } in lost.ranges() {
+        let why = reasons(error);
+        cx.console.say(format_args!(
+            "warning: error while reading offset {start}: {why} ({len} bytes from there)"
+        ));
+    }
+    if lost.bytes() > 0 {
+        cx.console.say(format_args!(
+            "warning: {} bytes could not be read and are zeros in '{target}'",
+            lost.bytes()
+        ));
     }
 }
 

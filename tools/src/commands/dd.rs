@@ -1,5 +1,6 @@
 //! `dd`: copies some blocks of an image to a new one.
 
+use std::slice;
 use std::sync::Arc;
 
 use block_core::{CacheMode, CreateRequest};
@@ -8,11 +9,12 @@ use super::options;
 use super::output::{Making, Output};
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
-use crate::copy::{Conversion, Source, convert};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
+use crate::job_words;
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
+use block_jobs::{ConvertOptions, Source, convert};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct DdArgs {
@@ -60,7 +62,7 @@ impl DdArgs {
             let range = start..len.min(whole).max(start);
             let size = range.end - range.start;
             let mut source = Source::new();
-            source.push_range(disk, range, &operands.input).map_err(Failure::from)?;
+            source.push_range(disk, range).map_err(Failure::from)?;
             let progress = Arc::new(ProgressArgs::default().start("dd", size));
             let work = async {
                 let request = CreateRequest::new(size);
@@ -72,20 +74,12 @@ impl DdArgs {
                 };
                 let output =
                     Output::create(cx, &operands.output, driver, &request, &how, making).await?;
-                let conversion = Conversion {
-                    source,
-                    target: output.disk.clone(),
-                    target_is_zero: true,
-                    base: None,
-                    sparse: 4096,
-                    parallel: None,
-                    any_order: false,
-                    offload: false,
-                    salvage: false,
-                    rate: None,
-                    fingerprint: None,
-                };
-                convert(conversion, &progress).await.map_err(|failure| output.explain(failure))?;
+                let options = ConvertOptions::new().target_is_zero(true);
+                let copied = convert(&source, &output.disk, &options, progress.clone()).await;
+                copied.map_err(|error| {
+                    let names = slice::from_ref(&operands.input);
+                    output.explain(job_words::copying(&error, names))
+                })?;
                 output.finish(Cache(CacheMode::Unsafe)).await
             };
             interruptible(&cx.console, &progress, work).await?;

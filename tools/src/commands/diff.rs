@@ -1,13 +1,14 @@
 //! `diff`: the ranges in which two images differ.
 
-use block_core::{Disk, Extent, SECTOR_SIZE};
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use crate::args::{AllowArgs, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::{Buffers, PIECE, Pair, PairStream};
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
+use block_jobs::{DiffOptions, JobError, diff};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct DiffArgs {
@@ -46,8 +47,8 @@ const CANNOT_READ: u8 = 4;
 impl DiffArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         self.naming.check()?;
-        if !self.granularity.is_power_of_two() || !(SECTOR_SIZE..=PIECE).contains(&self.granularity)
-        {
+        let options = DiffOptions::new().granularity(self.granularity);
+        if !options.is_valid() {
             return Err(Failure::new("--granularity wants a power of two from 512 to 1M"));
         }
         let how = How::shared(self.share).allow(&self.allow);
@@ -63,57 +64,23 @@ impl DiffArgs {
             let (a, b) = (open(&a).await?, open(&b).await?);
             let mut out = Printer::new(cx, &self.output, self.quiet);
             out.begin()?;
-            self.walk(&a, &b, &mut out).await?;
+            let failed = |error: JobError| {
+                Failure::because("Could not read", error.error()).status(CANNOT_READ)
+            };
+            let mut differences = diff(&a, &b, &options, &()).map_err(failed)?;
+            while let Some(range) = differences.next().await.map_err(failed)? {
+                out.print(range)?;
+            }
             out.end(a.size().max(b.size()))
         })
     }
-
-    async fn walk(&self, a: &Disk, b: &Disk, out: &mut Printer<'_>) -> Result<()> {
-        let failed = |error| Failure::because("Could not read", &error).status(CANNOT_READ);
-        let mut pairs = PairStream::new(a, b, false);
-        let mut buffers = Buffers::default();
-        while let Some(pair) = pairs.next().await.map_err(failed)? {
-            let (data_a, data_b) = (data(pair.a), data(pair.b));
-            if !data_a && !data_b {
-                continue;
-            }
-            let Pair { start, len, .. } = pair;
-            let mut at = start;
-            while at < start + len {
-                let take = (start + len - at).min(PIECE - at % PIECE);
-                let (in_a, in_b) = buffers.two();
-                let (in_a, in_b) = (in_a.sized(take), in_b.sized(take));
-                for (disk, data, buffer) in [(a, data_a, &mut *in_a), (b, data_b, &mut *in_b)] {
-                    match data {
-                        true => disk.read_at(at, buffer).await.map_err(failed)?,
-                        false => buffer.fill(0),
-                    }
-                }
-                let unit = self.granularity as usize;
-                for (index, (a, b)) in in_a.chunks(unit).zip(in_b.chunks(unit)).enumerate() {
-                    if a != b {
-                        let from = at + (index * unit) as u64;
-                        out.add(from, from + a.len() as u64)?;
-                    }
-                }
-                at += take;
-            }
-        }
-        Ok(())
-    }
 }
 
-fn data(extent: Option<Extent>) -> bool {
-    extent.is_some_and(|extent| extent.is_data())
-}
-
-/// Joins differing ranges and prints them as they end.
+/// Prints differing ranges.
 struct Printer<'c> {
     cx: &'c Context,
     style: &'c str,
     quiet: bool,
-    /// The range in hand.
-    held: Option<(u64, u64)>,
     /// Where the last printed range ended.
     printed_to: u64,
     ranges: u64,
@@ -122,7 +89,7 @@ struct Printer<'c> {
 
 impl<'c> Printer<'c> {
     fn new(cx: &'c Context, style: &'c str, quiet: bool) -> Self {
-        Self { cx, style, quiet, held: None, printed_to: 0, ranges: 0, bytes: 0 }
+        Self { cx, style, quiet, printed_to: 0, ranges: 0, bytes: 0 }
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -136,19 +103,7 @@ impl<'c> Printer<'c> {
         Ok(())
     }
 
-    fn add(&mut self, start: u64, end: u64) -> Result<()> {
-        match &mut self.held {
-            Some((_, to)) if *to == start => *to = end,
-            _ => {
-                self.print()?;
-                self.held = Some((start, end));
-            }
-        }
-        Ok(())
-    }
-
-    fn print(&mut self) -> Result<()> {
-        let Some((start, end)) = self.held.take() else { return Ok(()) };
+    fn print(&mut self, Range { start, end }: Range<u64>) -> Result<()> {
         self.bytes += end - start;
         match self.style {
             "human" if !self.quiet => self.cx.console.line(format_args!(
@@ -187,7 +142,6 @@ impl<'c> Printer<'c> {
 
     /// The exit status: 0 same, 1 different.
     fn end(mut self, size: u64) -> Result<u8> {
-        self.print()?;
         let different = self.bytes > 0;
         match self.style {
             "nbd" => {

@@ -8,10 +8,10 @@ use block_core::{Disk, Extent, ExtentFlags, SECTOR_SIZE, Storage, chain};
 
 use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs, size};
 use crate::context::Context;
-use crate::copy::ExtentStream;
 use crate::error::{Failure, Result};
 use crate::host_path::display_name;
 use crate::image::{self, How};
+use block_jobs::ExtentStream;
 
 use super::picture::PictureArgs;
 

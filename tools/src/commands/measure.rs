@@ -5,9 +5,9 @@ use block_core::{Disk, Measure};
 use super::options;
 use crate::args::{AllowArgs, ImageSpec, NamingArgs, OutputFormat, ShareArgs, size};
 use crate::context::Context;
-use crate::copy::ExtentStream;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
+use block_jobs::ExtentStream;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct MeasureArgs {

@@ -10,10 +10,10 @@ use block_file::output::Settings;
 
 use crate::args::Cache;
 use crate::context::Context;
-use crate::copy::Source;
 use crate::error::{Failure, Result};
 use crate::image::How;
 use crate::target::{Target, TargetName, files_of};
+use block_jobs::Source;
 
 /// An image being filled.
 #[derive(Debug)]

@@ -1,13 +1,14 @@
 //! `rebase`: another parent for a child, or none.
 
-use block_core::{DeviceCaps, Disk, OptionSpec, Sharing, chain};
+use block_core::{DeviceCaps, Sharing, chain};
 
 use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::image::{self, How};
-use crate::progress::{Progress, ProgressArgs};
+use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
+use block_jobs::{RebaseOptions, rebase};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RebaseArgs {
@@ -83,31 +84,16 @@ impl RebaseArgs {
                 }
             };
             let progress = self.progress.start("rebase", child.size());
-            let work = self.rebase(&child, parent.as_ref(), specs, &progress);
+            let options = RebaseOptions::new().only_name(self.backing_unsafe);
+            let work = async {
+                let rebased = rebase(&child, parent.as_ref(), specs, &options, &progress).await;
+                rebased.map_err(|error| {
+                    Failure::because(format!("Could not rebase {}", self.file), error.error())
+                })
+            };
             interruptible(&cx.console, &progress, work).await?;
             progress.finish();
             Ok(0)
         })
-    }
-
-    async fn rebase(
-        &self,
-        child: &Disk,
-        parent: Option<&Disk>,
-        specs: &[OptionSpec],
-        progress: &Progress,
-    ) -> Result<()> {
-        let failed = |error| Failure::because(format!("Could not rebase {}", self.file), &error);
-        if !self.backing_unsafe {
-            let report = |done, total| {
-                progress.set(done, total);
-                true
-            };
-            // The child has, durably, whatever the new parent does not show, before it names it.
-            chain::rebase(child, parent, &report).await.map_err(failed)?;
-        }
-        chain::adopt(child, specs, parent).await.map_err(failed)?;
-        child.flush().await.map_err(failed)?;
-        child.close().await.map_err(failed)
     }
 }

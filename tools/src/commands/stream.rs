@@ -5,12 +5,12 @@ use std::io::{self, Read};
 use block_core::{Disk, PageBuffer, Preallocation, SECTOR_SIZE, WriteFlags, is_zero};
 
 use crate::context::Context;
-use crate::copy::{EarlyFlush, PIECE, Source};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
+use block_jobs::{EarlyFlush, PIECE, Source};
 
-/// Writes all bytes of `source` to standard output, in order.
-pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
+/// Writes all bytes of `source`, whose parts are called `names`, to standard output, in order.
+pub(super) async fn write(cx: &Context, source: &Source, names: &[String]) -> Result<u8> {
     let mut buffer = PageBuffer::new(PIECE as usize);
     let mut walk = source.walk();
     let failed = |error| Failure::because("Could not read the map", &error);
@@ -26,7 +26,8 @@ pub(super) async fn write(cx: &Context, source: &Source) -> Result<u8> {
             let Some(piece) = buffer.get_mut(..take as usize) else { break };
             if data {
                 part.disk.read_at(at, piece).await.map_err(|error| {
-                    let place = format!("error while reading {} at byte {at}", part.name);
+                    let name = names.get(index).map_or("a source", String::as_str);
+                    let place = format!("error while reading {name} at byte {at}");
                     Failure::because(place, &error)
                 })?;
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use block_core::{Disk, Extent, ExtentFlags, Result};
 
-use crate::copy::ExtentStream;
+use block_jobs::ExtentStream;
 
 /// The kind of a cell's bytes, in the order of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Runs `work`, which counts the bytes it has moved in `moved`, at no more than `rate` bytes per second on average.
 /// `None` and 0 mean no limit. `work` must return pending from time to time.
-pub(crate) async fn at_rate<T>(
+pub(super) async fn at_rate<T>(
     rate: Option<u64>,
     moved: &AtomicU64,
     work: impl Future<Output = T>,

@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use crate::error::{Failure, Result};
-
-use super::Buffers;
+use super::buffers::Buffers;
+use super::error::{JobError, Result};
 
 /// What says which piece comes next. Only one thread asks at a time.
 #[async_trait]
@@ -82,14 +81,14 @@ where
         }
     }
     if running.join().is_err() {
-        failure.get_or_insert(Failure::new("a thread died"));
+        failure.get_or_insert(JobError::internal("a thread died"));
     }
     if let Some(failure) = failure {
         return Err(failure);
     }
     match Arc::try_unwrap(plan) {
         Ok(plan) => Ok(plan.into_inner().1),
-        Err(_) => Err(Failure::new("a thread kept its work after its end")),
+        Err(_) => Err(JobError::internal("a thread kept its work after its end")),
     }
 }
 

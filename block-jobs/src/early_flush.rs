@@ -9,17 +9,19 @@ use block_core::Disk;
 /// Bytes written between two looks at the disk.
 const EVERY: u64 = 64 << 20;
 
-/// Tells a disk's storage, as it is filled, that it may begin to make what was written durable: then the disk is
-/// busy while the rest is copied, and little is left for the flush at the end.
+/// Starts to make written bytes durable while a disk is still being filled.
+///
+/// Every 64 MiB it asks the disk's storage to begin. The hardware is then busy while the rest is copied, and the flush
+/// at the end finds little to do.
 #[derive(Debug, Default)]
-pub(crate) struct EarlyFlush {
+pub struct EarlyFlush {
     written: AtomicU64,
     /// The storage is at it.
     busy: Arc<AtomicBool>,
 }
 
 impl EarlyFlush {
-    /// Says that so many bytes more were written to `disk`.
+    /// Counts `len` bytes more that were written to `disk`.
     pub fn wrote(&self, disk: &Disk, len: u64) {
         let written = self.written.fetch_add(len, Ordering::Relaxed) + len;
         if written < EVERY || self.busy.swap(true, Ordering::Relaxed) {

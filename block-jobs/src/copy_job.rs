@@ -11,13 +11,14 @@ use super::buffers::{Buffers, Memory};
 use super::convert::Conversion;
 use super::copy_plan::{Piece, Segment, room_for};
 use super::early_flush::EarlyFlush;
+use super::error::{JobError, Result, Side, Step};
+use super::fingerprint::{Fingerprint, Sum};
 use super::job::Job;
 use super::lost::Lost;
 use super::order::Order;
+use super::progress::JobProgress;
 use super::zeros::zero_runs;
 use super::{PIECE, difference, is_direct};
-use crate::error::{Failure, Result};
-use crate::progress::Progress;
 
 /// Bytes given up at a time when reading fails.
 const SALVAGE: u64 = 4096;
@@ -37,7 +38,7 @@ pub(super) struct CopyJob {
     early_flush: EarlyFlush,
     /// Buffers for threads that leave theirs with its piece, made when they are first used.
     spare: Mutex<Vec<PageBuffer>>,
-    progress: Arc<Progress>,
+    progress: Arc<dyn JobProgress>,
     lost: Mutex<Lost>,
 }
 
@@ -45,6 +46,11 @@ pub(super) struct CopyJob {
 fn missing() -> block_core::Error {
     let text = "bytes that were read are missing";
     block_core::Error::new(block_core::ErrorKind::Io, text)
+}
+
+/// The error of a part of the source that cannot be read at `offset`.
+fn unread(part: usize, offset: u64, error: block_core::Error) -> JobError {
+    JobError::new(Side::Source(part), Step::Read, error).at(offset)
 }
 
 /// A piece that has been read, left to another thread.
@@ -115,11 +121,11 @@ impl Job for CopyJob {
 
 impl CopyJob {
     /// Nothing is copied yet.
-    pub fn new(conversion: Conversion, progress: Arc<Progress>) -> Self {
+    pub fn new(conversion: Conversion, progress: Arc<dyn JobProgress>) -> Self {
         // Where blocks are stored in the order they are first written, the order of the guest reads fastest.
         // And writers of one file in the page cache would wait for each other inside the kernel, spinning.
         let has_blocks = conversion.target.info().block_size.is_some();
-        let in_order = !conversion.any_order && (has_blocks || !conversion.is_direct());
+        let in_order = !conversion.options.any_order && (has_blocks || !conversion.is_direct());
         Self {
             conversion,
             order: in_order.then(Order::default),
@@ -133,6 +139,11 @@ impl CopyJob {
     /// What could not be read so far.
     pub fn lost(&self) -> MutexGuard<'_, Lost> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fingerprint of everything read so far, where it is taken.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.conversion.sum.as_ref().map(Sum::value)
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<PageBuffer>> {
@@ -169,11 +180,12 @@ impl CopyJob {
         room: &mut [u8],
         start: usize,
     ) -> Result<(Ready, usize)> {
-        let writes_zeros = self.conversion.sparse == 0 && self.conversion.base.is_none();
+        let writes_zeros =
+            self.conversion.options.sparse == 0 && self.conversion.options.base.is_none();
         if segment.zero && !writes_zeros {
             return Ok((Ready::Zeros, 0));
         }
-        if !segment.zero && self.conversion.offload && self.offload(segment).await? {
+        if !segment.zero && self.conversion.options.offload && self.offload(segment).await? {
             return Ok((Ready::Copied, 0));
         }
         let len = segment.len as usize;
@@ -189,7 +201,7 @@ impl CopyJob {
             }
         }
         let Some(bytes) = room.get_mut(..len) else {
-            return Err(Failure::new("a piece of the copy is larger than its buffer"));
+            return Err(JobError::internal("a piece of the copy is larger than its buffer"));
         };
         let mut runs = Vec::new();
         match segment.zero {
@@ -202,11 +214,11 @@ impl CopyJob {
     /// Writes a piece.
     async fn write(&self, parts: &[(Segment, Ready)], memory: &Memory<'_>) -> Result<()> {
         for (segment, ready) in parts {
-            self.write_segment(segment, ready, memory).await.map_err(|error| {
-                Failure::because(format_args!("error while writing at byte {}", segment.to), &error)
-            })?;
+            self.write_segment(segment, ready, memory)
+                .await
+                .map_err(|error| JobError::new(Side::Target, Step::Write, error).at(segment.to))?;
         }
-        self.progress.advance(parts.iter().map(|(segment, _)| segment.len).sum());
+        self.progress.done(parts.iter().map(|(segment, _)| segment.len).sum());
         Ok(())
     }
 
@@ -218,7 +230,7 @@ impl CopyJob {
     ) -> block_core::Result<()> {
         let target = &self.conversion.target;
         let (to, len) = (segment.to, segment.len);
-        let (memory, runs) = match (ready, &self.conversion.base) {
+        let (memory, runs) = match (ready, &self.conversion.options.base) {
             (Ready::Copied, _) => return Ok(()),
             (Ready::Zeros, Some(base)) => return difference::zero(base, target, to, len).await,
             (Ready::Zeros, None) => {
@@ -233,9 +245,9 @@ impl CopyJob {
         if runs.is_empty() && memory.len() as u64 != len {
             return Err(missing());
         }
-        match &self.conversion.base {
+        match &self.conversion.options.base {
             Some(base) => difference::write(base, target, to, &memory).await,
-            None if self.conversion.sparse == 0 => self.write_bytes(to, memory).await,
+            None if self.conversion.options.sparse == 0 => self.write_bytes(to, memory).await,
             None => self.write_runs(to, &memory, runs).await,
         }
     }
@@ -248,11 +260,11 @@ impl CopyJob {
 
     /// Adds what was read to the fingerprint, and says where in it are zeros that need not be written.
     fn look_at(&self, segment: &Segment, bytes: &[u8]) -> Vec<(Range<usize>, bool)> {
-        if let Some(fingerprint) = &self.conversion.fingerprint {
-            fingerprint.add(segment.to, bytes);
+        if let Some(sum) = &self.conversion.sum {
+            sum.add(segment.to, bytes);
         }
-        let least = self.conversion.sparse as usize;
-        let looks = least > 0 && self.conversion.base.is_none();
+        let least = self.conversion.options.sparse as usize;
+        let looks = least > 0 && self.conversion.options.base.is_none();
         if looks { zero_runs(bytes, least) } else { Vec::new() }
     }
 
@@ -263,11 +275,8 @@ impl CopyJob {
         let Some(part) = part.filter(|part| is_direct(&part.disk)) else { return Ok(None) };
         match part.disk.read_bytes(segment.from, len).await {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(_) if self.conversion.salvage => Ok(None),
-            Err(error) => {
-                let place = format!("error while reading {} at byte {}", part.name, segment.from);
-                Err(Failure::because(place, &error))
-            }
+            Err(_) if self.conversion.options.salvage => Ok(None),
+            Err(error) => Err(unread(segment.part, segment.from, error)),
         }
     }
 
@@ -277,14 +286,13 @@ impl CopyJob {
         let mut from = segment.from;
         let whole = part.disk.read_at(from, buf).await;
         let Err(error) = whole else { return Ok(()) };
-        if !self.conversion.salvage {
-            let place = format!("error while reading {} at byte {from}", part.name);
-            return Err(Failure::because(place, &error));
+        if !self.conversion.options.salvage {
+            return Err(unread(segment.part, from, error));
         }
         for unit in buf.chunks_mut(SALVAGE as usize) {
             if let Err(error) = part.disk.read_at(from, unit).await {
                 unit.fill(0);
-                self.lost().add(from, unit.len() as u64, &error);
+                self.lost().add(from, unit.len() as u64, error);
             }
             from += unit.len() as u64;
         }
@@ -302,7 +310,7 @@ impl CopyJob {
         for (range, zero) in runs.iter().cloned() {
             let at = to + range.start as u64;
             let len = range.len() as u64;
-            match (zero, self.conversion.target_is_zero) {
+            match (zero, self.conversion.options.target_is_zero) {
                 (true, true) => {}
                 (true, false) => target.write_zeroes(at, len, ZeroFlags::MAY_UNMAP).await?,
                 (false, _) => {
@@ -329,10 +337,8 @@ impl CopyJob {
     async fn offload(&self, segment: &Segment) -> Result<bool> {
         let Some(part) = self.conversion.source.part(segment.part) else { return Ok(false) };
         let range = segment.from..segment.from + segment.len;
-        super::offload::copy(&part.disk, range, &self.conversion.target, segment.to).await.map_err(
-            |error| {
-                Failure::because(format_args!("error while copying at byte {}", segment.to), &error)
-            },
-        )
+        let copied =
+            super::offload::copy(&part.disk, range, &self.conversion.target, segment.to).await;
+        copied.map_err(|error| JobError::new(Side::Neither, Step::Copy, error).at(segment.to))
     }
 }

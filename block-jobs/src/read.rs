@@ -6,27 +6,27 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use block_core::Disk;
 
+use super::buffers::Buffers;
+use super::error::{JobError, Result, Side, Step};
 use super::job::{Job, Plan, run};
-use super::{Buffers, ExtentStream, PIECE};
-use crate::error::{Failure, Result};
-use crate::progress::Progress;
+use super::progress::{Expected, JobProgress};
+use super::{ExtentStream, PIECE};
 
 /// Calls `see(offset, bytes)` for every piece of data in `range` of `disk`, in any order, from several tasks.
-pub(crate) async fn read_data(
+pub(super) async fn read_data(
     disk: &Disk,
     range: Range<u64>,
-    name: &str,
     tasks: usize,
-    progress: &Arc<Progress>,
+    progress: Arc<dyn JobProgress>,
     see: impl Fn(u64, &[u8]) + Send + Sync + 'static,
 ) -> Result<()> {
+    let size = range.end.saturating_sub(range.start);
     let plan = ReadPlan {
+        expected: Expected::new(Arc::clone(&progress), size),
         stream: ExtentStream::with_holes(disk.clone(), range),
         left: (0, 0),
-        progress: Arc::clone(progress),
     };
-    let job =
-        ReadJob { disk: disk.clone(), name: name.to_owned(), progress: Arc::clone(progress), see };
+    let job = ReadJob { disk: disk.clone(), progress, see };
     run(plan, Arc::new(job), tasks).await?;
     Ok(())
 }
@@ -35,7 +35,7 @@ struct ReadPlan {
     stream: ExtentStream,
     /// What is left of the extent in hand: first byte, length.
     left: (u64, u64),
-    progress: Arc<Progress>,
+    expected: Expected,
 }
 
 #[async_trait]
@@ -45,11 +45,11 @@ impl Plan for ReadPlan {
     async fn next(&mut self) -> Result<Option<(u64, u64)>> {
         while self.left.1 == 0 {
             let next = self.stream.next().await;
-            let next = next.map_err(|error| Failure::because("Could not read the map", &error))?;
+            let next = next.map_err(|error| JobError::new(Side::Source(0), Step::Map, error))?;
             match next {
                 None => return Ok(None),
                 Some(extent) if extent.is_data() => self.left = (extent.start, extent.len),
-                Some(extent) => self.progress.skip(extent.len),
+                Some(extent) => self.expected.skip(extent.len),
             }
         }
         let (start, len) = self.left;
@@ -61,8 +61,7 @@ impl Plan for ReadPlan {
 
 struct ReadJob<F> {
     disk: Disk,
-    name: String,
-    progress: Arc<Progress>,
+    progress: Arc<dyn JobProgress>,
     see: F,
 }
 
@@ -72,12 +71,10 @@ impl<F: Fn(u64, &[u8]) + Send + Sync + 'static> Job for ReadJob<F> {
 
     async fn work(&self, (offset, len): (u64, u64), buffers: &mut Buffers) -> Result<()> {
         let read = buffers.one().read(&self.disk, offset, len).await;
-        let bytes = read.map_err(|error| {
-            let place = format!("error while reading {} at byte {offset}", self.name);
-            Failure::because(place, &error)
-        })?;
+        let bytes =
+            read.map_err(|error| JobError::new(Side::Source(0), Step::Read, error).at(offset))?;
         (self.see)(offset, &bytes);
-        self.progress.advance(len);
+        self.progress.done(len);
         Ok(())
     }
 }

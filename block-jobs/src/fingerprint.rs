@@ -1,20 +1,50 @@
 //! A fingerprint of a disk's content that can be taken piece by piece, in any order.
 
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use block_core::Disk;
+
+use super::error::Result;
+use super::progress::JobProgress;
+use super::read::read_data;
+use super::{is_direct, pieces_at_a_time};
 
 /// Bytes hashed at a time. Units of zeros count for nothing, so holes need not be read.
 const UNIT: usize = 512;
 
-/// The sum, as one large number, of a hash of each unit that is not zero together with its place.
+/// A fingerprint of content and its place. Two ranges of equal content have equal fingerprints, and any difference is
+/// found with near certainty.
+///
+/// It is the sum, as one large number, of a hash of each 512 bytes that are not zero together with their offset. So it
+/// is not made to withstand an attacker, who could choose content of equal sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fingerprint([u64; 4]);
+
+/// Returns the fingerprint of `range` of a disk, read by so many threads; `None` takes 2, or 8 where the disk bypasses
+/// the page cache.
+///
+/// # Errors
+/// [`Side::Source`](super::Side::Source) 0 is the disk.
+pub async fn fingerprint(
+    disk: &Disk,
+    range: Range<u64>,
+    threads: Option<usize>,
+    progress: Arc<dyn JobProgress>,
+) -> Result<Fingerprint> {
+    let sum = Arc::new(Sum::default());
+    let threads = threads.unwrap_or_else(|| pieces_at_a_time(is_direct(disk)));
+    let seen = Arc::clone(&sum);
+    let see = move |offset: u64, bytes: &[u8]| seen.add(offset, bytes);
+    read_data(disk, range, threads, progress, see).await?;
+    Ok(sum.value())
+}
+
+/// A fingerprint that is being taken.
 #[derive(Debug, Default)]
-pub(crate) struct Fingerprint(Mutex<[u64; 4]>);
+pub(super) struct Sum(Mutex<[u64; 4]>);
 
-impl Fingerprint {
-    /// Nothing but zeros.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl Sum {
     /// Adds `bytes`, which begin at `offset`, a multiple of 512. No byte may be added twice, and a
     /// part of a unit counts as the whole: the rest is zeros.
     pub fn add(&self, offset: u64, bytes: &[u8]) {
@@ -38,8 +68,8 @@ impl Fingerprint {
     }
 
     /// The sum so far.
-    pub fn value(&self) -> [u64; 4] {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn value(&self) -> Fingerprint {
+        Fingerprint(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -61,7 +91,7 @@ mod tests {
     fn order_and_zeros_do_not_matter_but_place_and_content_do() {
         let (a, b) = ([1u8; UNIT], [2u8; UNIT]);
         let print = |pieces: &[(u64, &[u8])]| {
-            let sum = Fingerprint::new();
+            let sum = Sum::default();
             for (offset, bytes) in pieces {
                 sum.add(*offset, bytes);
             }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use block_core::{Disk, Extent, ExtentFlags, Result, Storage, StorageCaps, chain};
 
-/// Walks the extents of a range. Neighbours with one answer come as one, also across windows.
+/// A stream of the extents of a range of a disk. Neighbours of one kind come as one extent.
 #[derive(Debug)]
-pub(crate) struct ExtentStream {
+pub struct ExtentStream {
     disk: Disk,
     left: Range<u64>,
     window: u64,
@@ -28,7 +28,7 @@ const MANY: usize = 8192;
 const ASKED: u64 = 64 << 20;
 
 impl ExtentStream {
-    /// Over `range` (bytes, cut at the end of the disk).
+    /// Streams the extents of `range`, in bytes, cut at the end of the disk, as the map of the image tells them.
     pub fn new(disk: Disk, range: Range<u64>) -> Self {
         let left = range.start..range.end.min(disk.size());
         Self {
@@ -42,8 +42,8 @@ impl ExtentStream {
         }
     }
 
-    /// As [`new`](Self::new), for reading: a stored block that is a hole in its file comes as zeros, and need not be
-    /// read. The map of the image says nothing of that.
+    /// Streams extents for a caller that reads them. A hole in the file of a stored block comes as zeros, which the map
+    /// of the image does not tell, and need not be read.
     pub fn with_holes(disk: Disk, range: Range<u64>) -> Self {
         let storages = chain::images(&disk)
             .iter()
@@ -55,7 +55,7 @@ impl ExtentStream {
         Self { storages, ..Self::new(disk, range) }
     }
 
-    /// The next extent; `None` at the end.
+    /// Returns the next extent; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Extent>> {
         loop {
             while let Some(next) = self.exact.pop_front() {

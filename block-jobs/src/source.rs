@@ -8,49 +8,66 @@ use super::ExtentStream;
 
 /// A part of a [`Source`]: `range` of `disk` appears at `start`.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub struct Part {
     /// The disk.
     pub disk: Disk,
-    /// Its bytes that belong to the source.
+    /// The bytes of the disk that belong to the source.
     pub range: Range<u64>,
-    /// Where they begin in the source.
+    /// First byte, as an offset in the source.
     pub start: u64,
-    /// What to call it in messages.
-    pub name: String,
 }
 
-/// Disks one behind the other.
+/// Disks, or parts of disks, that are read as one disk, each after the end of the one before.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Source {
+pub struct Source {
     parts: Vec<Part>,
     len: u64,
 }
 
+impl From<Disk> for Source {
+    /// The whole of one disk.
+    fn from(disk: Disk) -> Self {
+        let len = disk.size();
+        Self { parts: vec![Part { disk, range: 0..len, start: 0 }], len }
+    }
+}
+
 impl Source {
-    /// Nothing.
+    /// A source without parts.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a whole disk at the end.
-    pub fn push(&mut self, disk: Disk, name: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// `InvalidInput`: the source would be larger than a disk can be.
+    pub fn push(&mut self, disk: Disk) -> Result<()> {
         let size = disk.size();
-        self.push_range(disk, 0..size, name)
+        self.push_range(disk, 0..size)
     }
 
-    /// Adds `range` of a disk at the end.
-    pub fn push_range(&mut self, disk: Disk, range: Range<u64>, name: &str) -> Result<()> {
+    /// Adds `range` of a disk, in bytes, at the end.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the source would be larger than a disk can be.
+    pub fn push_range(&mut self, disk: Disk, range: Range<u64>) -> Result<()> {
         let start = self.len;
         let len = range.end.saturating_sub(range.start);
         let end = start.checked_add(len).filter(|end| *end <= i64::MAX as u64);
         self.len = end.ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "the sources together are too large for a disk")
         })?;
-        self.parts.push(Part { disk, range, start, name: name.to_owned() });
+        self.parts.push(Part { disk, range, start });
         Ok(())
     }
 
-    /// Bytes in all.
+    /// Whether the source has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -65,22 +82,28 @@ impl Source {
         self.parts.get(index)
     }
 
-    /// Walks the extents of all parts.
+    /// Returns the stream of the extents of all parts.
     pub fn walk(&self) -> Walk {
         Walk { source: self.clone(), index: 0, stream: None }
     }
 }
 
-/// The extents of a source, by part.
+/// A stream of the extents of a [`Source`], part after part.
 #[derive(Debug)]
-pub(crate) struct Walk {
+pub struct Walk {
     source: Source,
     index: usize,
     stream: Option<ExtentStream>,
 }
 
 impl Walk {
-    /// The number of the part, and the next of its extents (`start` counts in the part's disk).
+    /// The number of the part that [`next`](Self::next) looked at last.
+    pub fn part(&self) -> usize {
+        self.index
+    }
+
+    /// Returns the next extent and the number of its part; `None` at the end. The extent's `start` is an offset in the
+    /// part's disk.
     pub async fn next(&mut self) -> Result<Option<(usize, Extent)>> {
         loop {
             let Some(part) = self.source.parts.get(self.index) else { return Ok(None) };

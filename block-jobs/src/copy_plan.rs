@@ -8,11 +8,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::PIECE;
 use super::convert::Conversion;
+use super::error::{JobError, Result, Side, Step};
 use super::job::Plan;
+use super::progress::{Expected, JobProgress};
 use super::rate::Rate;
 use super::source::{Source, Walk};
-use crate::error::{Failure, Result};
-use crate::progress::Progress;
 
 /// A piece of the copy: what one thread reads, and whoever is free writes when its turn has come.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) struct CopyPlan {
     places: Arc<Semaphore>,
     /// Pieces made.
     number: u64,
-    progress: Arc<Progress>,
+    expected: Expected,
 }
 
 #[async_trait]
@@ -101,17 +101,17 @@ impl Plan for CopyPlan {
 
 impl CopyPlan {
     /// All of a copy.
-    pub fn new(conversion: &Conversion, progress: Arc<Progress>) -> Self {
+    pub fn new(conversion: &Conversion, progress: Arc<dyn JobProgress>) -> Self {
         Self {
             walk: conversion.source.walk(),
             source: conversion.source.clone(),
             left: None,
-            skip_zeros: conversion.target_is_zero && conversion.sparse > 0,
-            zeros_as_data: conversion.sparse == 0 && conversion.base.is_none(),
-            rate: Rate::new(conversion.rate),
+            skip_zeros: conversion.options.target_is_zero && conversion.options.sparse > 0,
+            zeros_as_data: conversion.options.sparse == 0 && conversion.options.base.is_none(),
+            rate: Rate::new(conversion.options.rate),
             places: Arc::new(Semaphore::new(conversion.threads() + AHEAD)),
             number: 0,
-            progress,
+            expected: Expected::new(progress, conversion.source.len()),
         }
     }
 
@@ -120,14 +120,14 @@ impl CopyPlan {
         while self.left.is_none_or(|left| left.len == 0) {
             self.left = None;
             let next = self.walk.next().await;
-            let next =
-                next.map_err(|error| Failure::because("error while reading the map", &error))?;
+            let next = next
+                .map_err(|error| JobError::new(Side::Source(self.walk.part()), Step::Map, error))?;
             let Some((index, extent)) = next else { return Ok(()) };
             let Some(part) = self.source.part(index) else { return Ok(()) };
             let to = part.start + (extent.start - part.range.start);
             let zero = !extent.is_data();
             if zero && self.skip_zeros {
-                self.progress.skip(extent.len);
+                self.expected.skip(extent.len);
             } else {
                 let (from, len) = (extent.start, extent.len);
                 self.left = Some(Segment { part: index, from, to, len, zero });
