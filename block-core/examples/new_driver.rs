@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::engine::{
-    BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryLocation, Layout, Mapped, PagedTable, ResizePlan, Slot,
+    SlotRun,
 };
 use block_core::probe::{Probe, ProbeInput};
 use block_core::{
@@ -165,8 +166,8 @@ impl BlockMapper for ToyMap {
         Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
     }
 
-    fn entry_place(&self, block: u64) -> EntryPlace {
-        EntryPlace { field: "table entry", offset: self.table.place(block) }
+    fn entry_location(&self, block: u64) -> EntryLocation {
+        EntryLocation { field: "table entry", offset: self.table.place(block) }
     }
 
     async fn start_writing(&self, _: Effect) -> Result<()> {

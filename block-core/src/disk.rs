@@ -92,10 +92,10 @@ impl Disk {
         let end = self.in_range(offset, len)?;
         let sectors = offset / SECTOR_SIZE..end.div_ceil(SECTOR_SIZE);
         if offset.is_multiple_of(SECTOR_SIZE) && len.is_multiple_of(SECTOR_SIZE) {
-            let _guard = self.writes.share(sectors).await;
+            let _guard = self.writes.lock_shared(sectors).await;
             return self.device.write_sectors(offset / SECTOR_SIZE, buf, flags).await;
         }
-        let _guard = self.writes.own(sectors.clone()).await;
+        let _guard = self.writes.lock_exclusive(sectors.clone()).await;
         let start = sectors.start * SECTOR_SIZE;
         let whole = (sectors.end - sectors.start) * SECTOR_SIZE;
         let mut sectors_buf = vec![0; to_usize(whole)?];
@@ -118,7 +118,7 @@ impl Disk {
             return self.write_at(offset, &bytes, flags).await;
         }
         let end = self.in_range(offset, len)?;
-        let _guard = self.writes.share(offset / SECTOR_SIZE..end / SECTOR_SIZE).await;
+        let _guard = self.writes.lock_shared(offset / SECTOR_SIZE..end / SECTOR_SIZE).await;
         self.device.write_bytes(offset / SECTOR_SIZE, bytes, flags).await
     }
 
@@ -152,7 +152,7 @@ impl Disk {
         if first == last {
             return Ok(());
         }
-        let _guard = self.writes.share(first..last).await;
+        let _guard = self.writes.lock_shared(first..last).await;
         self.device.write_zeroes(first, last - first, flags).await
     }
 
@@ -168,7 +168,7 @@ impl Disk {
         if first >= last {
             return Ok(());
         }
-        let _guard = self.writes.share(first..last).await;
+        let _guard = self.writes.lock_shared(first..last).await;
         self.device.discard(first, last - first).await
     }
 

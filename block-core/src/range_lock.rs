@@ -21,7 +21,7 @@ pub struct RangeLock {
 struct State {
     next_ticket: u64,
     /// Held claims at the index that their guard stores. `None` if the guard was dropped.
-    held: Vec<Option<Claim>>,
+    held: Vec<Option<LockRequest>>,
     /// Unused indices of `held`.
     free: Vec<usize>,
     /// Number of exclusive claims held. If it is 0, sharers need not search `held`.
@@ -30,7 +30,7 @@ struct State {
 }
 
 #[derive(Debug, Clone)]
-struct Claim {
+struct LockRequest {
     ticket: u64,
     range: Range<u64>,
     exclusive: bool,
@@ -38,12 +38,12 @@ struct Claim {
 
 #[derive(Debug)]
 struct Waiter {
-    claim: Claim,
+    request: LockRequest,
     waker: Option<Waker>,
 }
 
-impl Claim {
-    fn conflicts(&self, other: &Claim) -> bool {
+impl LockRequest {
+    fn conflicts(&self, other: &LockRequest) -> bool {
         (self.exclusive || other.exclusive)
             && self.range.start < other.range.end
             && other.range.start < self.range.end
@@ -57,37 +57,37 @@ impl RangeLock {
     }
 
     /// Waits until `range` can be shared with other sharers.
-    pub fn share(self: &Arc<Self>, range: Range<u64>) -> Acquire {
+    pub fn lock_shared(self: &Arc<Self>, range: Range<u64>) -> Acquire {
         self.acquire(range, false)
     }
 
     /// Waits until `range` can be owned exclusively.
-    pub fn own(self: &Arc<Self>, range: Range<u64>) -> Acquire {
+    pub fn lock_exclusive(self: &Arc<Self>, range: Range<u64>) -> Acquire {
         self.acquire(range, true)
     }
 
     /// Shares `range` without waiting. Returns `None` if that is not possible now.
-    pub fn try_share(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
+    pub fn try_lock_shared(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
         self.try_acquire(range, false)
     }
 
     /// Owns `range` without waiting. Returns `None` if that is not possible now.
-    pub fn try_own(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
+    pub fn try_lock_exclusive(self: &Arc<Self>, range: Range<u64>) -> Option<RangeGuard> {
         self.try_acquire(range, true)
     }
 
     #[inline]
     fn try_acquire(self: &Arc<Self>, range: Range<u64>, exclusive: bool) -> Option<RangeGuard> {
         let mut state = self.state();
-        let claim = state.claim(range, exclusive);
+        let request = state.request(range, exclusive);
         state
-            .admit(&claim, usize::MAX)
-            .then(|| RangeGuard { lock: Arc::clone(self), place: state.hold(claim) })
+            .admit(&request, usize::MAX)
+            .then(|| RangeGuard { lock: Arc::clone(self), place: state.hold(request) })
     }
 
     fn acquire(self: &Arc<Self>, range: Range<u64>, exclusive: bool) -> Acquire {
-        let claim = self.state().claim(range, exclusive);
-        Acquire { lock: Arc::clone(self), claim, stage: Stage::New }
+        let request = self.state().request(range, exclusive);
+        Acquire { lock: Arc::clone(self), request, stage: Stage::New }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,7 +98,7 @@ impl RangeLock {
     fn release(&self, place: Option<usize>) {
         let mut state = self.state();
         if let Some(place) = place {
-            state.let_go(place);
+            state.release(place);
         }
         let woken = state.promote();
         drop(state);
@@ -107,42 +107,44 @@ impl RangeLock {
 }
 
 impl State {
-    fn claim(&mut self, range: Range<u64>, exclusive: bool) -> Claim {
+    fn request(&mut self, range: Range<u64>, exclusive: bool) -> LockRequest {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
-        Claim { ticket, range, exclusive }
+        LockRequest { ticket, range, exclusive }
     }
 
-    /// Returns whether `claim` conflicts with no holder and with none of the first `ahead` waiters.
-    fn admit(&self, claim: &Claim, ahead: usize) -> bool {
-        let all_share = self.owners == 0 && !claim.exclusive;
-        (all_share || !self.held.iter().flatten().any(|held| held.conflicts(claim)))
-            && !self.waiting.iter().take(ahead).any(|waiter| waiter.claim.conflicts(claim))
+    /// Returns whether `request` conflicts with no holder and with none of the first `ahead` waiters.
+    fn admit(&self, request: &LockRequest, ahead: usize) -> bool {
+        let all_share = self.owners == 0 && !request.exclusive;
+        (all_share || !self.held.iter().flatten().any(|held| held.conflicts(request)))
+            && !self.waiting.iter().take(ahead).any(|waiter| waiter.request.conflicts(request))
     }
 
     /// Adds a holder and returns its index.
-    fn hold(&mut self, claim: Claim) -> usize {
-        self.owners += usize::from(claim.exclusive);
+    fn hold(&mut self, request: LockRequest) -> usize {
+        self.owners += usize::from(request.exclusive);
         let place = self.free.pop().unwrap_or(self.held.len());
         match self.held.get_mut(place) {
-            Some(empty) => *empty = Some(claim),
-            None => self.held.push(Some(claim)),
+            Some(empty) => *empty = Some(request),
+            None => self.held.push(Some(request)),
         }
         place
     }
 
-    fn let_go(&mut self, place: usize) {
-        let Some(claim) = self.held.get_mut(place).and_then(Option::take) else {
+    fn release(&mut self, place: usize) {
+        let Some(request) = self.held.get_mut(place).and_then(Option::take) else {
             debug_assert!(false, "a range is given back twice");
             return;
         };
-        self.owners -= usize::from(claim.exclusive);
+        self.owners -= usize::from(request.exclusive);
         self.free.push(place);
     }
 
     /// Returns the index of the holder with this ticket.
     fn place_of(&self, ticket: u64) -> Option<usize> {
-        self.held.iter().position(|held| held.as_ref().is_some_and(|claim| claim.ticket == ticket))
+        self.held
+            .iter()
+            .position(|held| held.as_ref().is_some_and(|request| request.ticket == ticket))
     }
 
     /// Moves every waiter that can be admitted to the holders, and returns their wakers.
@@ -150,12 +152,12 @@ impl State {
         let mut woken = Vec::new();
         let mut index = 0;
         while let Some(waiter) = self.waiting.get(index) {
-            if !self.admit(&waiter.claim, index) {
+            if !self.admit(&waiter.request, index) {
                 index += 1;
                 continue;
             }
             let waiter = self.waiting.remove(index);
-            self.hold(waiter.claim);
+            self.hold(waiter.request);
             woken.extend(waiter.waker);
         }
         woken
@@ -166,7 +168,7 @@ impl State {
 #[derive(Debug)]
 pub struct RangeGuard {
     lock: Arc<RangeLock>,
-    /// Index of the claim in the lock's `held`.
+    /// Index of the request in the lock's `held`.
     place: usize,
 }
 
@@ -181,7 +183,7 @@ impl Drop for RangeGuard {
 #[must_use = "a lock that is not awaited is not taken"]
 pub struct Acquire {
     lock: Arc<RangeLock>,
-    claim: Claim,
+    request: LockRequest,
     stage: Stage,
 }
 
@@ -197,18 +199,20 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RangeGuard> {
         let this = self.get_mut();
-        let ticket = this.claim.ticket;
+        let ticket = this.request.ticket;
         let mut state = this.lock.state();
         let place = match this.stage {
-            Stage::New if state.admit(&this.claim, usize::MAX) => state.hold(this.claim.clone()),
+            Stage::New if state.admit(&this.request, usize::MAX) => {
+                state.hold(this.request.clone())
+            }
             Stage::New => {
                 let waker = Some(cx.waker().clone());
-                state.waiting.push(Waiter { claim: this.claim.clone(), waker });
+                state.waiting.push(Waiter { request: this.request.clone(), waker });
                 this.stage = Stage::Queued;
                 return Poll::Pending;
             }
             Stage::Queued => {
-                let waiter = state.waiting.iter_mut().find(|w| w.claim.ticket == ticket);
+                let waiter = state.waiting.iter_mut().find(|w| w.request.ticket == ticket);
                 if let Some(waiter) = waiter {
                     waiter.waker = Some(cx.waker().clone());
                     return Poll::Pending;
@@ -234,9 +238,9 @@ impl Drop for Acquire {
         if self.stage != Stage::Queued {
             return;
         }
-        let ticket = self.claim.ticket;
+        let ticket = self.request.ticket;
         let mut state = self.lock.state();
-        state.waiting.retain(|waiter| waiter.claim.ticket != ticket);
+        state.waiting.retain(|waiter| waiter.request.ticket != ticket);
         let place = state.place_of(ticket);
         drop(state);
         // Releases the range if this waiter was admitted since the last poll, and lets later waiters pass.
@@ -258,11 +262,11 @@ mod tests {
     #[test]
     fn sharers_share_and_an_owner_waits_for_all_of_them() {
         let lock = RangeLock::new();
-        let a = ready(&mut lock.share(0..10)).unwrap();
-        let b = ready(&mut lock.share(5..15)).unwrap();
-        assert!(lock.try_own(14..15).is_none());
-        assert!(lock.try_own(15..16).is_some());
-        let mut owner = lock.own(8..9);
+        let a = ready(&mut lock.lock_shared(0..10)).unwrap();
+        let b = ready(&mut lock.lock_shared(5..15)).unwrap();
+        assert!(lock.try_lock_exclusive(14..15).is_none());
+        assert!(lock.try_lock_exclusive(15..16).is_some());
+        let mut owner = lock.lock_exclusive(8..9);
         assert!(ready(&mut owner).is_none());
         drop(a);
         assert!(ready(&mut owner).is_none());
@@ -273,13 +277,13 @@ mod tests {
     #[test]
     fn a_later_sharer_does_not_overtake_a_waiting_owner() {
         let lock = RangeLock::new();
-        let first = ready(&mut lock.share(0..10)).unwrap();
-        let mut owner = lock.own(0..10);
+        let first = ready(&mut lock.lock_shared(0..10)).unwrap();
+        let mut owner = lock.lock_exclusive(0..10);
         assert!(ready(&mut owner).is_none());
-        let mut late = lock.share(3..4);
+        let mut late = lock.lock_shared(3..4);
         assert!(ready(&mut late).is_none());
-        assert!(lock.try_share(3..4).is_none());
-        assert!(lock.try_share(10..11).is_some(), "beside the range nobody waits");
+        assert!(lock.try_lock_shared(3..4).is_none());
+        assert!(lock.try_lock_shared(10..11).is_some(), "beside the range nobody waits");
         drop(first);
         let owned = ready(&mut owner).unwrap();
         assert!(ready(&mut late).is_none());
@@ -290,10 +294,10 @@ mod tests {
     #[test]
     fn a_dropped_waiter_lets_those_behind_it_pass() {
         let lock = RangeLock::new();
-        let first = ready(&mut lock.share(0..10)).unwrap();
-        let mut owner = lock.own(0..10);
+        let first = ready(&mut lock.lock_shared(0..10)).unwrap();
+        let mut owner = lock.lock_exclusive(0..10);
         assert!(ready(&mut owner).is_none());
-        let mut late = lock.share(0..10);
+        let mut late = lock.lock_shared(0..10);
         assert!(ready(&mut late).is_none());
         drop(owner);
         assert!(ready(&mut late).is_some());
@@ -303,20 +307,20 @@ mod tests {
     #[test]
     fn a_waiter_dropped_after_it_was_admitted_releases_the_range() {
         let lock = RangeLock::new();
-        let first = ready(&mut lock.own(0..10)).unwrap();
-        let mut second = lock.own(0..10);
+        let first = ready(&mut lock.lock_exclusive(0..10)).unwrap();
+        let mut second = lock.lock_exclusive(0..10);
         assert!(ready(&mut second).is_none());
         drop(first);
         drop(second);
-        assert!(ready(&mut lock.own(0..10)).is_some());
+        assert!(ready(&mut lock.lock_exclusive(0..10)).is_some());
     }
 
     #[test]
     fn what_was_given_back_takes_no_room_and_is_not_looked_at() {
         let lock = RangeLock::new();
         for round in 0..100 {
-            let shared = ready(&mut lock.share(0..10)).unwrap();
-            let owned = ready(&mut lock.own(20..30 + round)).unwrap();
+            let shared = ready(&mut lock.lock_shared(0..10)).unwrap();
+            let owned = ready(&mut lock.lock_exclusive(20..30 + round)).unwrap();
             drop((shared, owned));
         }
         let state = lock.state();

@@ -74,8 +74,8 @@ impl Direct {
             let range = start..if grows { u64::MAX } else { stop };
             let alone = !whole || (grows && change == Change::Zeroes);
             let guard = match alone {
-                true => self.locks.own(range).await,
-                false => self.locks.share(range).await,
+                true => self.locks.lock_exclusive(range).await,
+                false => self.locks.lock_shared(range).await,
             };
             if grows || stop <= len()? {
                 return Ok(guard);
@@ -85,7 +85,7 @@ impl Direct {
 
     /// Waits until no other task changes the file, and keeps the whole file locked.
     pub(crate) async fn guard_all(&self) -> RangeGuard {
-        self.locks.own(0..u64::MAX).await
+        self.locks.lock_exclusive(0..u64::MAX).await
     }
 
     /// Fills `buf` from `offset` up to the end of the file. Returns the bytes read.

@@ -36,7 +36,7 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, offset: u64, buf: &[u8]) -> Result<(
 
 /// The result of a read that must not block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AtOnce {
+pub(crate) enum NoWait {
     /// Read this many bytes; the rest needs the disk.
     Some(usize),
     /// Read this many bytes, and then the file ends.
@@ -50,23 +50,23 @@ pub(crate) fn read_cached(
     fd: BorrowedFd<'_>,
     offset: u64,
     buf: &mut [u8],
-) -> Result<AtOnce, Errno> {
+) -> Result<NoWait, Errno> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let at = offset.saturating_add(done as u64);
         let slices = &mut [IoSliceMut::new(rest)];
         match rustix::io::preadv2(fd, slices, at, ReadWriteFlags::NOWAIT) {
-            Ok(0) => return Ok(AtOnce::End(done)),
+            Ok(0) => return Ok(NoWait::End(done)),
             Ok(n) => done += n,
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => break,
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if done == 0 => {
-                return Ok(AtOnce::Unknown);
+                return Ok(NoWait::Unknown);
             }
             Err(errno) => return Err(errno),
         }
     }
-    Ok(AtOnce::Some(done))
+    Ok(NoWait::Some(done))
 }
 
 /// Repeats the call while it is interrupted.

@@ -69,8 +69,6 @@ mod blocking;
 mod codes;
 mod copy;
 mod direct;
-#[cfg(feature = "io_uring")]
-mod engine;
 mod extents;
 mod failure;
 pub mod gate;
@@ -87,6 +85,8 @@ pub mod signal;
 mod storage;
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(feature = "io_uring")]
+mod uring;
 mod zero;
 
 use std::sync::Arc;

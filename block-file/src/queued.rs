@@ -31,8 +31,8 @@ mod with_engine {
 
     use super::*;
     use crate::aligned::{BufferPool, CAPACITY};
-    use crate::engine::{Engine, UnderWay};
     use crate::sys::Transfer;
+    use crate::uring::{UnderWay, UringQueue};
 
     /// Largest buffered read in bytes that is queued. The kernel reads ahead for larger ones, and copying them out of
     /// the engine's memory costs more than the queue saves.
@@ -46,7 +46,7 @@ mod with_engine {
     #[derive(Debug)]
     pub(crate) struct Queue {
         fd: Arc<OwnedFd>,
-        engine: OnceLock<Option<Arc<Engine>>>,
+        engine: OnceLock<Option<Arc<UringQueue>>>,
         /// How many more requests are plain calls before the engine is created.
         patience: AtomicU32,
         buffers: Arc<BufferPool>,
@@ -59,7 +59,7 @@ mod with_engine {
             let (made, patience) = match engine {
                 Some("sync") => (OnceLock::from(None), 0),
                 Some("io_uring") => {
-                    let engine = Engine::new(Arc::clone(fd), &buffers).map_err(refused)?;
+                    let engine = UringQueue::new(Arc::clone(fd), &buffers).map_err(refused)?;
                     (OnceLock::from(Some(engine)), 0)
                 }
                 _ => (OnceLock::new(), PATIENCE),
@@ -73,14 +73,14 @@ mod with_engine {
         }
 
         #[inline]
-        fn engine(&self) -> Option<&Arc<Engine>> {
+        fn engine(&self) -> Option<&Arc<UringQueue>> {
             let less = |patience: u32| patience.checked_sub(1);
             if self.patience.load(Ordering::Relaxed) > 0
                 && self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
             {
                 return None;
             }
-            let make = || match Engine::new(Arc::clone(&self.fd), &self.buffers) {
+            let make = || match UringQueue::new(Arc::clone(&self.fd), &self.buffers) {
                 Ok(engine) => Some(engine),
                 Err(error) => {
                     tracing::debug!("no io_uring, plain calls do: {error}");

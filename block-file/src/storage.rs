@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use crate::blocking::blocking;
 use crate::direct::{Change, Direct};
 use crate::failure::{failed, overflow, past_end, reason};
-use crate::io::{AtOnce, read_cached, read_up_to, retry, write_all};
+use crate::io::{NoWait, read_cached, read_up_to, retry, write_all};
 use crate::path::from_text;
 use crate::queued::Queue;
 use crate::sys::start_writeback;
@@ -35,11 +35,11 @@ pub struct FileStorage {
     /// The reason of the first failed flush. The kernel reports a lost write once and then forgets it.
     lost: RwLock<Option<String>>,
     /// Whether the file is new and no flush has made its name durable yet.
-    nameless: AtomicBool,
+    dir_unsynced: AtomicBool,
     /// Whether the file system supports reads that do not block.
-    at_once: AtomicBool,
+    nowait: AtomicBool,
     /// Whether large writes into holes preallocate; unset until first needed.
-    asks_for_room: OnceLock<bool>,
+    preallocates: OnceLock<bool>,
     /// Whether sharing blocks with another file failed before.
     pub(crate) no_clone: AtomicBool,
 }
@@ -78,13 +78,13 @@ pub(crate) enum Kind {
 impl FileStorage {
     pub(crate) fn new(parts: Parts, direct: Option<Direct>, created: bool) -> Self {
         Self {
-            at_once: AtomicBool::new(direct.is_none()),
-            asks_for_room: OnceLock::new(),
+            nowait: AtomicBool::new(direct.is_none()),
+            preallocates: OnceLock::new(),
             parts,
             direct,
             growth: RwLock::default(),
             lost: RwLock::default(),
-            nameless: AtomicBool::new(created),
+            dir_unsynced: AtomicBool::new(created),
             no_clone: AtomicBool::new(false),
         }
     }
@@ -214,7 +214,7 @@ impl FileStorage {
     /// saves a third of the write's time. Ignores errors, because the write itself reports a full file system.
     fn ask_for_room(&self, offset: u64, end: u64) {
         let is_large = end - offset >= LARGE && self.is_regular();
-        if is_large && *self.asks_for_room.get_or_init(|| self.is_ext4()) {
+        if is_large && *self.preallocates.get_or_init(|| self.is_ext4()) {
             let is_hole = match rustix::fs::seek(self.fd(), SeekFrom::Data(offset)) {
                 Ok(data) => data >= end,
                 Err(errno) => errno == Errno::NXIO,
@@ -279,7 +279,7 @@ impl FileStorage {
 
     fn sync_now(&self) -> Result<(), Errno> {
         retry(|| rustix::fs::fdatasync(self.fd()))?;
-        if self.nameless.load(Ordering::Relaxed) {
+        if self.dir_unsynced.load(Ordering::Relaxed) {
             let path = from_text(&self.parts.uri);
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -294,7 +294,7 @@ impl FileStorage {
                     Err(errno) => return Err(errno),
                 }
             }
-            self.nameless.store(false, Ordering::Relaxed);
+            self.dir_unsynced.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -309,15 +309,15 @@ impl FileStorage {
 
     /// Reads the cached bytes. Returns how many there were, or the error that ends the read.
     fn cached(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        if !self.at_once.load(Ordering::Relaxed) {
+        if !self.nowait.load(Ordering::Relaxed) {
             return Ok(0);
         }
         let len = buf.len();
         match read_cached(self.fd(), offset, buf) {
-            Ok(AtOnce::Some(done)) => Ok(done),
-            Ok(AtOnce::End(_)) => Err(self.ends_early(offset, len)),
-            Ok(AtOnce::Unknown) => {
-                self.at_once.store(false, Ordering::Relaxed);
+            Ok(NoWait::Some(done)) => Ok(done),
+            Ok(NoWait::End(_)) => Err(self.ends_early(offset, len)),
+            Ok(NoWait::Unknown) => {
+                self.nowait.store(false, Ordering::Relaxed);
                 Ok(0)
             }
             Err(errno) => Err(self.read_failed(offset, len, errno)),

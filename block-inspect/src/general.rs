@@ -4,7 +4,7 @@ use super::options::InspectOptions;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
 use block_core::probe::{
-    Candidate, Copy, Decision, Effect, Evidence, Integrity, Kind, ProbeReport, RelationKind,
+    Candidate, Decision, Effect, Evidence, Integrity, Kind, Mirror, ProbeReport, RelationKind,
 };
 
 /// Turns the probe's result into findings.
@@ -104,7 +104,7 @@ fn judge_evidence(cx: &mut Examination<'_>, evidence: &Evidence) {
         Effect::Structure { passed: false } if what.contains("features") => Code::FeatureUnknown,
         Effect::Structure { passed: false } => Code::Structure,
         Effect::Integrity(Integrity::Fail) => Code::Checksum,
-        Effect::Duplicate(Copy::Differs | Copy::Missing) => Code::CopyMismatch,
+        Effect::Duplicate(Mirror::Differs | Mirror::Missing) => Code::CopyMismatch,
         Effect::Slack => Code::SlackNonzero,
         _ => return,
     };

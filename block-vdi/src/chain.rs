@@ -8,7 +8,7 @@ use block_core::{
 };
 
 use crate::header::Header;
-use crate::refusal::Refusal;
+use crate::invalid::InvalidImage;
 
 /// The known facts about the parent of an open image.
 #[derive(Debug, Default)]
@@ -34,12 +34,12 @@ pub(crate) async fn open(
     let link = header.parent_uuid;
     let link_at = header.fields().parent_uuid as u64;
     if link.is_nil() {
-        return Err(Refusal::NoParent
+        return Err(InvalidImage::NoParent
             .error(ErrorKind::Corrupt, "uuid_link", link_at, link, "the UUID of a parent")
             .with_hint("open it as a base image with the option base=on"));
     }
     if link == header.uuid {
-        return Err(Refusal::OwnParent.error(
+        return Err(InvalidImage::OwnParent.error(
             ErrorKind::Corrupt,
             "uuid_link",
             link_at,
@@ -84,7 +84,7 @@ fn explain(error: Error, link_at: u64) -> Error {
     match error.code() {
         Some("parent-mismatch") => error
             .at(link_at)
-            .because(Refusal::ParentMismatch)
+            .because(InvalidImage::ParentMismatch)
             .with_hint("if this is the parent all the same, say verify_parent=off"),
         _ => error,
     }
@@ -97,7 +97,7 @@ fn verify_content(header: &Header, record: &ParentRecord, parent: &ParentFile) -
     let found = identity.modification.unwrap_or_default();
     let at = header.fields().v1.map_or(0, |v1| v1.parent_modification_uuid as u64);
     (found != wanted).then(|| {
-        Refusal::ParentModified.error(
+        InvalidImage::ParentModified.error(
             ErrorKind::Corrupt,
             "uuid_modify of the parent",
             at,

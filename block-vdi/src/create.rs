@@ -112,7 +112,7 @@ pub(crate) async fn create(storage: &dyn Storage, request: &CreateRequest) -> Re
     }
     if plan.filled {
         let len = plan.file_len().saturating_sub(plan.data_offset);
-        fill::make_room(storage, plan.data_offset, len, plan.preallocation).await?;
+        fill::preallocate(storage, plan.data_offset, len, plan.preallocation).await?;
     }
     storage.flush().await?;
     storage.write_at(0, &header).await?;

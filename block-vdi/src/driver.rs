@@ -12,8 +12,8 @@ use block_core::{
     Storage,
 };
 
-use crate::head::Head;
 use crate::header::{self, Header};
+use crate::header_sector::HeaderSector;
 use crate::map::VdiMap;
 use crate::{NAME, amend, chain, check, create, inspect, probe, rebuild};
 
@@ -76,7 +76,7 @@ impl BlockDriver for VdiDriver {
 
     async fn identity(&self, storage: &dyn Storage) -> Result<Option<Identity>> {
         let file_len = storage.len().await?;
-        let head = Head::read(storage, file_len).await?;
+        let head = HeaderSector::read(storage, file_len).await?;
         Ok(header::identity(head.bytes(), file_len))
     }
 
@@ -88,7 +88,7 @@ impl BlockDriver for VdiDriver {
         cx: &OpenContext,
     ) -> Result<Arc<dyn BlockDevice>> {
         let file_len = storage.len().await?;
-        let head = Head::read(&*storage, file_len).await?;
+        let head = HeaderSector::read(&*storage, file_len).await?;
         let header = Header::parse(head.bytes(), file_len)?;
         let damaged = options.bool("damaged").unwrap_or(false);
         if access == Access::ReadWrite {

@@ -90,7 +90,7 @@ pub(crate) async fn copy_of_parent(
 }
 
 /// Makes the file hold `len` zero bytes from `start` on and end there. Nothing uses that range yet.
-pub(crate) async fn make_room(
+pub(crate) async fn preallocate(
     storage: &dyn Storage,
     start: u64,
     len: u64,

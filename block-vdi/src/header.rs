@@ -12,7 +12,7 @@ use crate::format::{
     HEADER_SIZE_V1_PLUS, MAP_OFFSET_V0, RawGeometry, RawHeaderV0, RawHeaderV1, RawPreHeader,
     SIGNATURE, VERSION_0_2,
 };
-use crate::refusal::Refusal;
+use crate::invalid::InvalidImage;
 
 /// Bytes at the start of a file that are read for its header and written back to change it.
 pub(crate) const SECTOR: usize = 512;
@@ -175,7 +175,7 @@ impl Header {
     /// Refuses images that may be read but must not be written.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.allocated > self.blocks {
-            return Err(Refusal::Allocated
+            return Err(InvalidImage::Allocated
                 .error(
                     ErrorKind::Corrupt,
                     "blocks_allocated",
@@ -186,7 +186,7 @@ impl Header {
                 .with_hint("repair the image first, or open it for reading"));
         }
         if !self.map_offset.is_multiple_of(4) {
-            return Err(Refusal::MapUnaligned.error(
+            return Err(InvalidImage::MapUnaligned.error(
                 ErrorKind::Unsupported,
                 "offset_bmap",
                 place(self.fields().v1.map_or(0, |v1| v1.map_offset)),
@@ -321,7 +321,7 @@ impl Raw {
         };
         let header_size = raw.header_size.get();
         if header_size < HEADER_SIZE_V1 {
-            return Err(Refusal::HeaderSize.error(
+            return Err(InvalidImage::HeaderSize.error(
                 ErrorKind::Corrupt,
                 "header_size",
                 0x48,
@@ -334,7 +334,7 @@ impl Raw {
         check_length(file_len, header_end)?;
         let sector_size = raw.legacy.sector_size.get();
         if u64::from(sector_size) != SECTOR_SIZE {
-            return Err(Refusal::SectorSize.error(
+            return Err(InvalidImage::SectorSize.error(
                 ErrorKind::Unsupported,
                 "sector_size",
                 0x168,
@@ -384,7 +384,7 @@ impl Raw {
         let corrupt = ErrorKind::Corrupt;
         let Some(image_type) = ImageType::from_raw(self.image_type) else {
             let at = place(fields.image_type);
-            return Err(Refusal::ImageType.error(
+            return Err(InvalidImage::ImageType.error(
                 corrupt,
                 "image_type",
                 at,
@@ -399,7 +399,7 @@ impl Raw {
                 BLOCK_SIZES.end()
             );
             let at = place(fields.block_size);
-            return Err(Refusal::BlockSize.error(
+            return Err(InvalidImage::BlockSize.error(
                 corrupt,
                 "block_size",
                 at,
@@ -412,7 +412,7 @@ impl Raw {
                 && (2..=self.block_size).contains(&self.block_extra));
         if !extra_is_sound {
             let wanted = format_args!("0, or a power of two from 2 to {}", self.block_size);
-            return Err(Refusal::BlockExtra.error(
+            return Err(InvalidImage::BlockExtra.error(
                 corrupt,
                 "block_extra",
                 0x17C,
@@ -423,13 +423,19 @@ impl Raw {
         let at = place(fields.disk_size);
         if self.disk_size > i64::MAX.unsigned_abs() {
             let wanted = format_args!("at most {}", i64::MAX);
-            return Err(Refusal::DiskSize.error(corrupt, "disk_size", at, self.disk_size, wanted));
+            return Err(InvalidImage::DiskSize.error(
+                corrupt,
+                "disk_size",
+                at,
+                self.disk_size,
+                wanted,
+            ));
         }
         let needed = self.disk_size.div_ceil(u64::from(self.block_size));
         let at = place(fields.blocks);
         if u64::from(self.blocks) < needed {
             let wanted = format_args!("at least {needed} for a disk of {} bytes", self.disk_size);
-            return Err(Refusal::BlocksShort.error(
+            return Err(InvalidImage::BlocksShort.error(
                 corrupt,
                 "blocks_in_image",
                 at,
@@ -439,7 +445,7 @@ impl Raw {
         }
         if self.blocks >= ENTRY_ZERO {
             let wanted = format_args!("less than {ENTRY_ZERO}");
-            return Err(Refusal::BlocksMany.error(
+            return Err(InvalidImage::BlocksMany.error(
                 corrupt,
                 "blocks_in_image",
                 at,
@@ -460,7 +466,7 @@ impl Raw {
         let map_offset = format_args!("{:#x}", self.map_offset).to_string();
         if self.map_offset < self.header_end {
             let wanted = format_args!("{:#x} or more", self.header_end);
-            return Err(Refusal::MapInHeader.error(
+            return Err(InvalidImage::MapInHeader.error(
                 corrupt,
                 "offset_bmap",
                 map_at,
@@ -470,7 +476,7 @@ impl Raw {
         }
         if self.map_offset > file_len {
             let wanted = format_args!("inside the file of {file_len:#x} bytes");
-            return Err(Refusal::MapPastEnd.error(
+            return Err(InvalidImage::MapPastEnd.error(
                 corrupt,
                 "offset_bmap",
                 map_at,
@@ -481,7 +487,7 @@ impl Raw {
         let room = file_len.saturating_sub(self.map_offset) / 4;
         if u64::from(self.blocks) > room {
             let wanted = format_args!("at most {room} in a file of {file_len} bytes");
-            return Err(Refusal::MapPastEnd.error(
+            return Err(InvalidImage::MapPastEnd.error(
                 corrupt,
                 "blocks_in_image",
                 place(self.fields.blocks),
@@ -491,7 +497,7 @@ impl Raw {
         }
         let map_end = self.map_offset.saturating_add(map_bytes(self.blocks));
         if self.data_offset < map_end {
-            return Err(Refusal::DataInMap.error(
+            return Err(InvalidImage::DataInMap.error(
                 corrupt,
                 "offset_data",
                 data_at,
@@ -569,7 +575,7 @@ fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Vers
     };
     let signature = pre.signature.get();
     if head_len < 0x44 || signature != SIGNATURE {
-        return Err(Refusal::Signature.error(
+        return Err(InvalidImage::Signature.error(
             ErrorKind::Unrecognised,
             "signature",
             0x40,
@@ -583,7 +589,7 @@ fn version(sector: &[u8; SECTOR], head_len: usize, file_len: u64) -> Result<Vers
     match u16::from_be_bytes([major_high, major_low]) {
         1 => Ok(Version::V1 { minor: u16::from_be_bytes([minor_high, minor_low]) }),
         _ if version == VERSION_0_2 => Ok(Version::V0),
-        _ => Err(Refusal::Version.error(
+        _ => Err(InvalidImage::Version.error(
             ErrorKind::Unsupported,
             "version",
             0x44,
@@ -620,7 +626,7 @@ fn check_length(file_len: u64, wanted: u32) -> Result<()> {
 
 fn too_short(file_len: u64, wanted: u32) -> block_core::Error {
     let wanted = format_args!("at least {wanted} bytes");
-    Refusal::Truncated.error(ErrorKind::Corrupt, "file length", file_len, file_len, wanted)
+    InvalidImage::Truncated.error(ErrorKind::Corrupt, "file length", file_len, file_len, wanted)
 }
 
 fn map_bytes(blocks: u32) -> u64 {

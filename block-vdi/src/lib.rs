@@ -51,15 +51,15 @@ mod driver;
 mod entry;
 mod fill;
 mod format;
-mod head;
 mod header;
+mod header_sector;
 mod info;
 mod inspect;
+mod invalid;
 mod map;
 mod parents_end;
 mod probe;
 mod rebuild;
-mod refusal;
 mod resize;
 pub mod vbox;
 
@@ -68,7 +68,7 @@ use std::sync::Arc;
 use block_core::Registry;
 
 pub use driver::VdiDriver;
-pub use refusal::Refusal;
+pub use invalid::InvalidImage;
 
 /// The format's name on the command line.
 pub(crate) const NAME: &str = "vdi";

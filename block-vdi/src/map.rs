@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use block_core::engine::{
-    BlockMapper, Change, Effect, EntryPlace, Layout, PagedTable, ResizePlan, Seldom, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryLocation, Layout, PagedTable, ReadMostly, ResizePlan, Slot,
+    SlotRun,
 };
 use block_core::{
     Access, Advice, BlockDevice, ErrorKind, ImageInfo, Options, Preallocation, Result, SECTOR_SIZE,
@@ -16,9 +17,9 @@ use uuid::Uuid;
 
 use crate::chain::Lineage;
 use crate::format::ENTRY_ZERO;
-use crate::head::Head;
 use crate::header::Header;
-use crate::refusal::Refusal;
+use crate::header_sector::HeaderSector;
+use crate::invalid::InvalidImage;
 use crate::{amend, entry, info, resize};
 
 /// The name of a map entry in messages.
@@ -31,9 +32,9 @@ pub(crate) struct VdiMap {
     access: Access,
     cache: u64,
     lineage: Lineage,
-    shape: Seldom<Shape>,
+    shape: ReadMostly<Shape>,
     /// The first sector as it is on disk. The task that holds the lock may write it.
-    head: Mutex<Head>,
+    head: Mutex<HeaderSector>,
     /// Whether a started write of the first sector may or may not have reached the disk.
     head_in_doubt: AtomicBool,
     /// The block whose entry is in doubt: its write began while the disk grew, and is not known to be durable.
@@ -58,7 +59,7 @@ impl VdiMap {
     /// Creates the map of an image whose header was checked. `cache` is in bytes.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
-        head: Head,
+        head: HeaderSector,
         header: Header,
         file_len: u64,
         access: Access,
@@ -72,7 +73,7 @@ impl VdiMap {
             access,
             cache,
             lineage,
-            shape: Seldom::new(shape, access),
+            shape: ReadMostly::new(shape, access),
             head: Mutex::new(head),
             head_in_doubt: AtomicBool::new(false),
             entry_in_doubt: Mutex::new(None),
@@ -94,7 +95,7 @@ impl VdiMap {
     /// Changes the first sector: on disk in one write, and in memory only after that succeeded.
     pub(crate) async fn rewrite_head(
         &self,
-        change: impl FnOnce(&mut Head, &Header) -> Result<()> + Send,
+        change: impl FnOnce(&mut HeaderSector, &Header) -> Result<()> + Send,
     ) -> Result<()> {
         let mut head = self.head.lock().await;
         let mut new = head.clone();
@@ -160,14 +161,14 @@ impl VdiMap {
     async fn check(&self, shape: &Shape, block: u64, slot: Slot) -> Result<Slot> {
         let Slot::Data(number) = slot else { return Ok(slot) };
         let layout = &shape.layout;
-        let wrong = |refusal: Refusal, wanted: String| {
+        let wrong = |refusal: InvalidImage, wanted: String| {
             let at = shape.table.place(block);
             let error = refusal.error(ErrorKind::Corrupt, ENTRY_FIELD, at, number, wanted);
             Err(error.with_hint(Advice::Check))
         };
         if number >= layout.slot_limit {
             let wanted = format!("less than {} for block {block}", layout.slot_limit);
-            return wrong(Refusal::EntryTooLarge, wanted);
+            return wrong(InvalidImage::EntryTooLarge, wanted);
         }
         if number < self.sound_slots.load(Ordering::Acquire) {
             return Ok(slot);
@@ -183,7 +184,7 @@ impl VdiMap {
         match end.is_some_and(|end| end <= file_len) {
             true => Ok(slot),
             false => wrong(
-                Refusal::EntryPastEnd,
+                InvalidImage::EntryPastEnd,
                 format!("a slot inside the file of {file_len:#x} bytes for block {block}"),
             ),
         }
@@ -199,7 +200,7 @@ impl VdiMap {
             if let Some((index, entry)) =
                 (at..).zip(&entries).find(|(_, entry)| **entry < ENTRY_ZERO)
             {
-                return Err(Refusal::SurplusEntry
+                return Err(InvalidImage::SurplusEntry
                     .error(
                         ErrorKind::Corrupt,
                         ENTRY_FIELD,
@@ -326,8 +327,8 @@ impl BlockMapper for VdiMap {
         Ok(SlotRun { first, blocks })
     }
 
-    fn entry_place(&self, block: u64) -> EntryPlace {
-        EntryPlace { field: ENTRY_FIELD, offset: self.shape().table.place(block) }
+    fn entry_location(&self, block: u64) -> EntryLocation {
+        EntryLocation { field: ENTRY_FIELD, offset: self.shape().table.place(block) }
     }
 
     async fn start_writing(&self, effect: Effect) -> Result<()> {

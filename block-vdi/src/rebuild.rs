@@ -11,8 +11,8 @@ use block_core::{CreateRequest, Error, ErrorKind, LostHeader, Result, Storage, i
 
 use crate::create::Plan;
 use crate::format::{ENTRY_FREE, ENTRY_ZERO};
-use crate::head::Head;
 use crate::header::Header;
+use crate::header_sector::HeaderSector;
 
 /// The two layouts that images have.
 const LAYOUTS: [&str; 2] = ["virtualbox", "qemu"];
@@ -33,7 +33,7 @@ pub(crate) async fn lost_header(
     known: &CreateRequest,
 ) -> Result<LostHeader> {
     let file_len = storage.len().await?;
-    if Header::parse(Head::read(&**storage, file_len).await?.bytes(), file_len).is_ok() {
+    if Header::parse(HeaderSector::read(&**storage, file_len).await?.bytes(), file_len).is_ok() {
         let message = "the header is not lost: there is nothing to assume";
         return Err(Error::new(ErrorKind::InvalidInput, message));
     }
@@ -68,7 +68,7 @@ pub(crate) async fn lost_header(
             .with_hint("are the size of the disk and the size of its blocks right?"),
         });
     };
-    let mut head = Head::of(fit.plan.header(&options, None)?);
+    let mut head = HeaderSector::of(fit.plan.header(&options, None)?);
     let header = Header::parse(head.bytes(), file_len)?;
     head.set_allocated(&header, fit.slots_end)?;
     let header = Header::parse(head.bytes(), file_len)?;

@@ -115,7 +115,7 @@ pub(crate) async fn resize(
             let first = used.saturating_sub(added);
             let start = target.data_offset.saturating_add(first.saturating_mul(stride));
             let len = added.saturating_mul(stride);
-            fill::make_room(&**map.storage(), start, len, preallocation).await?;
+            fill::preallocate(&**map.storage(), start, len, preallocation).await?;
         }
         map.storage().flush().await?;
     }

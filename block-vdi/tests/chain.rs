@@ -10,7 +10,7 @@ use block_core::{
     WriteFlags, ZeroFlags, chain,
 };
 use block_testkit::rng::Rng;
-use block_vdi::Refusal;
+use block_vdi::InvalidImage;
 use support::{FREE, Lab, MIB, ZERO, allocated_of, content, detail, image, map_of, poke};
 
 const BLOCK: usize = MIB as usize;
@@ -21,7 +21,7 @@ async fn base(lab: &Lab) {
     storage.write_at(0, &image(4 * MIB, &[0, 1, 2, 3], 4)).await.unwrap();
 }
 
-fn reason(error: &block_core::Error) -> Option<&Refusal> {
+fn reason(error: &block_core::Error) -> Option<&InvalidImage> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
@@ -117,7 +117,7 @@ async fn only_the_parent_that_is_meant_is_taken() {
         lab.open_below(child.clone(), Access::Read, options, candidates)
     };
     let error = open("", named("other")).await.unwrap_err();
-    assert_eq!(reason(&error), Some(&Refusal::ParentMismatch));
+    assert_eq!(reason(&error), Some(&InvalidImage::ParentMismatch));
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(0x1A8)));
     assert_eq!(error.image(), Some("mem:other"));
     let forced = open("verify_parent=off", named("other")).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_parent_that_was_written_to_is_a_warning_or_when_strict_an_error() {
     let disk = lab.open("child", Access::Read, "").await.unwrap();
     assert_eq!(disk.info().warnings.len(), 1, "{:?}", disk.info().warnings);
     let error = lab.open("child", Access::Read, "strict=on").await.unwrap_err();
-    assert_eq!(reason(&error), Some(&Refusal::ParentModified));
+    assert_eq!(reason(&error), Some(&InvalidImage::ParentModified));
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn chains_that_never_end_are_refused() {
     assert!(error.message().contains("leads back"), "{error}");
     amend(&disk, &format!("parent_uuid={own}")).await;
     let error = lab.open("a", Access::Read, "").await.unwrap_err();
-    assert_eq!(reason(&error), Some(&Refusal::OwnParent));
+    assert_eq!(reason(&error), Some(&InvalidImage::OwnParent));
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_child_that_names_no_parent_opens_only_when_told_to() {
     bytes[0x4C] = 4;
     let file = MemStorage::from_bytes(&bytes);
     let error = lab.open_on(file.clone(), Access::Read, "").await.unwrap_err();
-    assert_eq!((reason(&error), error.offset()), (Some(&Refusal::NoParent), Some(0x1A8)));
+    assert_eq!((reason(&error), error.offset()), (Some(&InvalidImage::NoParent), Some(0x1A8)));
     assert!(lab.open_on(file, Access::Read, "base=on").await.is_ok());
 }
 

@@ -5,7 +5,7 @@ mod support;
 use std::error::Error as _;
 
 use block_core::{Access, ErrorKind, MemStorage, Result, WriteFlags};
-use block_vdi::Refusal;
+use block_vdi::InvalidImage;
 use support::rows::{Row, le32, rows};
 use support::{FREE, Lab, MIB, ZERO, base4, content, image, poke};
 
@@ -32,7 +32,7 @@ async fn every_field_of_the_header_is_refused_with_what_it_holds_and_what_it_sho
 
 fn assert_refused(error: &block_core::Error, row: &Row) {
     let field = error.field().unwrap_or_else(|| panic!("{row:?}: {error:?}"));
-    let reason = error.source().and_then(|source| source.downcast_ref::<Refusal>());
+    let reason = error.source().and_then(|source| source.downcast_ref::<InvalidImage>());
     assert_eq!(error.kind(), row.kind, "{row:?}");
     assert_eq!(reason, Some(&row.reason), "{row:?}");
     assert_eq!(error.offset(), Some(row.offset), "{row:?}");
@@ -86,8 +86,8 @@ async fn a_small_file_that_claims_many_blocks_is_refused_before_anything_is_allo
     let mut bytes = base4()[..1024].to_vec();
     poke(&mut bytes, 0x180, &le32(1 << 29));
     let error = open(&bytes, Access::Read).await.unwrap_err();
-    let reason = error.source().unwrap().downcast_ref::<Refusal>();
-    assert_eq!(reason, Some(&Refusal::MapPastEnd));
+    let reason = error.source().unwrap().downcast_ref::<InvalidImage>();
+    assert_eq!(reason, Some(&InvalidImage::MapPastEnd));
     assert_eq!(error.field().unwrap().found, (1u32 << 29).to_string());
 }
 

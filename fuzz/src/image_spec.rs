@@ -59,7 +59,7 @@ pub(crate) fn body(text: &str) {
     }
 }
 
-fn json(text: &str) -> Result<ImageSpec, spec::NoImage> {
+fn json(text: &str) -> Result<ImageSpec, spec::SpecError> {
     ImageSpec::parse(&format!("json:{text}"), false, None)
 }
 
@@ -77,7 +77,7 @@ fn pairs((uri, format, options, storage_options): &Meaning) -> Vec<(String, Stri
     pairs
 }
 
-fn same(again: Result<ImageSpec, spec::NoImage>, meaning_before: &Meaning, written: &str) {
+fn same(again: Result<ImageSpec, spec::SpecError>, meaning_before: &Meaning, written: &str) {
     let again = again.map(meaning).map_err(|error| error.message);
     assert_eq!(again.as_ref(), Ok(meaning_before), "written as {written:?}");
 }

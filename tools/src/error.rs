@@ -8,7 +8,7 @@ use block_core::{Error, ErrorKind};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::args::NoImage;
+use crate::args::SpecError;
 use crate::host_path::{display_name, file_path};
 use crate::wording;
 
@@ -133,8 +133,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<NoImage> for Failure {
-    fn from(no_image: NoImage) -> Self {
+impl From<SpecError> for Failure {
+    fn from(no_image: SpecError) -> Self {
         let failure = Self::new(no_image.message);
         match no_image.hint {
             Some(hint) => failure.hint(hint),

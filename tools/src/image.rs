@@ -20,7 +20,7 @@ use crate::way_on;
 
 /// Settings for opening an image.
 #[derive(Debug, Clone)]
-pub(crate) struct How {
+pub(crate) struct OpenMode {
     /// Whether the image is opened for reading, or also for writing.
     pub access: Access,
     /// What other programs may do with the image while it is open.
@@ -39,7 +39,7 @@ pub(crate) struct How {
     pub steady: bool,
 }
 
-impl How {
+impl OpenMode {
     /// Returns settings for reading.
     pub fn reading(sharing: Sharing) -> Self {
         Self {
@@ -133,7 +133,7 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
     let format = match &spec.format {
         Some(format) => cx.registry.driver(format).map_err(failed)?.descriptor().name.to_owned(),
         None => {
-            let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
+            let storage = open_storage(cx, spec, &OpenMode::reading(Sharing::Unlocked)).await?;
             driver(cx, spec, &*storage).await?.descriptor().name.to_owned()
         }
     };
@@ -141,7 +141,7 @@ async fn candidate(cx: &Context, spec: &ImageSpec) -> Result<Candidate> {
 }
 
 /// Opens an image and prints its warnings.
-pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
+pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &OpenMode) -> Result<Disk> {
     let disk = open_silently(cx, spec, how).await?;
     for warning in disk.info().warnings {
         cx.console.say(format_args!("warning: {}: {warning}", spec.shown));
@@ -150,7 +150,7 @@ pub(crate) async fn open(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Di
 }
 
 /// Opens an image without printing its warnings.
-pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> Result<Disk> {
+pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &OpenMode) -> Result<Disk> {
     check_uri(cx, spec)?;
     let request = how.request(cx, spec).await?;
     let storage = file_of(cx, spec, how, &request).await?;
@@ -176,9 +176,9 @@ pub(crate) async fn open_silently(cx: &Context, spec: &ImageSpec, how: &How) -> 
 pub(crate) async fn name_verifiable_parent(
     cx: &Context,
     spec: &ImageSpec,
-    how: How,
-) -> Result<How> {
-    let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
+    how: OpenMode,
+) -> Result<OpenMode> {
+    let storage = open_storage(cx, spec, &OpenMode::reading(Sharing::Unlocked)).await?;
     let identity = driver(cx, spec, &*storage).await?.identity(&*storage).await;
     match identity.map_err(|error| Failure::open(&spec.shown, &error))? {
         Some(_) => Ok(how.parent(spec.clone())),
@@ -190,7 +190,7 @@ pub(crate) async fn name_verifiable_parent(
 async fn not_opened(
     cx: &Context,
     spec: &ImageSpec,
-    how: &How,
+    how: &OpenMode,
     storage: &dyn Storage,
     error: &block_core::Error,
 ) -> Failure {
@@ -247,7 +247,7 @@ pub(crate) fn tell_of_another_name(cx: &Context, spec: &ImageSpec) {
 pub(crate) async fn open_storage(
     cx: &Context,
     spec: &ImageSpec,
-    how: &How,
+    how: &OpenMode,
 ) -> Result<Arc<dyn Storage>> {
     check_uri(cx, spec)?;
     file_of(cx, spec, how, &how.request_of_file(spec)?).await
@@ -257,7 +257,7 @@ pub(crate) async fn open_storage(
 async fn file_of(
     cx: &Context,
     spec: &ImageSpec,
-    how: &How,
+    how: &OpenMode,
     request: &OpenRequest,
 ) -> Result<Arc<dyn Storage>> {
     if let Some(below) = &spec.below {
@@ -274,7 +274,7 @@ const RAW: &str = "raw";
 /// Opens a file. A raw disk may be read while another program writes it, because it has no metadata that could change.
 async fn open_file(
     cx: &Context,
-    how: &How,
+    how: &OpenMode,
     request: &OpenRequest,
 ) -> Result<Arc<dyn Storage>, block_core::Error> {
     let opened = cx.registry.open_file(request).await;
@@ -296,7 +296,7 @@ async fn open_file(
 }
 
 /// Returns why the file of an image was not opened, with a hint.
-fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure {
+fn not_there(spec: &ImageSpec, how: &OpenMode, error: &block_core::Error) -> Failure {
     let failure = Failure::open(&spec.shown, error);
     match (error.kind(), &failure.hint) {
         (ErrorKind::NotFound, None) if spec.uri == "-" => {
@@ -314,7 +314,7 @@ fn not_there(spec: &ImageSpec, how: &How, error: &block_core::Error) -> Failure 
 }
 
 /// Adds the hint about `-U` if another program has locked the image.
-fn shared_hint(failure: Failure, how: &How, error: &block_core::Error) -> Failure {
+fn shared_hint(failure: Failure, how: &OpenMode, error: &block_core::Error) -> Failure {
     if error.code() == Some("image-locked") && how.may_be_shared {
         return failure.also("-U reads it all the same, and may see it half written");
     }
@@ -428,7 +428,7 @@ pub(crate) async fn as_far_as_it_goes(cx: &Context, spec: &mut ImageSpec) -> Res
 
 /// Turns on an open option if the image's driver has it and the user did not set it.
 async fn turn_on(cx: &Context, spec: &mut ImageSpec, option: &str) -> Result<()> {
-    let storage = open_storage(cx, spec, &How::reading(Sharing::Unlocked)).await?;
+    let storage = open_storage(cx, spec, &OpenMode::reading(Sharing::Unlocked)).await?;
     let descriptor = driver(cx, spec, &*storage).await?.descriptor();
     let is_known = descriptor.open_options.iter().any(|spec| spec.name == option);
     if is_known && !spec.options.iter().any(|(name, _)| name == option) {

@@ -59,7 +59,7 @@ impl<M: BlockMapper> Mapped<M> {
             at = next;
         }
         self.publish().await?;
-        self.slots.own_tail();
+        self.slots.allow_trim();
         self.trim().await?;
         self.mapper.settle(self.slots.end()).await?;
         self.storage.flush().await?;
@@ -86,7 +86,7 @@ impl<M: BlockMapper> Mapped<M> {
         block: u64,
         buffers: &mut (PageBuffer, PageBuffer),
     ) -> Result<bool> {
-        let _guard = self.blocks.own(block..block + 1).await;
+        let _guard = self.blocks.lock_exclusive(block..block + 1).await;
         let Slot::Data(slot) = self.slot_of(block).await? else { return Ok(false) };
         let start = block * layout.block_size;
         let end = (start + layout.block_size).min(layout.virtual_size);
@@ -120,7 +120,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let entry = if zero && layout.has_zero_slots { Slot::Zero } else { Slot::Free };
         self.pending.insert([Change { block, slot: entry }]);
-        self.slots.give_up(slot);
+        self.slots.defer_free(slot);
         Ok(true)
     }
 
@@ -137,7 +137,7 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// Moves a block that is stored in one of the slots `from` to a lower slot.
     async fn move_block(&self, layout: &Layout, block: u64, from: Range<u64>) -> Result<bool> {
-        let _guard = self.blocks.own(block..block + 1).await;
+        let _guard = self.blocks.lock_exclusive(block..block + 1).await;
         self.move_owned(layout, block, from, 0).await
     }
 
@@ -167,7 +167,7 @@ impl<M: BlockMapper> Mapped<M> {
         // file may end early, past the bytes that the guest can read.
         copy_within(&*self.storage, source, place, layout.stride).await?;
         self.pending.insert([Change { block, slot: Slot::Data(target.slot) }]);
-        self.slots.give_up(slot);
+        self.slots.defer_free(slot);
         reservation.keep();
         Ok(true)
     }
@@ -181,7 +181,7 @@ impl<M: BlockMapper> Mapped<M> {
             ));
         }
         self.start_writing().await?;
-        let _guard = self.blocks.own(0..u64::MAX).await;
+        let _guard = self.blocks.lock_exclusive(0..u64::MAX).await;
         self.free_blocks_from(0).await
     }
 
@@ -197,7 +197,7 @@ impl<M: BlockMapper> Mapped<M> {
                 self.pending.insert(changes);
             }
             if let Slot::Data(slot) = run.first {
-                (slot..slot + run.blocks).for_each(|slot| self.slots.give_up(slot));
+                (slot..slot + run.blocks).for_each(|slot| self.slots.defer_free(slot));
             }
             if self.pending.len() >= CHANGES_IN_BATCH {
                 self.publish().await?;

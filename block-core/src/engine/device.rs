@@ -60,7 +60,7 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
     }
 
     async fn discard(&self, sector: u64, count: u64) -> Result<()> {
-        self.forget(sector, count).await
+        self.discard_blocks(sector, count).await
     }
 
     async fn is_allocated(&self, sector: u64, count: u64) -> Result<Allocation> {
@@ -115,8 +115,8 @@ impl<M: BlockMapper> BlockDevice for Mapped<M> {
         if self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _guard = self.blocks.own(0..u64::MAX).await;
-        if self.touched.load(Ordering::Acquire) || self.slots.is_started() {
+        let _guard = self.blocks.lock_exclusive(0..u64::MAX).await;
+        if self.dirty.load(Ordering::Acquire) || self.slots.is_started() {
             self.publish().await?;
             self.close_few_gaps().await?;
             self.trim().await?;

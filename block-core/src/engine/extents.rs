@@ -13,7 +13,7 @@ use crate::{
 impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn list_extents(&self, range: Range<u64>, out: &mut ExtentList) -> Result<()> {
         let layout = self.layout();
-        let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        let _guard = self.blocks.lock_shared(blocks_of(&range, layout.block_size)).await;
         let mut at = range.start;
         while at < range.end {
             let (run, piece) = self.piece(&layout, at, range.end).await?;
@@ -35,7 +35,7 @@ impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn allocation(&self, sector: u64, count: u64) -> Result<Allocation> {
         let range = self.request(sector, count)?;
         let layout = self.layout();
-        let _guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        let _guard = self.blocks.lock_shared(blocks_of(&range, layout.block_size)).await;
         let mut answer = None;
         let mut at = range.start;
         while at < range.end {
@@ -52,7 +52,7 @@ impl<M: BlockMapper> Mapped<M> {
 
     pub(super) async fn pinned_runs(&self, range: Range<u64>) -> Result<MappedRuns> {
         let layout = self.layout();
-        let guard = self.blocks.share(blocks_of(&range, layout.block_size)).await;
+        let guard = self.blocks.lock_shared(blocks_of(&range, layout.block_size)).await;
         let mut pins = Vec::new();
         let mut runs = Vec::new();
         let mut at = range.start;

@@ -15,11 +15,11 @@ impl<M: BlockMapper> Mapped<M> {
             self.refresh_layout()?;
             self.scan_slots().await?;
         }
-        // Read limbo before the entries: a slot enters limbo after the entry that gives it up becomes
+        // Read the deferred list before the entries: a slot enters the list after the entry that gives it up becomes
         // pending. So every slot seen here belongs to an entry that is in the snapshot or durable.
-        let limbo = self.slots.limbo();
+        let deferred = self.slots.deferred_free();
         let changes = self.pending.snapshot();
-        if changes.is_empty() && limbo.is_empty() && !unsure {
+        if changes.is_empty() && deferred.is_empty() && !unsure {
             return self.storage.flush().await;
         }
         self.mapper.prepare(&changes, self.slots.end()).await?;
@@ -31,14 +31,14 @@ impl<M: BlockMapper> Mapped<M> {
         if unsure {
             self.unsure.store(false, Ordering::Release);
         }
-        self.reclaim(limbo).await
+        self.reclaim(deferred).await
     }
 
     /// Deallocates slots that no entry names any more, and makes them available to later writes.
-    async fn reclaim(&self, limbo: Vec<u64>) -> Result<()> {
+    async fn reclaim(&self, deferred: Vec<u64>) -> Result<()> {
         let layout = self.layout();
-        let count = limbo.len();
-        for slot in limbo {
+        let count = deferred.len();
+        for slot in deferred {
             // A failure costs only space: a slot that keeps its bytes is cleared before it is reused.
             if let Err(error) = self.clear_slot(&layout, slot).await {
                 if error.kind() == ErrorKind::Internal {
@@ -100,7 +100,7 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// Returns the error for the entry of slot `found`. The run of entries begins with `block` in `slot`.
     fn needs_repair(&self, block: u64, slot: u64, found: u64, wanted: &str) -> Error {
-        let place = self.mapper.entry_place(block + (found - slot));
+        let place = self.mapper.entry_location(block + (found - slot));
         Error::field_mismatch(ErrorKind::Corrupt, place.field, found, wanted)
             .at(place.offset)
             .in_image(self.storage.uri())

@@ -110,7 +110,7 @@ pub struct SlotRun {
 
 /// Location of a block's map entry, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EntryPlace {
+pub struct EntryLocation {
     /// The name of an entry in the format's specification.
     pub field: &'static str,
     /// Offset of the entry in the storage, in bytes.
@@ -164,7 +164,7 @@ pub trait BlockMapper: Send + Sync + fmt::Debug + 'static {
 
     /// Returns the location of the entry of `block`. The engine names it in the error when an entry can be
     /// read but must not be relied on for writing.
-    fn entry_place(&self, block: u64) -> EntryPlace;
+    fn entry_location(&self, block: u64) -> EntryLocation;
 
     /// Prepares for the first change of the session: leaves a durable mark of it in formats that keep one.
     /// May be called more than once, and concurrently.

@@ -19,7 +19,7 @@
 //!    are pending, the engine writes them without waiting for a flush, in the same order.
 //! 5. **Zeros.** Zeroing a free block of a base image costs nothing. Over a parent, the zeros persist as an
 //!    entry.
-//! 6. **Reuse.** A slot that was given up is in **limbo** until the entry that gave it up is durable. Only
+//! 6. **Reuse.** A slot that was given up is on the **deferred list** until the entry that gave it up is durable. Only
 //!    then is it reused. No I/O to it is in flight by then, because the request that gave it up owned its
 //!    block.
 //! 7. **Concurrency.** In-place I/O runs in parallel on all blocks. Allocating a block excludes other
@@ -38,8 +38,8 @@ mod mapper;
 mod payload;
 mod pending;
 mod read;
+mod read_mostly;
 mod resize;
-mod seldom;
 mod slot_set;
 mod slots;
 mod table;
@@ -49,8 +49,8 @@ mod write;
 mod zero;
 
 pub use copy::copy_within;
-pub use mapper::{BlockMapper, Change, Effect, EntryPlace, Layout, ResizePlan, Slot, SlotRun};
-pub use seldom::Seldom;
+pub use mapper::{BlockMapper, Change, Effect, EntryLocation, Layout, ResizePlan, Slot, SlotRun};
+pub use read_mostly::ReadMostly;
 pub use slot_set::SlotSet;
 pub use table::PagedTable;
 
@@ -70,7 +70,7 @@ pub struct Mapped<M> {
     storage: Arc<dyn Storage>,
     access: Access,
     parent: Option<Disk>,
-    layout: Seldom<Layout>,
+    layout: ReadMostly<Layout>,
     sectors: AtomicU64,
     /// Locks ranges of block numbers: in-place I/O shares them, a request that changes an entry owns them.
     blocks: Arc<RangeLock>,
@@ -79,7 +79,7 @@ pub struct Mapped<M> {
     /// Held while entries are written.
     publishing: tokio::sync::Mutex<()>,
     /// Whether the image was written to since it was opened.
-    touched: AtomicBool,
+    dirty: AtomicBool,
     /// Whether a change of the image's size is unsettled, for example because it failed. Before further
     /// writes, the engine must find out which slots are in use and make the disk match the mapper.
     unsure: AtomicBool,
@@ -101,12 +101,12 @@ impl<M: BlockMapper> Mapped<M> {
             access,
             parent,
             sectors: AtomicU64::new(layout.virtual_size / SECTOR_SIZE),
-            layout: Seldom::new(layout, access),
+            layout: ReadMostly::new(layout, access),
             blocks: RangeLock::new(),
             pending: Pending::default(),
             slots: Slots::default(),
             publishing: tokio::sync::Mutex::new(()),
-            touched: AtomicBool::new(false),
+            dirty: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             long_way: AtomicUsize::new(0),

@@ -47,7 +47,9 @@ impl<M: BlockMapper> Mapped<M> {
     async fn hold(&self, range: &Range<u64>, layout: &Layout) -> Option<RangeGuard> {
         match self.access {
             Access::Read => None,
-            Access::ReadWrite => Some(self.blocks.share(blocks_of(range, layout.block_size)).await),
+            Access::ReadWrite => {
+                Some(self.blocks.lock_shared(blocks_of(range, layout.block_size)).await)
+            }
         }
     }
 
@@ -57,7 +59,7 @@ impl<M: BlockMapper> Mapped<M> {
         match self.access {
             Access::Read => Some(None),
             Access::ReadWrite => {
-                self.blocks.try_share(blocks_of(range, layout.block_size)).map(Some)
+                self.blocks.try_lock_shared(blocks_of(range, layout.block_size)).map(Some)
             }
         }
     }

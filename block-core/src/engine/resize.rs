@@ -38,7 +38,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         self.start_writing().await?;
         // Excludes all other requests. The code below takes no block locks of its own.
-        let _guard = self.blocks.own(0..u64::MAX).await;
+        let _guard = self.blocks.lock_exclusive(0..u64::MAX).await;
         self.publish().await?;
         let old = self.layout().virtual_size;
         let needed = if size < old { DeviceCaps::SHRINK } else { DeviceCaps::GROW };
@@ -81,7 +81,7 @@ impl<M: BlockMapper> Mapped<M> {
         if size < old {
             // Removes the cut-off part of the last kept block for every other reader of the file, too.
             self.zero_behind_end().await?;
-            self.slots.own_tail();
+            self.slots.allow_trim();
             self.close_gaps().await?;
             self.mapper.settle(self.slots.end()).await?;
             self.storage.flush().await?;

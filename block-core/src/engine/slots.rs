@@ -19,12 +19,12 @@ pub(super) struct Slots {
 #[derive(Debug, Default)]
 struct State {
     started: bool,
-    /// One past the highest slot that is used, reserved or in limbo.
+    /// One past the highest slot that is used, reserved or whose free is deferred.
     end: u64,
     /// Unused slots below `end`.
     free: SlotSet,
     /// Slots given up by entries that are not yet known to be durable.
-    limbo: Vec<u64>,
+    deferred_free: Vec<u64>,
     /// Offset in bytes from which the storage has never held data: new slots there read as zeros.
     fresh_from: u64,
     /// Length of the storage in bytes that slots may rely on.
@@ -87,7 +87,7 @@ impl Slots {
         let mut state = self.state();
         state.end = used.end();
         state.free = used.complement();
-        state.limbo.clear();
+        state.deferred_free.clear();
         state.fresh_from = state.fresh_from.max(len);
         state.len = len;
         state.started = true;
@@ -98,13 +98,13 @@ impl Slots {
         self.state().started = false;
     }
 
-    /// Returns one past the highest slot that is used, reserved or in limbo.
+    /// Returns one past the highest slot that is used, reserved or whose free is deferred.
     pub(super) fn end(&self) -> u64 {
         self.state().end
     }
 
     /// Reserves `count` slots from `lowest` on, preferring slots that were used before. Returns `None` if
-    /// there are not enough, but slots in limbo will be free after the next publication.
+    /// there are not enough, but slots whose free is deferred will be free after the next publication.
     ///
     /// # Errors
     /// `NoSpace` if the format cannot address another slot.
@@ -128,7 +128,7 @@ impl Slots {
                     state.end += 1;
                     state.end - 1
                 }
-                None if !state.limbo.is_empty() => {
+                None if !state.deferred_free.is_empty() => {
                     drop(state);
                     return Ok(None);
                 }
@@ -172,29 +172,29 @@ impl Slots {
         free + range.end - range.end.min(range.start.max(state.end))
     }
 
-    /// Moves a slot to limbo. The entry that gives it up is already pending.
-    pub(super) fn give_up(&self, slot: u64) {
+    /// Moves a slot to the deferred list. The entry that gives it up is already pending.
+    pub(super) fn defer_free(&self, slot: u64) {
         let mut state = self.state();
-        state.limbo.push(slot);
+        state.deferred_free.push(slot);
         state.may_trim = true;
     }
 
-    /// Returns the slots in limbo.
-    pub(super) fn limbo(&self) -> Vec<u64> {
-        self.state().limbo.clone()
+    /// Returns the slots whose free is deferred.
+    pub(super) fn deferred_free(&self) -> Vec<u64> {
+        self.state().deferred_free.clone()
     }
 
-    /// Frees the first `count` slots in limbo, because the entries that gave them up are durable. Returns
+    /// Frees the first `count` slots whose free is deferred, because the entries that gave them up are durable. Returns
     /// whether the end of the slots in use moved down.
     ///
     /// # Errors
     /// `Internal` if one of them was given up twice, or was not in use.
     pub(super) fn release(&self, count: usize) -> Result<bool> {
         let mut state = self.state();
-        if count > state.limbo.len() {
+        if count > state.deferred_free.len() {
             return Err(bug("more slots are released than were given up"));
         }
-        let released: Vec<u64> = state.limbo.drain(..count).collect();
+        let released: Vec<u64> = state.deferred_free.drain(..count).collect();
         for slot in released {
             if slot >= state.end || state.free.insert_new(slot..slot + 1).is_some() {
                 return Err(bug("a slot is given up that nobody uses"));
@@ -226,20 +226,20 @@ impl Slots {
     }
 
     /// Allows the engine to truncate the file, even if another program left the tail.
-    pub(super) fn own_tail(&self) {
+    pub(super) fn allow_trim(&self) {
         self.state().may_trim = true;
     }
 
-    /// Returns the number of slots below the end that are unused or in limbo.
+    /// Returns the number of slots below the end that are unused or whose free is deferred.
     pub(super) fn gaps(&self) -> u64 {
         let state = self.state();
-        state.free.len() + state.limbo.len() as u64
+        state.free.len() + state.deferred_free.len() as u64
     }
 
     /// Returns the number of slots in use.
     pub(super) fn used(&self) -> u64 {
         let state = self.state();
-        state.end - state.free.len() - state.limbo.len() as u64
+        state.end - state.free.len() - state.deferred_free.len() as u64
     }
 }
 
@@ -302,10 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_in_limbo_is_not_handed_out_before_it_is_released() {
+    fn a_slot_with_a_deferred_free_is_not_handed_out_before_it_is_released() {
         let slots = Slots::default();
         slots.start(used(&[0, 1]), 4096 + (2 << 20));
-        slots.give_up(0);
+        slots.defer_free(0);
         assert_eq!(reserve(&slots, 1), [(2, true)]);
         slots.release(1).unwrap();
         assert_eq!(reserve(&slots, 1), [(0, false)]);
@@ -316,8 +316,8 @@ mod tests {
         let slots = Slots::default();
         slots.start(used(&[0, 1, 2]), 4096 + (3 << 20));
         assert_eq!(slots.trim(&layout()), None, "a tail that is not ours stays");
-        slots.give_up(1);
-        slots.give_up(2);
+        slots.defer_free(1);
+        slots.defer_free(2);
         assert!(slots.release(2).unwrap());
         assert_eq!(slots.trim(&layout()), Some(4096 + (1 << 20)));
         assert_eq!(reserve(&slots, 1), [(1, false)], "what was cut off held bytes once");
@@ -337,8 +337,8 @@ mod tests {
     fn a_slot_given_up_twice_is_a_bug() {
         let slots = Slots::default();
         slots.start(used(&[0, 1]), 4096 + (2 << 20));
-        slots.give_up(0);
-        slots.give_up(0);
+        slots.defer_free(0);
+        slots.defer_free(0);
         let released = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| slots.release(2)));
         assert!(!matches!(released, Ok(Ok(_))), "{released:?}");
     }
@@ -349,7 +349,7 @@ mod tests {
         slots.start(used(&(0..100).collect::<Vec<_>>()), 4096 + (100 << 20));
         let error = slots.reserve(1, 0, &layout()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace);
-        slots.give_up(7);
+        slots.defer_free(7);
         assert!(slots.reserve(1, 0, &layout()).unwrap().is_none());
     }
 }

@@ -148,16 +148,16 @@ impl PagedTable {
         self.in_range(index, 1)?;
         let number = index / PAGE as u64;
         let page = number..number + 1;
-        let _turn = match self.loads.try_own(page.clone()) {
+        let _turn = match self.loads.try_lock_exclusive(page.clone()) {
             Some(turn) => turn,
             None => {
                 // Another task loads the page. All waiting tasks proceed together; if the load failed, they
                 // try one by one.
-                drop(self.loads.share(page.clone()).await);
+                drop(self.loads.lock_shared(page.clone()).await);
                 if let Some(value) = self.get(index) {
                     return Ok(value);
                 }
-                self.loads.own(page).await
+                self.loads.lock_exclusive(page).await
             }
         };
         if let Some(value) = self.get(index) {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::read::LONG_WAY;
 use super::{
-    BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
-    check_layout,
+    BlockMapper, Change, Effect, EntryLocation, Layout, Mapped, PagedTable, ResizePlan, Slot,
+    SlotRun, check_layout,
 };
 use crate::filter::{FilteredStorage, Hook, Request};
 use crate::{
@@ -92,8 +92,8 @@ impl BlockMapper for TestMap {
         Ok(self.lie.unwrap_or(SlotRun { first, blocks: 1 }))
     }
 
-    fn entry_place(&self, block: u64) -> EntryPlace {
-        EntryPlace { field: "entry", offset: self.table.place(block) }
+    fn entry_location(&self, block: u64) -> EntryLocation {
+        EntryLocation { field: "entry", offset: self.table.place(block) }
     }
 
     async fn start_writing(&self, _: Effect) -> Result<()> {
@@ -361,7 +361,7 @@ impl Hook for Waits {
         Ok(())
     }
 
-    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
+    fn before_nowait(&self, _: &Request<'_>) -> Option<Result<()>> {
         (!self.0.load(Ordering::Relaxed)).then_some(Ok(()))
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 /// long readers wait.
 const BLOCKS_IN_TRANSACTION: u64 = 64;
 
-/// Number of publications that a writer waits for if all remaining slots are in limbo.
+/// Number of publications that a writer waits for if the frees of all remaining slots are deferred.
 const PUBLICATIONS_TO_WAIT: usize = 64;
 
 /// Number of pending entries that are written without waiting for a flush.
@@ -52,7 +52,7 @@ impl<M: BlockMapper> Mapped<M> {
         }
         match flags.contains(WriteFlags::FUA) {
             true => self.publish().await,
-            false => self.relieve().await,
+            false => self.flush_if_full().await,
         }
     }
 
@@ -60,9 +60,9 @@ impl<M: BlockMapper> Mapped<M> {
     /// to a slot shared by two blocks.
     pub(super) async fn start_writing(&self) -> Result<()> {
         let unsure = self.unsure.load(Ordering::Acquire);
-        if unsure || !self.touched.load(Ordering::Acquire) {
+        if unsure || !self.dirty.load(Ordering::Acquire) {
             self.start_changing(Effect::Content).await?;
-            self.touched.store(true, Ordering::Release);
+            self.dirty.store(true, Ordering::Release);
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl<M: BlockMapper> Mapped<M> {
     }
 
     /// Publishes if there are too many pending entries to keep.
-    pub(super) async fn relieve(&self) -> Result<()> {
+    pub(super) async fn flush_if_full(&self) -> Result<()> {
         match self.pending.len() >= DIRTY_LIMIT {
             true => self.publish().await,
             false => Ok(()),
@@ -89,7 +89,7 @@ impl<M: BlockMapper> Mapped<M> {
     async fn write_in_place(&self, range: &Range<u64>, payload: &Payload<'_>) -> Result<bool> {
         let layout = self.layout();
         let blocks = blocks_of(range, layout.block_size);
-        let _guard = self.blocks.share(blocks.clone()).await;
+        let _guard = self.blocks.lock_shared(blocks.clone()).await;
         let mut known = None;
         for block in blocks {
             let slot = self.slot_of(block).await?;
@@ -122,7 +122,7 @@ impl<M: BlockMapper> Mapped<M> {
         while at < range.end {
             let end = (at - layout.block_at(at).1 + step).min(range.end);
             let blocks = blocks_of(&(at..end), layout.block_size);
-            let _guard = self.blocks.own(blocks).await;
+            let _guard = self.blocks.lock_exclusive(blocks).await;
             layout = self.layout();
             let first = length(at - range.start)?;
             self.write_transaction(&layout, at..end, first, payload).await?;

@@ -32,14 +32,14 @@ impl<M: BlockMapper> Mapped<M> {
         self.clear(range, Goal::Zeros(mode)).await?;
         match flags.contains(ZeroFlags::FUA) {
             true => self.publish().await,
-            false => self.relieve().await,
+            false => self.flush_if_full().await,
         }
     }
 
-    pub(super) async fn forget(&self, sector: u64, count: u64) -> Result<()> {
+    pub(super) async fn discard_blocks(&self, sector: u64, count: u64) -> Result<()> {
         let range = self.write_request(sector, count)?;
         self.clear(range, Goal::Anything).await?;
-        self.relieve().await
+        self.flush_if_full().await
     }
 
     async fn clear(&self, range: Range<u64>, goal: Goal) -> Result<()> {
@@ -63,7 +63,7 @@ impl<M: BlockMapper> Mapped<M> {
             };
             let step_end = blocks.start + step;
             let end = (step_end * layout.block_size).min(range.end);
-            let _guard = self.blocks.own(blocks.start..step_end).await;
+            let _guard = self.blocks.lock_exclusive(blocks.start..step_end).await;
             self.clear_step(&layout, at..end, goal).await?;
             at = end;
         }
@@ -139,9 +139,9 @@ impl<M: BlockMapper> Mapped<M> {
         }
         let entry = if layout.has_zero_slots { Slot::Zero } else { Slot::Free };
         for block in blocks_of(&whole, layout.block_size) {
-            // Pending first: every slot in limbo must have an entry that gave it up.
+            // Pending first: every slot whose free is deferred must have an entry that gave it up.
             self.pending.insert([Change { block, slot: entry }]);
-            self.slots.give_up(slot + (block - first));
+            self.slots.defer_free(slot + (block - first));
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
 
     fn try_read_sectors(&self, sector: u64, buf: &mut [u8]) -> Option<Result<()>> {
         let request = Request::Read { offset: bytes(sector), len: buf.len() as u64 };
-        let answer = match self.hook.before_at_once(&request)? {
+        let answer = match self.hook.before_nowait(&request)? {
             Ok(()) => self.below.try_read_sectors(sector, buf)?,
             Err(refused) => Err(refused.in_image(&self.uri)),
         };

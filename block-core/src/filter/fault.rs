@@ -139,7 +139,7 @@ impl Rule {
 #[async_trait]
 impl Hook for FaultHook {
     async fn before(&self, request: &Request<'_>) -> Result<()> {
-        // Not in `before_at_once` too: a read that is tried without waiting and then repeated must not count
+        // Not in `before_nowait` too: a read that is tried without waiting and then repeated must not count
         // twice.
         self.rules.iter().try_for_each(|rule| rule.strikes(request))
     }

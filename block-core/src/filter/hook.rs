@@ -98,7 +98,7 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
 
     /// Does the same as [`before`](Self::before) without waiting. Returns `None` without any effect if that
     /// is not possible, which is the default.
-    fn before_at_once(&self, _request: &Request<'_>) -> Option<Result<()>> {
+    fn before_nowait(&self, _request: &Request<'_>) -> Option<Result<()>> {
         None
     }
 

@@ -90,7 +90,7 @@ impl Hook for LogHook {
         Ok(())
     }
 
-    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
+    fn before_nowait(&self, _: &Request<'_>) -> Option<Result<()>> {
         Some(Ok(()))
     }
 

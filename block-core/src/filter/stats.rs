@@ -61,7 +61,7 @@ impl Hook for StatsHook {
         Ok(())
     }
 
-    fn before_at_once(&self, _: &Request<'_>) -> Option<Result<()>> {
+    fn before_nowait(&self, _: &Request<'_>) -> Option<Result<()>> {
         Some(Ok(()))
     }
 

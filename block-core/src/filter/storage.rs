@@ -70,7 +70,7 @@ impl<H: Hook> Storage for FilteredStorage<H> {
 
     fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Option<Result<()>> {
         let request = Request::Read { offset, len: buf.len() as u64 };
-        let answer = match self.hook.before_at_once(&request)? {
+        let answer = match self.hook.before_nowait(&request)? {
             Ok(()) => self.below.try_read_at(offset, buf)?,
             Err(refused) => Err(refused.in_image(self.below.uri())),
         };

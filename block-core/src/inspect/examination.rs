@@ -3,7 +3,7 @@
 use super::code::{Code, Severity};
 use super::limits::InspectLimits;
 use super::paths;
-use crate::probe::{At, Evidence, ProbeInput};
+use crate::probe::{Evidence, Location, ProbeInput};
 use crate::{BoxFuture, ErrorKind, Result, Storage};
 
 /// A function that examines the metadata of some formats.
@@ -42,7 +42,7 @@ pub struct Found {
     /// The format of the structure concerned.
     pub format: String,
     /// The location, or `None` if the finding concerns the whole file.
-    pub at: Option<At>,
+    pub at: Option<Location>,
     /// The first bytes at the location in hexadecimal. Empty if they are absent.
     pub hex: String,
     /// A name found in the file, escaped.
@@ -117,7 +117,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Records a finding at a location.
-    pub fn find(&mut self, code: Code, at: impl Into<At>, message: impl Into<String>) {
+    pub fn find(&mut self, code: Code, at: impl Into<Location>, message: impl Into<String>) {
         self.push(code, code.severity(), Some(at.into()), None, message.into());
     }
 
@@ -126,7 +126,7 @@ impl<'a> Examination<'a> {
         &mut self,
         present: bool,
         code: Code,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         message: impl Into<String>,
     ) {
         if present {
@@ -139,7 +139,7 @@ impl<'a> Examination<'a> {
         &mut self,
         code: Code,
         severity: Severity,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         message: impl Into<String>,
     ) {
         self.push(code, severity, Some(at.into()), None, message.into());
@@ -155,7 +155,7 @@ impl<'a> Examination<'a> {
     pub fn reference(
         &mut self,
         code: Code,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         name: &[u8],
         message: impl Into<String>,
     ) {
@@ -176,7 +176,7 @@ impl<'a> Examination<'a> {
     pub fn table(
         &mut self,
         what: &str,
-        field: impl Into<At>,
+        field: impl Into<Location>,
         place: (Option<u64>, Option<u64>),
         cap: u64,
         slack: u64,
@@ -215,7 +215,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Sets the disk's size in bytes, and records a finding if it is excessive.
-    pub fn disk_size(&mut self, at: impl Into<At>, size: Option<u64>) {
+    pub fn disk_size(&mut self, at: impl Into<Location>, size: Option<u64>) {
         let cap = self.limits.virtual_size;
         self.virtual_size = size;
         if size.is_none_or(|size| size > cap) {
@@ -227,7 +227,8 @@ impl<'a> Examination<'a> {
 
     /// Records evidence against the file as a finding.
     pub fn evidence(&mut self, code: Code, evidence: &Evidence, message: String) {
-        let at = At { offset: evidence.offset, from_end: evidence.from_end, len: evidence.len };
+        let at =
+            Location { offset: evidence.offset, from_end: evidence.from_end, len: evidence.len };
         self.push(code, code.severity(), Some(at), None, message);
     }
 
@@ -235,7 +236,7 @@ impl<'a> Examination<'a> {
         &mut self,
         code: Code,
         severity: Severity,
-        at: Option<At>,
+        at: Option<Location>,
         name: Option<String>,
         message: String,
     ) {

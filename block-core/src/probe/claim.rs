@@ -1,6 +1,6 @@
 //! One prober's answer about one file.
 
-use super::evidence::{At, Copy, Effect, Evidence, Integrity};
+use super::evidence::{Effect, Evidence, Integrity, Location, Mirror};
 use super::input::ProbeInput;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -166,7 +166,7 @@ impl ProbeBuilder<'_> {
     #[must_use]
     pub fn signature(self, offset: u64, bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.magic(At::start(offset, len), bytes, false)
+        self.magic(Location::start(offset, len), bytes, false)
     }
 
     /// Looks for a magic that is an ordinary word, or as short as those of archives. It needs a structure check beside
@@ -174,14 +174,14 @@ impl ProbeBuilder<'_> {
     #[must_use]
     pub fn word(self, offset: u64, bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.magic(At::start(offset, len), bytes, true)
+        self.magic(Location::start(offset, len), bytes, true)
     }
 
     /// Looks for the magic `bytes` beginning `from_end` bytes before the end of the file.
     #[must_use]
     pub fn signature_at_end(self, from_end: u64, bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.magic(At::end(from_end, len), bytes, false)
+        self.magic(Location::end(from_end, len), bytes, false)
     }
 
     /// Sets where the format's own structures are. The default is [`Placement::Anywhere`].
@@ -205,7 +205,7 @@ impl ProbeBuilder<'_> {
         self
     }
 
-    fn magic(mut self, at: At, bytes: &[u8], word: bool) -> Self {
+    fn magic(mut self, at: Location, bytes: &[u8], word: bool) -> Self {
         let offset = at.absolute(self.input.len());
         if offset.is_some_and(|offset| self.input.has(offset, bytes)) {
             self.signed = true;
@@ -222,7 +222,7 @@ impl ProbeBuilder<'_> {
     pub fn signed_if(
         mut self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         found: bool,
         word: bool,
@@ -245,7 +245,7 @@ impl ProbeBuilder<'_> {
     #[must_use]
     pub fn version(
         self,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         known: bool,
     ) -> Self {
@@ -257,7 +257,7 @@ impl ProbeBuilder<'_> {
     pub fn structure(
         self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         passed: bool,
     ) -> Self {
@@ -269,7 +269,7 @@ impl ProbeBuilder<'_> {
     pub fn integrity(
         self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         passed: Option<bool>,
     ) -> Self {
@@ -286,9 +286,9 @@ impl ProbeBuilder<'_> {
     pub fn duplicate(
         self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
-        copy: Copy,
+        copy: Mirror,
     ) -> Self {
         self.record(code, at, expected, Effect::Duplicate(copy))
     }
@@ -298,7 +298,7 @@ impl ProbeBuilder<'_> {
     pub fn degraded(
         self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         present: bool,
     ) -> Self {
@@ -307,7 +307,7 @@ impl ProbeBuilder<'_> {
 
     /// Records nonzero bytes where writers leave zeros. Bytes that were not read are not judged.
     #[must_use]
-    pub fn slack(mut self, at: impl Into<At>) -> Self {
+    pub fn slack(mut self, at: impl Into<Location>) -> Self {
         if !self.signed {
             return self;
         }
@@ -325,7 +325,7 @@ impl ProbeBuilder<'_> {
             };
             let rest = bytes.get(first..).unwrap_or_default();
             let len = at.len.saturating_sub(u32::try_from(first).unwrap_or(u32::MAX));
-            let place = At { offset, from_end: at.from_end, len };
+            let place = Location { offset, from_end: at.from_end, len };
             self.probe.evidence.push(Evidence::new("slack", place, rest, "zeros", Effect::Slack));
         }
         self
@@ -336,7 +336,7 @@ impl ProbeBuilder<'_> {
     pub fn text(
         mut self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         present: bool,
     ) -> Self {
@@ -351,7 +351,7 @@ impl ProbeBuilder<'_> {
     pub fn note(
         self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
     ) -> Self {
         self.record(code, at, expected, Effect::Note)
@@ -364,7 +364,7 @@ impl ProbeBuilder<'_> {
             if self.input.has_extension(extension) {
                 let evidence = Evidence::new(
                     "file name",
-                    At::start(0, 0),
+                    Location::start(0, 0),
                     &[],
                     format!(".{extension}"),
                     Effect::Name,
@@ -383,7 +383,7 @@ impl ProbeBuilder<'_> {
     fn record(
         mut self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: impl Into<Cow<'static, str>>,
         effect: Effect,
     ) -> Self {
@@ -396,7 +396,7 @@ impl ProbeBuilder<'_> {
     fn push(
         &mut self,
         code: &'static str,
-        at: At,
+        at: Location,
         expected: impl Into<Cow<'static, str>>,
         effect: Effect,
     ) {

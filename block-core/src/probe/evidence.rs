@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// A range of the file, counted from its start or back from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct At {
+pub struct Location {
     /// Bytes from the start of the file. If `from_end`, bytes from the start of the range to the end of the file.
     pub offset: u64,
     /// Whether `offset` counts back from the end.
@@ -15,7 +15,7 @@ pub struct At {
     pub len: u32,
 }
 
-impl At {
+impl Location {
     /// Returns the range of `len` bytes at `offset`.
     pub const fn start(offset: u64, len: u32) -> Self {
         Self { offset, from_end: false, len }
@@ -32,7 +32,7 @@ impl At {
     }
 }
 
-impl From<(u64, u32)> for At {
+impl From<(u64, u32)> for Location {
     fn from((offset, len): (u64, u32)) -> Self {
         Self::start(offset, len)
     }
@@ -62,7 +62,7 @@ pub enum Effect {
         passed: bool,
     },
     /// The second copy of a structure was compared.
-    Duplicate(Copy),
+    Duplicate(Mirror),
     /// A recoverable oddity: an unclean flag, a missing trailer, one damaged copy of two.
     Degraded,
     /// Nonzero bytes where normal writers leave zeros. Does not lower the score.
@@ -90,7 +90,7 @@ pub enum Integrity {
 /// How the second copy of a structure compares to the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Copy {
+pub enum Mirror {
     /// The copies are equal.
     Equal,
     /// The copies differ.
@@ -123,7 +123,7 @@ impl Evidence {
     /// Creates an observation of `found` at `at`, keeping the first [`limits::FOUND`] bytes.
     pub fn new(
         code: impl Into<Cow<'static, str>>,
-        at: At,
+        at: Location,
         found: &[u8],
         expected: impl Into<Cow<'static, str>>,
         effect: Effect,
@@ -147,7 +147,7 @@ impl Evidence {
 
     /// Returns the absolute offset in a file of `file_len` bytes, or `None` if the file is too short.
     pub fn absolute(&self, file_len: u64) -> Option<u64> {
-        At { offset: self.offset, from_end: self.from_end, len: self.len }.absolute(file_len)
+        Location { offset: self.offset, from_end: self.from_end, len: self.len }.absolute(file_len)
     }
 
     /// Returns the bytes found in hexadecimal, separated by spaces.
@@ -162,7 +162,7 @@ impl Evidence {
             Effect::Version { known: false }
                 | Effect::Structure { passed: false }
                 | Effect::Integrity(Integrity::Fail)
-                | Effect::Duplicate(Copy::Differs | Copy::Missing)
+                | Effect::Duplicate(Mirror::Differs | Mirror::Missing)
                 | Effect::Degraded
         )
     }

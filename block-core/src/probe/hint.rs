@@ -1,6 +1,6 @@
 //! Hints about a raw disk's content: partition tables and file systems.
 
-use super::evidence::{At, Effect, Evidence};
+use super::evidence::{Effect, Evidence, Location};
 use super::input::ProbeInput;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ impl<'a> HintBuilder<'a> {
             Effect::Signature { bytes: u8::try_from(magic.len()).unwrap_or(u8::MAX), word: false };
         let expected = super::evidence::to_hex(magic);
         let evidence =
-            vec![Evidence::new("magic", At::start(offset, len), magic, expected, effect)];
+            vec![Evidence::new("magic", Location::start(offset, len), magic, expected, effect)];
         let hint = Hint { id: id.into(), weight: 0, offset, evidence, covers: &[] };
         Some(Self { input, hint, failed: false })
     }
@@ -52,7 +52,7 @@ impl<'a> HintBuilder<'a> {
     pub fn check(
         mut self,
         code: &'static str,
-        at: impl Into<At>,
+        at: impl Into<Location>,
         expected: &'static str,
         passed: bool,
     ) -> Self {

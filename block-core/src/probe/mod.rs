@@ -45,7 +45,7 @@ pub use catalogue::{Catalogue, LookForHints, Recogniser, RequestWindows};
 pub use claim::{Kind, Placement, Probe, ProbeBuilder};
 pub use decide::decide;
 pub(crate) use evidence::to_hex;
-pub use evidence::{At, Copy, Effect, Evidence, Integrity};
+pub use evidence::{Effect, Evidence, Integrity, Location, Mirror};
 pub(crate) use guard::GuardedStorage;
 pub use hint::{Hint, HintBuilder};
 pub use input::ProbeInput;

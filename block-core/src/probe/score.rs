@@ -1,7 +1,7 @@
 //! Turns evidence into a number. Scores are computed nowhere else.
 
 use super::claim::Probe;
-use super::evidence::{Copy, Effect, Integrity};
+use super::evidence::{Effect, Integrity, Mirror};
 use super::hint::Hint;
 use serde::Serialize;
 
@@ -136,7 +136,7 @@ impl Tally {
                     tally.passed = tally.passed.saturating_add(u8::from(passed));
                     tally.failed = tally.failed.saturating_add(u8::from(!passed));
                 }
-                Effect::Integrity(Integrity::Pass) | Effect::Duplicate(Copy::Equal) => {
+                Effect::Integrity(Integrity::Pass) | Effect::Duplicate(Mirror::Equal) => {
                     tally.readable = true;
                     tally.confirmed = true;
                 }
@@ -144,7 +144,7 @@ impl Tally {
                     tally.readable |= read;
                     tally.failed = tally.failed.saturating_add(1);
                 }
-                Effect::Duplicate(Copy::Differs | Copy::Missing) | Effect::Degraded => {
+                Effect::Duplicate(Mirror::Differs | Mirror::Missing) | Effect::Degraded => {
                     tally.oddities = tally.oddities.saturating_add(1);
                 }
                 Effect::Text => tally.text = tally.text.saturating_add(1),

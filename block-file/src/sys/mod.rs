@@ -1,9 +1,9 @@
 //! The system calls that no safe crate offers; the only unsafe code of the workspace.
 
 mod clone;
-#[cfg(feature = "io_uring")]
-mod known;
 mod ofd;
+#[cfg(feature = "io_uring")]
+mod registered;
 #[cfg(feature = "io_uring")]
 mod ring;
 mod signal;

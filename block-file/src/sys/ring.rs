@@ -16,7 +16,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::known::KnownBuffers;
+use super::registered::RegisteredBuffers;
 use crate::aligned::{AlignedBuffer, BufferPool, CAPACITY, SMALLEST};
 
 /// Entries of the submission queue, and greatest number of requests in flight.
@@ -66,7 +66,7 @@ pub(crate) struct Ring {
     /// All slots. A slot's index is its entry's user data. The first slots use the registered buffers of the same
     /// numbers.
     slots: Vec<Slot>,
-    known: KnownBuffers,
+    known: RegisteredBuffers,
     /// Free slots with a registered buffer, the one freed longest ago in front.
     free_known: VecDeque<u32>,
     /// The other free slots.
@@ -194,9 +194,9 @@ impl Ring {
     /// Creates a ring for `file`, unless the kernel refuses. Requests use memory from `buffers`.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> io::Result<Self> {
         let uring = IoUring::new(ENTRIES)?;
-        let known = KnownBuffers::register(&uring).unwrap_or_else(|error| {
+        let known = RegisteredBuffers::register(&uring).unwrap_or_else(|error| {
             tracing::debug!("no buffer is registered: {error}");
-            KnownBuffers::default()
+            RegisteredBuffers::default()
         });
         let registered = register_for_reading(&uring, &file);
         if let Err(error) = &registered {

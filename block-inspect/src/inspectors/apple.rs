@@ -6,7 +6,7 @@ use crate::recognisers::apple::koly;
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
-use block_core::probe::{At, ProbeInput};
+use block_core::probe::{Location, ProbeInput};
 
 /// Largest chunk in bytes, packed or unpacked.
 const LARGEST_CHUNK: u64 = 64 << 20;
@@ -21,7 +21,7 @@ pub(super) async fn dmg(cx: &mut Examination<'_>) -> Result<()> {
     let Some(at) = koly(&cx.input) else {
         return Ok(());
     };
-    let field = |offset: u64, len: u32| At::start(at.saturating_add(offset), len);
+    let field = |offset: u64, len: u32| Location::start(at.saturating_add(offset), len);
     let segments = cx.input.u32_be(at.saturating_add(0x3C)).unwrap_or(0);
     cx.find_if(
         segments > 1,
@@ -88,7 +88,7 @@ async fn property_list(
         let begin = from.saturating_add(begin).saturating_add(6);
         let Some(end) = text.get(begin..).and_then(|rest| find(rest, b"</data>")) else { break };
         from = begin.saturating_add(end);
-        let place = At::start(start.saturating_add(u64::try_from(begin).unwrap_or(0)), 0);
+        let place = Location::start(start.saturating_add(u64::try_from(begin).unwrap_or(0)), 0);
         match base64::decoded(text.get(begin..from).unwrap_or_default()) {
             Some(table) => chunks(cx, place, &ProbeInput::of_bytes(&table), sums),
             None => cx.find(Code::Structure, place, "a chunk table is not in base 64"),
@@ -100,7 +100,7 @@ async fn property_list(
 /// Examines the chunk tables in the resource fork, where older writers store them.
 async fn resource_fork(
     cx: &mut Examination<'_>,
-    field: At,
+    field: Location,
     [start, len]: [u64; 2],
     sums: &mut Sums,
 ) -> Result<()> {
@@ -121,7 +121,7 @@ async fn resource_fork(
         let body = at.saturating_add(4);
         let resource = fork.prefix(body, usize::try_from(len).unwrap_or(usize::MAX));
         if resource.starts_with(b"mish") {
-            let place = At::start(start.saturating_add(body), 4);
+            let place = Location::start(start.saturating_add(body), 4);
             chunks(cx, place, &ProbeInput::of_bytes(resource), sums);
         }
         at = body.saturating_add(len.into());
@@ -130,7 +130,7 @@ async fn resource_fork(
 }
 
 /// Examines one chunk table: which sectors it unpacks, and from where.
-fn chunks(cx: &mut Examination<'_>, place: At, table: &ProbeInput, sums: &mut Sums) {
+fn chunks(cx: &mut Examination<'_>, place: Location, table: &ProbeInput, sums: &mut Sums) {
     let number = |at: u64| table.u64_be(at).unwrap_or(u64::MAX);
     if !table.has(0, b"mish") {
         cx.find(Code::Structure, place, "a chunk table does not begin with mish");

@@ -6,7 +6,7 @@ use crate::recognisers::parallels::{EXTENDED, IN_USE};
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
-use block_core::probe::At;
+use block_core::probe::Location;
 
 pub(super) fn parallels(cx: &mut Examination<'_>) {
     cx.find_if(
@@ -95,7 +95,7 @@ pub(super) async fn cloop(cx: &mut Examination<'_>) -> Result<()> {
     cx.table("offset table", (132, 4), (Some(136), Some(table)), 64 << 20, 0);
     let size = blocks.checked_mul(block);
     cx.disk_size((128, 8), size);
-    ratio(cx, At::start(128, 8), size);
+    ratio(cx, Location::start(128, 8), size);
     if table > cx.limits.text_bytes {
         cx.limit("cloop offsets");
     }
@@ -121,7 +121,7 @@ pub(super) async fn cloop(cx: &mut Examination<'_>) -> Result<()> {
 }
 
 /// Records a bomb if the unpacked size is out of proportion to the file's.
-pub(super) fn ratio(cx: &mut Examination<'_>, at: At, size: Option<u64>) {
+pub(super) fn ratio(cx: &mut Examination<'_>, at: Location, size: Option<u64>) {
     let most = cx.input.len().saturating_mul(cx.limits.ratio);
     cx.find_if(
         size.is_none_or(|size| size > most),
@@ -178,7 +178,7 @@ pub(super) async fn zip(cx: &mut Examination<'_>) -> Result<()> {
         }
         at = place.saturating_add(name_len).saturating_add(extra).saturating_add(comment);
     }
-    ratio(cx, At::start(start, 0), Some(unpacked));
+    ratio(cx, Location::start(start, 0), Some(unpacked));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::other::ratio;
 use block_core::Result;
 use block_core::inspect::Examination;
-use block_core::probe::At;
+use block_core::probe::Location;
 
 /// Most bytes of an index that are read.
 const LONGEST_INDEX: u64 = 64 << 10;
@@ -12,7 +12,7 @@ const LONGEST_INDEX: u64 = 64 << 10;
 pub(super) fn gzip(cx: &mut Examination<'_>) {
     if let Some(at) = cx.input.len().checked_sub(4) {
         let stated = cx.input.u32_le(at).map(u64::from);
-        ratio(cx, At::end(4, 4), Some(stated.unwrap_or(0)));
+        ratio(cx, Location::end(4, 4), Some(stated.unwrap_or(0)));
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) fn zstd(cx: &mut Examination<'_>) {
         2 => cx.input.u32_le(at).map(u64::from),
         _ => cx.input.u64_le(at),
     };
-    ratio(cx, At::start(at, 8), Some(stated.unwrap_or(0)));
+    ratio(cx, Location::start(at, 8), Some(stated.unwrap_or(0)));
 }
 
 /// Examines the length of the first frame's content, if stated.
@@ -45,7 +45,7 @@ pub(super) fn lz4(cx: &mut Examination<'_>) {
     let flagged = cx.input.u8(4).is_some_and(|flags| flags & 8 != 0);
     if flagged && cx.input.has(0, &[0x04, 0x22, 0x4D, 0x18]) {
         let stated = cx.input.u64_le(6);
-        ratio(cx, At::start(6, 8), Some(stated.unwrap_or(0)));
+        ratio(cx, Location::start(6, 8), Some(stated.unwrap_or(0)));
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) fn lz4(cx: &mut Examination<'_>) {
 pub(super) fn lzip(cx: &mut Examination<'_>) {
     if let Some(at) = cx.input.len().checked_sub(16).filter(|at| *at >= 6) {
         let stated = cx.input.u64_le(at);
-        ratio(cx, At::end(16, 8), Some(stated.unwrap_or(0)));
+        ratio(cx, Location::end(16, 8), Some(stated.unwrap_or(0)));
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn xz(cx: &mut Examination<'_>) -> Result<()> {
         let (Some(_), Some(unpacked)) = (number(&mut rest), number(&mut rest)) else { break };
         total = total.saturating_add(unpacked);
     }
-    ratio(cx, At::start(index, u32::try_from(len).unwrap_or(u32::MAX)), Some(total));
+    ratio(cx, Location::start(index, u32::try_from(len).unwrap_or(u32::MAX)), Some(total));
     Ok(())
 }
 

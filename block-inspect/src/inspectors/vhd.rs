@@ -4,7 +4,7 @@ use crate::recognisers::vhd::{footer_checksum, header_checksum};
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
-use block_core::probe::At;
+use block_core::probe::Location;
 
 const FOOTER: u64 = 512;
 const DIFFERENCING: u32 = 4;
@@ -17,7 +17,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
     let Some(at) = places.into_iter().flatten().find(|at| cx.input.has(*at, b"conectix")) else {
         return Ok(());
     };
-    let field = |offset: u64, len: u32| At::start(at.saturating_add(offset), len);
+    let field = |offset: u64, len: u32| Location::start(at.saturating_add(offset), len);
     let number = |cx: &Examination<'_>, offset: u64| cx.input.u64_be(at.saturating_add(offset));
     if footer_checksum(&cx.input, at) == Some(false) {
         cx.find(Code::Checksum, field(0x40, 4), "the footer's checksum is wrong");
@@ -67,7 +67,7 @@ fn sizes(cx: &mut Examination<'_>, at: u64) {
     let geometry = cylinders.saturating_mul(cylinder);
     // The geometry saturates at 65,535 cylinders.
     let off = current.abs_diff(geometry) > cylinder.saturating_mul(2) && cylinders < 65_535;
-    let place = |offset: u64| At::start(at.saturating_add(offset), 8);
+    let place = |offset: u64| Location::start(at.saturating_add(offset), 8);
     cx.find_if(
         off,
         Code::SizeDisagree,
@@ -83,7 +83,7 @@ fn sizes(cx: &mut Examination<'_>, at: u64) {
 }
 
 async fn sparse(cx: &mut Examination<'_>, header: u64, kind: u32) -> Result<()> {
-    let place = |offset: u64, len: u32| At::start(header.saturating_add(offset), len);
+    let place = |offset: u64, len: u32| Location::start(header.saturating_add(offset), len);
     if header_checksum(&cx.input, header) == Some(false) {
         cx.find(Code::Checksum, place(0x24, 4), "the dynamic header's checksum is wrong");
     }

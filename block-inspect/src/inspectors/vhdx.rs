@@ -9,7 +9,7 @@ use crate::recognisers::vhdx::{
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
-use block_core::probe::At;
+use block_core::probe::Location;
 
 /// Metadata items of the specification that a reader must support besides those read here, by the first four bytes of
 /// their GUID on disk: page 83 data and the two sector sizes.
@@ -71,7 +71,7 @@ pub(super) async fn examine(cx: &mut Examination<'_>) -> Result<()> {
 }
 
 fn header(cx: &mut Examination<'_>, at: u64) {
-    let field = |offset: u64, len: u32| At::start(at.saturating_add(offset), len);
+    let field = |offset: u64, len: u32| Location::start(at.saturating_add(offset), len);
     let version = cx.input.u16_le(at.saturating_add(0x42)).unwrap_or(0);
     cx.find_if(
         version != 1,

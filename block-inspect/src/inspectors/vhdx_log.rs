@@ -4,7 +4,7 @@ use crate::checksum::crc32c;
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
-use block_core::probe::At;
+use block_core::probe::Location;
 
 const MIB: u64 = 1 << 20;
 /// Offsets and lengths of log entries are multiples of this many bytes.
@@ -21,7 +21,7 @@ struct Entry {
 
 /// Examines the log named by the header at `header`. Does nothing if the header names none.
 pub(super) async fn examine(cx: &mut Examination<'_>, header: u64) -> Result<()> {
-    let field = |offset: u64, len: u32| At::start(header.saturating_add(offset), len);
+    let field = |offset: u64, len: u32| Location::start(header.saturating_add(offset), len);
     let len = u64::from(cx.input.u32_le(header.saturating_add(0x44)).unwrap_or(0));
     let at = cx.input.u64_le(header.saturating_add(0x48)).unwrap_or(0);
     let whole = |n: u64| n > 0 && n.checked_rem(MIB) == Some(0);

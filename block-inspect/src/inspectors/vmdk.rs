@@ -4,7 +4,7 @@ use crate::recognisers::vmdk::{AT_END, FOOTER, KDMV, LONGEST_TEXT, is_extent_lin
 use block_core::Result;
 use block_core::inspect::Code;
 use block_core::inspect::Examination;
-use block_core::probe::At;
+use block_core::probe::Location;
 
 /// Most extents that are not excessive.
 const MOST_EXTENTS: usize = 256;
@@ -100,7 +100,7 @@ fn footer(cx: &mut Examination<'_>) {
         }
         _ => true,
     };
-    let at = At::end(FOOTER, 512);
+    let at = Location::end(FOOTER, 512);
     cx.find_if(differs, Code::CopyMismatch, at, "the footer is missing or contradicts the header");
 }
 
@@ -140,7 +140,7 @@ fn descriptor(cx: &mut Examination<'_>, start: u64, bytes: &[u8], embedded: bool
     let mut size = Some(0u64);
     let mut offset = start;
     for (number, raw) in text.split(|byte| *byte == b'\n').enumerate() {
-        let at = At::start(offset, u32::try_from(raw.len()).unwrap_or(u32::MAX));
+        let at = Location::start(offset, u32::try_from(raw.len()).unwrap_or(u32::MAX));
         offset = offset.saturating_add(u64::try_from(raw.len()).unwrap_or(0)).saturating_add(1);
         if number >= MOST_LINES || raw.len() > LONGEST_LINE {
             cx.find(
@@ -176,7 +176,7 @@ fn descriptor(cx: &mut Examination<'_>, start: u64, bytes: &[u8], embedded: bool
 }
 
 /// Examines one extent line and returns its length in sectors.
-fn extent(cx: &mut Examination<'_>, at: At, line: &[u8], embedded: bool) -> Option<u64> {
+fn extent(cx: &mut Examination<'_>, at: Location, line: &[u8], embedded: bool) -> Option<u64> {
     let text = String::from_utf8_lossy(line).into_owned();
     let mut words = text.split_ascii_whitespace().skip(1);
     let sectors = words.next().and_then(|word| word.parse::<u64>().ok());
@@ -210,7 +210,7 @@ const KEYS: &[&str] = &[
     "isNativeSnapshot",
 ];
 
-fn entry(cx: &mut Examination<'_>, at: At, seen: &mut Vec<String>, key: &[u8], value: &[u8]) {
+fn entry(cx: &mut Examination<'_>, at: Location, seen: &mut Vec<String>, key: &[u8], value: &[u8]) {
     let key = String::from_utf8_lossy(key).into_owned();
     let folded = key.to_ascii_lowercase();
     if seen.contains(&folded) {

@@ -1,6 +1,6 @@
 //! Apple disk images: UDIF (.dmg), encrypted ones, sparse images, ASIF.
 
-use block_core::probe::At;
+use block_core::probe::Location;
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
@@ -43,7 +43,7 @@ fn dmg(input: &ProbeInput) -> Probe {
     };
     let first = at == 0 && input.len() > 512;
     let field = |offset: u64| at.saturating_add(offset);
-    let place = |offset: u64, len: u32| At::start(field(offset), len);
+    let place = |offset: u64, len: u32| Location::start(field(offset), len);
     let fork = input.u64_be(field(0x18));
     let fork_len = input.u64_be(field(0x20));
     let fork_end = fork.zip(fork_len).and_then(|(start, len)| start.checked_add(len));

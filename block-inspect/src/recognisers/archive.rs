@@ -1,7 +1,7 @@
 //! Archives: tar and OVA, zip and AFF4, WIM and ESD, and others recognised by their magic.
 
 use crate::checksum::sum;
-use block_core::probe::At;
+use block_core::probe::Location;
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
@@ -131,7 +131,7 @@ fn zip_header<'a>(id: &'static str, input: &'a ProbeInput) -> block_core::probe:
     let probe = if local {
         probe.word(0, b"PK\x03\x04")
     } else {
-        probe.signed_if("end record", At::start(at, 4), "50 4B 05 06", end.is_some(), true)
+        probe.signed_if("end record", Location::start(at, 4), "50 4B 05 06", end.is_some(), true)
     };
     probe
         .structure("central directory", (at, 22), "before the record that ends the file", sound)

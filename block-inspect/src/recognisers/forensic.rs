@@ -1,7 +1,7 @@
 //! Evidence containers: EWF (E01, L01, Ex01, Lx01) and AFF.
 
 use crate::checksum::adler32;
-use block_core::probe::At;
+use block_core::probe::Location;
 use block_core::probe::Probe;
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
@@ -81,7 +81,7 @@ fn version_2(id: &'static str, magic: &[u8], input: &ProbeInput) -> Probe {
 fn aff(input: &ProbeInput) -> Probe {
     Probe::of("aff", input)
         .signature(0, b"AFF10\r\n\0")
-        .structure("first segment", At::start(8, 4), "AFF", input.has(8, b"AFF\0"))
+        .structure("first segment", Location::start(8, 4), "AFF", input.has(8, b"AFF\0"))
         .at_most(90)
         .payload_from(32)
         .name(&["aff"])

@@ -6,7 +6,7 @@ use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
 use block_core::probe::fields::text_then_nul;
-use block_core::probe::{At, Copy};
+use block_core::probe::{Location, Mirror};
 
 pub(crate) const ALL: &[Recogniser] =
     &[Recogniser::new("luks1", luks1), Recogniser::wanting("luks2", luks2, wants)];
@@ -81,7 +81,7 @@ fn luks2(input: &ProbeInput) -> Probe {
             .signature(at, SECOND_MAGIC)
             .variant("second header only")
             .version((at.saturating_add(6), 2), "2", input.u16_be(at.saturating_add(6)) == Some(2))
-            .duplicate("first header", (0, 6), "LUKS", Copy::Missing)
+            .duplicate("first header", (0, 6), "LUKS", Mirror::Missing)
             .driver("luks")
             .payload_from(at.saturating_mul(2))
             .done(),
@@ -111,13 +111,13 @@ fn primary(input: &ProbeInput) -> Probe {
             checksum(input),
         );
     let copy = match second {
-        Some(at) if sequence(at) == sequence(0) => Copy::Equal,
-        Some(_) => Copy::Differs,
-        None => Copy::Missing,
+        Some(at) if sequence(at) == sequence(0) => Mirror::Equal,
+        Some(_) => Mirror::Differs,
+        None => Mirror::Missing,
     };
     // An equal sequence number does not prove an equal copy, but a different one is an oddity.
     let probe = match copy {
-        Copy::Equal => {
+        Mirror::Equal => {
             probe.note("second header", (len.unwrap_or(0), 6), "the same sequence number")
         }
         copy => probe.duplicate(
@@ -127,7 +127,7 @@ fn primary(input: &ProbeInput) -> Probe {
             copy,
         ),
     };
-    let at = At::start(512, 3584);
+    let at = Location::start(512, 3584);
     probe
         .slack(at)
         .driver("luks")

@@ -1,6 +1,6 @@
 //! Optical discs and read-only file-system images, served by the raw driver.
 
-use block_core::probe::At;
+use block_core::probe::Location;
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
@@ -195,7 +195,7 @@ fn udf(input: &ProbeInput) -> Probe {
         .kind(Kind::Content)
         .signed_if(
             "volume recognition",
-            At::start(at, 5),
+            Location::start(at, 5),
             "BEA01, NSR02 or NSR03",
             volume.is_some(),
             false,

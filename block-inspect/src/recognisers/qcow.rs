@@ -1,6 +1,6 @@
 //! QEMU's own formats: all versions of qcow, qed, and the obsolete cow.
 
-use block_core::probe::At;
+use block_core::probe::Location;
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::fields::{fits, multiple, power_of_two, within};
@@ -151,7 +151,7 @@ fn qcow2(input: &ProbeInput) -> Probe {
     } else {
         probe.at_most(90)
     };
-    let at = At::start(extensions.end, 8);
+    let at = Location::start(extensions.end, 8);
     let probe =
         probe.structure("header extensions", at, "inside the first cluster", !extensions.overrun);
     match slack(input, &extensions, cluster) {

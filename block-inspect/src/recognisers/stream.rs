@@ -74,7 +74,7 @@ fn xz(input: &ProbeInput) -> Probe {
         )
         .structure(
             "footer",
-            block_core::probe::At::end(2, 2),
+            block_core::probe::Location::end(2, 2),
             "59 5A",
             input.tail(2, 2) == Some(b"YZ"),
         )

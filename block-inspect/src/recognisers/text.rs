@@ -1,6 +1,6 @@
 //! Text files that name other files: VISO, OVF, VirtualBox machines, bundles, cue sheets, import manifests.
 
-use block_core::probe::At;
+use block_core::probe::Location;
 use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::fields::{contains_ignoring_case, find};
@@ -19,8 +19,8 @@ pub(crate) const ALL: &[Recogniser] = &[
 /// Bytes examined of a text.
 const WINDOW: usize = 0x1_0000;
 
-fn at(offset: usize, len: u32) -> At {
-    At::start(u64::try_from(offset).unwrap_or(0), len)
+fn at(offset: usize, len: u32) -> Location {
+    Location::start(u64::try_from(offset).unwrap_or(0), len)
 }
 
 fn viso(input: &ProbeInput) -> Probe {

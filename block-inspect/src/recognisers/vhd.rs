@@ -5,7 +5,7 @@ use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
 use block_core::probe::fields::{fits, power_of_two, within};
-use block_core::probe::{At, Copy};
+use block_core::probe::{Location, Mirror};
 use block_core::probe::{Placement, Probe};
 
 pub(crate) const ALL: &[Recogniser] = &[
@@ -68,7 +68,7 @@ fn base<'a>(
     input: &'a ProbeInput,
     at: u64,
 ) -> block_core::probe::ProbeBuilder<'a> {
-    let place = |offset: u64, len: u32| At::start(at.saturating_add(offset), len);
+    let place = |offset: u64, len: u32| Location::start(at.saturating_add(offset), len);
     let from_end = input.len().saturating_sub(at);
     let probe = Probe::of(id, input);
     let probe =
@@ -112,14 +112,14 @@ fn sparse(id: &'static str, input: &ProbeInput, at: u64) -> Probe {
     let entries = field(0x1C).and_then(|at| input.u32_be(at)).map(u64::from);
     let table_len = entries.and_then(|entries| entries.checked_mul(4));
     let block = field(0x20).and_then(|at| input.u32_be(at)).map(u64::from);
-    let place = |offset: u64, len: u32| At::start(base_at.saturating_add(offset), len);
+    let place = |offset: u64, len: u32| Location::start(base_at.saturating_add(offset), len);
     let kind = disk_type(input, at);
     let copy = match (input.bytes(0, 512), input.tail(FOOTER, 512)) {
-        (Some(first), Some(last)) if first == last => Copy::Equal,
+        (Some(first), Some(last)) if first == last => Mirror::Equal,
         (Some(first), Some(last)) if first.starts_with(COOKIE) && last.starts_with(COOKIE) => {
-            Copy::Differs
+            Mirror::Differs
         }
-        _ => Copy::Missing,
+        _ => Mirror::Missing,
     };
     let probe = base(id, input, at)
         .variant(match kind {
@@ -135,7 +135,7 @@ fn sparse(id: &'static str, input: &ProbeInput, at: u64) -> Probe {
         )
         .structure(
             "disk type",
-            At::start(at.saturating_add(0x3C), 4),
+            Location::start(at.saturating_add(0x3C), 4),
             "3 or 4",
             within(kind, 3..=4),
         )
@@ -203,7 +203,7 @@ fn fixed(input: &ProbeInput) -> Probe {
     if disk_type(input, at) != Some(FIXED) || input.has(0, COOKIE) {
         return Probe::none("vhd-fixed");
     }
-    let field = |offset: u64| At::start(at.saturating_add(offset), 8);
+    let field = |offset: u64| Location::start(at.saturating_add(offset), 8);
     let size = input.u64_be(at.saturating_add(0x30));
     let cylinders = input.u16_be(at.saturating_add(0x38)).map(u64::from);
     let heads = input.u8(at.saturating_add(0x3A)).map(u64::from);

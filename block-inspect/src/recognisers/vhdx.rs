@@ -5,7 +5,7 @@ use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
 use block_core::probe::fields::within;
-use block_core::probe::{At, Copy};
+use block_core::probe::{Location, Mirror};
 use block_core::probe::{Placement, Probe};
 
 pub(crate) const ALL: &[Recogniser] =
@@ -192,7 +192,9 @@ fn vhdx(input: &ProbeInput) -> Probe {
     );
     let probe = match headers {
         None => probe.integrity("header checksums", (first, 4096), "two sound headers", Some(true)),
-        Some(true) => probe.duplicate("headers", (first, 4096), "two sound headers", Copy::Missing),
+        Some(true) => {
+            probe.duplicate("headers", (first, 4096), "two sound headers", Mirror::Missing)
+        }
         Some(false) => {
             probe.integrity("header checksums", (first, 4096), "a sound header", Some(false))
         }
@@ -212,7 +214,7 @@ fn vhdx(input: &ProbeInput) -> Probe {
         )
         .structure(
             "region count",
-            At::start(REGIONS_AT.saturating_add(8), 4),
+            Location::start(REGIONS_AT.saturating_add(8), 4),
             "at most 2047",
             within(count, 1..=MOST_REGIONS),
         )
@@ -238,7 +240,7 @@ fn avhdx(input: &ProbeInput) -> Probe {
     probe.id = "avhdx".into();
     probe.refines = Some("vhdx");
     probe.variant = Some("differencing".into());
-    let at = locator.map_or(At::start(0, 0), |item| At::start(item.at, 32));
+    let at = locator.map_or(Location::start(0, 0), |item| Location::start(item.at, 32));
     let extra = Probe::of("avhdx", input)
         .signature(0, MAGIC)
         .structure("parent locator", at, "an item with the parent's place", locator.is_some())

@@ -4,8 +4,8 @@ use block_core::probe::ProbeInput;
 use block_core::probe::Recogniser;
 use block_core::probe::WindowRequests;
 use block_core::probe::fields::{contains_ignoring_case, fits, power_of_two, within};
-use block_core::probe::{At, Copy};
 use block_core::probe::{Kind, Placement, Probe};
+use block_core::probe::{Location, Mirror};
 
 pub(crate) const ALL: &[Recogniser] = &[
     Recogniser::wanting("vmdk", sparse, wants),
@@ -101,12 +101,17 @@ fn stream(input: &ProbeInput) -> Probe {
     });
     let marked = input.len().checked_sub(1536 - 12).and_then(|at| input.u32_le(at)) == Some(3);
     let copy = match same {
-        Some(true) if marked => Copy::Equal,
-        Some(_) if footer.is_some_and(|footer| footer.starts_with(KDMV)) => Copy::Differs,
-        _ => Copy::Missing,
+        Some(true) if marked => Mirror::Equal,
+        Some(_) if footer.is_some_and(|footer| footer.starts_with(KDMV)) => Mirror::Differs,
+        _ => Mirror::Missing,
     };
     let mut probe = probe
-        .duplicate("footer", At::end(FOOTER, 512), "the header again, behind a footer marker", copy)
+        .duplicate(
+            "footer",
+            Location::end(FOOTER, 512),
+            "the header again, behind a footer marker",
+            copy,
+        )
         .done();
     probe.ceiling = 100;
     probe
@@ -208,7 +213,7 @@ fn descriptor(input: &ProbeInput) -> Probe {
     }
     const FIRST: &[u8] = b"# Disk DescriptorFile";
     let skipped = text.len().saturating_sub(body.len());
-    let at = At::start(u64::try_from(skipped).unwrap_or(0), 21);
+    let at = Location::start(u64::try_from(skipped).unwrap_or(0), 21);
     let first = body.get(..FIRST.len()).is_some_and(|start| start.eq_ignore_ascii_case(FIRST));
     let lines = || text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).take(4096);
     let key = |line: &[u8], key: &str| {

@@ -12,7 +12,8 @@ use block_core::{
     Result, Storage, WriteFlags,
 };
 use block_core_model::engine::{
-    BlockMapper, Change, Effect, EntryPlace, Layout, Mapped, PagedTable, ResizePlan, Slot, SlotRun,
+    BlockMapper, Change, Effect, EntryLocation, Layout, Mapped, PagedTable, ResizePlan, Slot,
+    SlotRun,
 };
 use block_core_model::range_lock::RangeLock;
 use shuttle::future::block_on;
@@ -69,8 +70,8 @@ impl BlockMapper for Map {
         Ok(SlotRun { first: self.load(block).await?, blocks: 1 })
     }
 
-    fn entry_place(&self, block: u64) -> EntryPlace {
-        EntryPlace { field: "entry", offset: self.table.place(block) }
+    fn entry_location(&self, block: u64) -> EntryLocation {
+        EntryLocation { field: "entry", offset: self.table.place(block) }
     }
 
     async fn start_writing(&self, _: Effect) -> Result<()> {
@@ -294,17 +295,17 @@ fn a_range_has_one_owner_or_sharers_and_nobody_waits_for_ever() {
                 thread::spawn(move || {
                     for round in 0..2 {
                         if (n + round) % 2 == 0 {
-                            let guard = block_on(lock.own(n..n + 5));
+                            let guard = block_on(lock.lock_exclusive(n..n + 5));
                             assert_eq!(users.swap(-1, Ordering::SeqCst), 0, "somebody is inside");
                             thread::yield_now();
                             users.store(0, Ordering::SeqCst);
                             drop(guard);
                         } else {
                             // Given up half of the time while it may be in the queue.
-                            let guard = lock.try_share(n..n + 5);
+                            let guard = lock.try_lock_shared(n..n + 5);
                             let guard = match guard {
                                 Some(guard) => guard,
-                                None => block_on(lock.share(n..n + 5)),
+                                None => block_on(lock.lock_shared(n..n + 5)),
                             };
                             assert!(users.fetch_add(1, Ordering::SeqCst) >= 0, "it is owned");
                             thread::yield_now();
@@ -317,7 +318,7 @@ fn a_range_has_one_owner_or_sharers_and_nobody_waits_for_ever() {
             .collect();
         tasks.into_iter().for_each(|task| task.join().unwrap());
         // Nothing is held any more.
-        drop(block_on(lock.own(0..100)));
+        drop(block_on(lock.lock_exclusive(0..100)));
     };
     shuttle::check_random(play, 1_000);
     shuttle::check_pct(play, 1_000, 3);

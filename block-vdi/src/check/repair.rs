@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::scan::{Fault, Scan};
 use crate::format::{ENTRY_FREE, ENTRY_ZERO};
-use crate::head::Head;
 use crate::header::{DISK_SIZE, FLAGS, Header, KNOWN_FLAGS, LCHS_SECTOR, NO_IDENTITY};
+use crate::header_sector::HeaderSector;
 
 /// Blocks copied between two barriers.
 const BATCH: usize = 64;
@@ -291,7 +291,7 @@ async fn set_allocated(storage: &Arc<dyn Storage>, scan: &mut Scan, slots: u64) 
     write_head(storage, scan, head).await
 }
 
-async fn write_head(storage: &Arc<dyn Storage>, scan: &mut Scan, head: Head) -> Result<()> {
+async fn write_head(storage: &Arc<dyn Storage>, scan: &mut Scan, head: HeaderSector) -> Result<()> {
     if head.bytes() == scan.head.bytes() {
         return Ok(());
     }

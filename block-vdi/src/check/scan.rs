@@ -9,8 +9,8 @@ use block_core::{CheckReport, Result, Severity, Storage, StorageCaps};
 use super::finding;
 use crate::entry::run_len;
 use crate::format::ENTRY_ZERO;
-use crate::head::Head;
 use crate::header::{ALLOCATED_MANY, DISK_SIZE, FLAGS, Header, LCHS_SECTOR, NO_IDENTITY};
+use crate::header_sector::HeaderSector;
 
 /// What is wrong with an entry that names a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Fault {
 
 /// An image as it was found.
 pub(crate) struct Scan {
-    pub head: Head,
+    pub head: HeaderSector,
     pub header: Header,
     pub file_len: u64,
     pub table: PagedTable,
@@ -61,7 +61,7 @@ impl Scan {
     /// Examines the image, and keeps the entries whose faults `which` picks.
     pub(crate) async fn run(storage: &Arc<dyn Storage>, which: fn(Fault) -> bool) -> Result<Self> {
         let file_len = storage.len().await?;
-        let head = Head::read(&**storage, file_len).await?;
+        let head = HeaderSector::read(&**storage, file_len).await?;
         let header = Header::parse(head.bytes(), file_len)?;
         let table = PagedTable::new(Arc::clone(storage), header.map_offset, header.blocks, 0);
         let mut scan = Self {

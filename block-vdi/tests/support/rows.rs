@@ -1,7 +1,7 @@
 //! One row for each header field that can hold a value it must not.
 
 use block_core::ErrorKind;
-use block_vdi::Refusal;
+use block_vdi::InvalidImage;
 
 use super::MIB;
 
@@ -11,7 +11,7 @@ pub struct Row {
     /// The offset that is overwritten, and the bytes.
     pub poke: (usize, Vec<u8>),
     pub kind: ErrorKind,
-    pub reason: Refusal,
+    pub reason: InvalidImage,
     pub field: &'static str,
     pub offset: u64,
     pub found: &'static str,
@@ -21,7 +21,7 @@ pub struct Row {
 fn row(
     at: usize,
     value: impl Into<Vec<u8>>,
-    reason: Refusal,
+    reason: InvalidImage,
     field: &'static str,
     found: &'static str,
     wanted: &'static str,
@@ -37,7 +37,7 @@ pub fn le32(value: u32) -> [u8; 4] {
 /// Returns one row per field, or more where values differ in kind.
 #[rustfmt::skip]
 pub fn rows() -> Vec<Row> {
-    use Refusal::*;
+    use InvalidImage::*;
     let block_size = "a power of two from 131072 to 134217728";
     let version = "1.x (0x00010001) or 0.2 (0x00000002)";
     let extra = "0, or a power of two from 2 to 1048576";

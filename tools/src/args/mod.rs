@@ -12,7 +12,7 @@ pub(crate) use allow::AllowArgs;
 pub(crate) use cache::Cache;
 pub(crate) use output::OutputFormat;
 pub(crate) use size::{number, size, size_or_failure};
-pub(crate) use spec::{ImageSpec, NoImage, engine_for};
+pub(crate) use spec::{ImageSpec, SpecError, engine_for};
 
 use crate::error::{Failure, Result};
 use block_core::Sharing;

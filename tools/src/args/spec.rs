@@ -19,13 +19,13 @@ use super::general::General;
 
 /// The reason why a text is not a usable image specification.
 #[derive(Debug)]
-pub(crate) struct NoImage {
+pub(crate) struct SpecError {
     pub message: String,
     /// What the user can do about it.
     pub hint: Option<&'static str>,
 }
 
-type Result<T> = std::result::Result<T, NoImage>;
+type Result<T> = std::result::Result<T, SpecError>;
 
 /// One image, as the user specified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl ImageSpec {
         }
         if let Some(json) = text.strip_prefix("json:") {
             let value: Value =
-                serde_json::from_str(&with_double_quotes(json)).map_err(|error| NoImage {
+                serde_json::from_str(&with_double_quotes(json)).map_err(|error| SpecError {
                     message: format!(
                         "Could not open '{text}': Could not parse the JSON options: {error}"
                     ),
@@ -75,7 +75,7 @@ impl ImageSpec {
             return Ok(spec);
         }
         if let Some(rest) = text.strip_prefix("blkdebug:") {
-            let without_rules = rest.strip_prefix(':').ok_or_else(|| NoImage {
+            let without_rules = rest.strip_prefix(':').ok_or_else(|| SpecError {
                 message: format!("Could not open '{text}': blkdebug reads no configuration file"),
                 hint: Some("give the rules as options: driver=blkdebug,inject-error.0.event=…"),
             })?;
@@ -104,7 +104,7 @@ impl ImageSpec {
         let refused = refused.filter(|_| access == Access::ReadWrite);
         match refused {
             None => Ok(()),
-            Some(why) => Err(NoImage {
+            Some(why) => Err(SpecError {
                 message: format!("Could not open '{}': {why}", self.shown),
                 hint: None,
             }),
@@ -112,7 +112,7 @@ impl ImageSpec {
     }
 
     fn from_pairs(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
-        let pairs = super::blkdebug::as_fault(pairs).map_err(|error| NoImage {
+        let pairs = super::blkdebug::as_fault(pairs).map_err(|error| SpecError {
             message: format!("Could not open '{text}': blkdebug: {error}"),
             hint: None,
         })?;
@@ -121,7 +121,7 @@ impl ImageSpec {
         }
         let mut spec = Self::plain(text, None);
         let (mut filename, mut protocol, mut driver) = (None, None, None);
-        let wrong = |error: block_core::Error| NoImage {
+        let wrong = |error: block_core::Error| SpecError {
             message: format!("Could not open '{text}': {error}"),
             hint: None,
         };
@@ -143,7 +143,7 @@ impl ImageSpec {
         let nothing = [&driver, &protocol].into_iter().flatten().find(|name| is_nothing(name));
         let filename = filename.or(nothing.map(|scheme| format!("{scheme}://")));
         let Some(filename) = filename else {
-            return Err(NoImage {
+            return Err(SpecError {
                 message: format!(
                     "Could not open '{text}': A block device must be specified for \"file\""
                 ),
@@ -183,7 +183,7 @@ impl ImageSpec {
     fn inside(text: &str, pairs: Vec<(String, String)>) -> Result<Self> {
         let deepest = "file.".repeat(MAX_NODES);
         if pairs.iter().any(|(name, _)| name.starts_with(&deepest)) {
-            return Err(NoImage {
+            return Err(SpecError {
                 message: format!(
                     "Could not open '{text}': more than {MAX_NODES} drivers stand on each other"
                 ),
@@ -198,7 +198,7 @@ impl ImageSpec {
                 None if name == "driver" => spec.format = Some(value),
                 None => {
                     let general = spec.general.take(&name, &value);
-                    let taken = general.map_err(|error| NoImage {
+                    let taken = general.map_err(|error| SpecError {
                         message: format!("Could not open '{text}': {error}"),
                         hint: None,
                     })?;
@@ -229,7 +229,7 @@ pub(crate) fn engine_for(aio: &str) -> Option<&'static str> {
 fn engine(text: &str, word: &str) -> Result<(String, String)> {
     match engine_for(word) {
         Some(engine) => Ok(("engine".to_owned(), engine.to_owned())),
-        None => Err(NoImage {
+        None => Err(SpecError {
             message: format!("Could not open '{text}': invalid parameter value: {word}"),
             hint: Some("aio is threads, native, or io_uring"),
         }),

@@ -6,7 +6,7 @@ use super::options;
 use crate::args::{AllowArgs, Cache, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct AmendArgs {
@@ -53,7 +53,7 @@ impl AmendArgs {
         }
         let spec = self.source.spec(file)?;
         cx.block_on(async {
-            let how = How::writing().cache(self.cache.0).allow(&self.allow);
+            let how = OpenMode::writing().cache(self.cache.0).allow(&self.allow);
             let disk = image::open(cx, &spec, &how).await?;
             image::warn_if_guessed_raw(cx, &spec, &disk);
             let info = disk.info();

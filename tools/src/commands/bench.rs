@@ -15,7 +15,7 @@ use crate::args::{
 };
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use block_jobs::is_direct;
 
 #[derive(clap::Args, Debug)]
@@ -94,9 +94,9 @@ impl BenchArgs {
         let mut spec = self.source.spec(&self.file)?;
         spec.storage_options.extend(self.engine().map(|name| ("engine".into(), name.into())));
         cx.block_on_with_timers(async {
-            let how = How {
+            let how = OpenMode {
                 access: if self.write { Access::ReadWrite } else { Access::Read },
-                ..How::shared(self.share).cache(self.cache()).allow(&self.allow)
+                ..OpenMode::shared(self.share).cache(self.cache()).allow(&self.allow)
             };
             let disk = image::open(cx, &spec, &how).await?;
             if self.write {

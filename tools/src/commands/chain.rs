@@ -7,7 +7,7 @@ use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::display_name;
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use block_jobs::ExtentStream;
 
 #[derive(clap::Args, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct ChainArgs {
 impl ChainArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::shared(self.share).allow(&self.allow);
+        let how = OpenMode::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let top = image::open(cx, &spec, &how).await?;
             let images = chain::images(&top);

@@ -14,7 +14,7 @@ use super::options;
 use crate::args::{AllowArgs, Cache, ImageSpec, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CheckArgs {
@@ -71,8 +71,8 @@ impl CheckArgs {
 
     async fn check(&self, cx: &Context, spec: &ImageSpec, mode: CheckMode) -> Result<u8> {
         let how = match mode {
-            CheckMode::Report => How::shared(self.share),
-            _ => How::writing(),
+            CheckMode::Report => OpenMode::shared(self.share),
+            _ => OpenMode::writing(),
         };
         let how = how.cache(self.cache.0).allow(&self.allow);
         let storage = image::open_storage(cx, spec, &how).await?;

@@ -9,7 +9,7 @@ use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::{display_name, file_path};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
 use block_jobs::{CommitOptions, JobProgress, commit, settle};
@@ -43,7 +43,7 @@ impl CommitArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
         cx.block_on_with_timers(async {
-            let mut how = How::reading(Sharing::Exclusive).allow(&self.allow);
+            let mut how = OpenMode::reading(Sharing::Exclusive).allow(&self.allow);
             let mut children = vec![spec];
             if let Some(base) = &self.base {
                 // The parent to write into is the caller's word, where it can be verified.
@@ -93,7 +93,7 @@ impl CommitArgs {
         &self,
         cx: &Context,
         child: Vec<ImageSpec>,
-        how: &How,
+        how: &OpenMode,
         base: &str,
     ) -> Result<Vec<ImageSpec>> {
         let mut images = child;
@@ -123,8 +123,8 @@ impl CommitArgs {
     }
 
     /// For writing into a child and its parent.
-    fn for_writing(&self, how: &How) -> How {
-        How {
+    fn for_writing(&self, how: &OpenMode) -> OpenMode {
+        OpenMode {
             access: Access::ReadWrite,
             parent_access: Access::ReadWrite,
             ..how.clone().cache(self.cache.0)
@@ -132,7 +132,7 @@ impl CommitArgs {
     }
 
     /// Opens a child, and its parent for writing.
-    async fn open(&self, cx: &Context, spec: &ImageSpec, how: &How) -> Result<(Disk, Disk)> {
+    async fn open(&self, cx: &Context, spec: &ImageSpec, how: &OpenMode) -> Result<(Disk, Disk)> {
         let child = image::open(cx, spec, how).await?;
         image::warn_if_guessed_raw(cx, spec, &child);
         match child.parent() {

@@ -5,7 +5,7 @@ use block_core::{DeviceCaps, size};
 use crate::args::{AllowArgs, OutputFormat, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result, reasons};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
 
@@ -29,7 +29,7 @@ impl CompactArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
         cx.block_on_with_timers(async {
-            let disk = image::open(cx, &spec, &How::writing().allow(&self.allow)).await?;
+            let disk = image::open(cx, &spec, &OpenMode::writing().allow(&self.allow)).await?;
             let info = disk.info();
             if !info.caps.contains(DeviceCaps::COMPACT) {
                 // Other images of the format may be compactable. The driver says what prevents it for this one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
 use block_jobs::{CompareOptions, Comparison, JobError, Side, Step, compare};
@@ -48,7 +48,7 @@ const CANNOT_READ: u8 = 4;
 impl CompareArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         self.naming.check()?;
-        let how = How::shared(self.share).cache(self.cache.0).allow(&self.allow);
+        let how = OpenMode::shared(self.share).cache(self.cache.0).allow(&self.allow);
         let spec = |name: &str, format: &Option<String>| {
             ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
         };

@@ -10,7 +10,7 @@ use super::stream;
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result, reasons};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::job_words;
 use crate::progress::{Progress, ProgressArgs};
 use crate::signals::interruptible;
@@ -230,7 +230,8 @@ impl ConvertArgs {
     }
 
     async fn open_sources(&self, cx: &Context, names: &[String]) -> Result<Source> {
-        let how = How::shared(self.share).steady().cache(self.source_cache.0).allow(&self.allow);
+        let how =
+            OpenMode::shared(self.share).steady().cache(self.source_cache.0).allow(&self.allow);
         let mut source = Source::new();
         for name in names {
             let format = self.source_format.as_deref();
@@ -274,7 +275,7 @@ impl ConvertArgs {
             false => Some(self.output_format.as_str()),
         };
         let spec = ImageSpec::parse(target, self.target_image_opts, format)?;
-        let how = How::writing().cache(self.target_cache.0).allow(&self.allow);
+        let how = OpenMode::writing().cache(self.target_cache.0).allow(&self.allow);
         let disk = image::open(cx, &spec, &how).await?;
         match disk.size() < size {
             true => Err(Failure::new("output file is smaller than input file")
@@ -299,7 +300,7 @@ impl ConvertArgs {
                 "the target would be smaller ({wanted} bytes) than the sources ({size} bytes)"
             )));
         }
-        let mut how = How::reading(Sharing::Exclusive).allow(&self.allow);
+        let mut how = OpenMode::reading(Sharing::Exclusive).allow(&self.allow);
         let mut request = CreateRequest::new(wanted).options(given);
         if let Some(reference) = self.backing.clone().or(backing_file) {
             if !driver.descriptor().has_parents {

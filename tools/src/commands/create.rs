@@ -6,7 +6,7 @@ use super::options::{self, CreateOptions};
 use crate::args::{AllowArgs, ImageSpec, size_or_failure};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::signals::stoppable;
 use crate::target::{Target, files_of};
 
@@ -92,7 +92,7 @@ impl CreateArgs {
             let (cache, refused) = (CacheMode::Unsafe, parents.unwrap_or_default());
             let target = Target::begin(cx, file, cache, refused, self.verbose);
             let target = target.await.map_err(|failure| about(file, failure))?;
-            let how = How::reading(Sharing::Exclusive).allow(&self.allow);
+            let how = OpenMode::reading(Sharing::Exclusive).allow(&self.allow);
             let open = OpenContext::new(cx.registry.clone()).gate(how.gate(cx).await?);
             let create = async {
                 let done = driver.create(target.storage(), &request, &open).await;
@@ -126,7 +126,7 @@ impl CreateArgs {
             ));
         }
         let spec = ImageSpec::parse(reference, false, given.backing_format.as_deref())?;
-        let how = How::reading(Sharing::Exclusive).allow(&self.allow);
+        let how = OpenMode::reading(Sharing::Exclusive).allow(&self.allow);
         let disk =
             image::open(cx, &spec, &how).await.map_err(|failure| match self.backing_unsafe {
                 true => failure.hint("-u does not help: a child records facts of its parent"),

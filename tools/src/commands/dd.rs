@@ -10,7 +10,7 @@ use super::output::{Making, Output};
 use crate::args::{AllowArgs, Cache, ImageSpec, NamingArgs, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::job_words;
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
@@ -45,7 +45,7 @@ impl DdArgs {
         let driver = options::output_driver(&cx.registry, &self.output_format)?;
         let (opts, format) = (self.naming.image_opts, self.format.as_deref());
         let spec = ImageSpec::parse(&operands.input, opts, format)?;
-        let how = How::shared(self.share).allow(&self.allow);
+        let how = OpenMode::shared(self.share).allow(&self.allow);
         cx.block_on_with_timers(async {
             let disk = image::open(cx, &spec, &how).await?;
             let whole = disk.size();

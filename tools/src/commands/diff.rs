@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::args::{AllowArgs, ImageSpec, NamingArgs, ShareArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use block_jobs::{DiffOptions, JobError, diff};
 
 #[derive(clap::Args, Debug)]
@@ -51,7 +51,7 @@ impl DiffArgs {
         if !options.is_valid() {
             return Err(Failure::new("--granularity wants a power of two from 512 to 1M"));
         }
-        let how = How::shared(self.share).allow(&self.allow);
+        let how = OpenMode::shared(self.share).allow(&self.allow);
         let spec = |name: &str, format: &Option<String>| {
             ImageSpec::parse(name, self.naming.image_opts, format.as_deref())
         };

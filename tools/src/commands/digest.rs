@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::error::Result;
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::job_words;
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
@@ -33,7 +33,7 @@ pub(crate) struct DigestArgs {
 
 impl DigestArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
-        let how = How::shared(self.share).allow(&self.allow);
+        let how = OpenMode::shared(self.share).allow(&self.allow);
         cx.block_on_with_timers(async {
             let mut list = Vec::new();
             for file in &self.files {

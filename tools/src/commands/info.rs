@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::drivers::FILE_SCHEME;
 use crate::error::{Failure, Result};
 use crate::host_path::{display_name, file_path};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::picture::{Cells, bar};
 use crate::screen;
 
@@ -38,7 +38,7 @@ pub(crate) struct InfoArgs {
 impl InfoArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::shared(self.share).allow(&self.allow);
+        let how = OpenMode::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             let mut nodes = vec![Node::of(&disk, &display_name(&spec.uri)).await?];

@@ -8,7 +8,7 @@ use block_inspect::{
 use crate::args::{ImageSpec, OutputFormat, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 
 /// A named policy.
 #[derive(clap::ValueEnum, Debug, Clone, Copy)]
@@ -92,7 +92,7 @@ impl InspectArgs {
         options.declared.clone_from(&self.format);
         let spec = ImageSpec::plain(&self.file, None);
         cx.block_on(async {
-            let how = How::shared(self.share);
+            let how = OpenMode::shared(self.share);
             let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
             let report = match self.deep {

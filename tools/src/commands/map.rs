@@ -10,7 +10,7 @@ use crate::args::{AllowArgs, OutputFormat, ShareArgs, SourceArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::host_path::display_name;
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use block_jobs::ExtentStream;
 
 use super::picture::PictureArgs;
@@ -42,7 +42,7 @@ pub(crate) struct MapArgs {
 impl MapArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
-        let how = How::shared(self.share).allow(&self.allow);
+        let how = OpenMode::shared(self.share).allow(&self.allow);
         cx.block_on(async {
             let disk = image::open(cx, &spec, &how).await?;
             if self.picture.wanted() {

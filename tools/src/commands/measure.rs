@@ -6,7 +6,7 @@ use super::options;
 use crate::args::{AllowArgs, ImageSpec, NamingArgs, OutputFormat, ShareArgs, size};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use block_jobs::ExtentStream;
 
 #[derive(clap::Args, Debug)]
@@ -58,7 +58,7 @@ impl MeasureArgs {
             (None, Some(file)) => {
                 let (opts, format) = (self.naming.image_opts, self.format.as_deref());
                 let spec = ImageSpec::parse(file, opts, format)?;
-                let how = How::shared(self.share).allow(&self.allow);
+                let how = OpenMode::shared(self.share).allow(&self.allow);
                 cx.block_on(async {
                     let disk = image::open(cx, &spec, &how).await?;
                     let data = data_ranges(&disk).await?;

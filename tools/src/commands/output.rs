@@ -11,7 +11,7 @@ use block_file::output::Settings;
 use crate::args::Cache;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::How;
+use crate::image::OpenMode;
 use crate::target::{Target, TargetName, files_of};
 use block_jobs::Source;
 
@@ -81,7 +81,7 @@ impl<'c> Output<'c> {
         name: &str,
         driver: &Arc<dyn BlockDriver>,
         request: &CreateRequest,
-        how: &How,
+        how: &OpenMode,
         making: Making<'_>,
     ) -> Result<Self> {
         let format = driver.descriptor().name;

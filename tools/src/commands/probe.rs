@@ -5,7 +5,7 @@ use block_core::probe::{Decision, Evidence, ProbeReport};
 use crate::args::{ImageSpec, NamingArgs, OutputFormat, ShareArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ProbeArgs {
@@ -29,7 +29,7 @@ impl ProbeArgs {
         self.naming.check()?;
         let spec = ImageSpec::parse(&self.file, self.naming.image_opts, None)?;
         cx.block_on(async {
-            let how = How::shared(self.share);
+            let how = OpenMode::shared(self.share);
             let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
             let report = cx.registry.probe(&*storage).await.map_err(failed)?;

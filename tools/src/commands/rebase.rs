@@ -5,7 +5,7 @@ use block_core::{DeviceCaps, Sharing, chain};
 use crate::args::{AllowArgs, Cache, ImageSpec, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 use crate::progress::ProgressArgs;
 use crate::signals::interruptible;
 use block_jobs::{RebaseOptions, rebase};
@@ -60,7 +60,7 @@ impl RebaseArgs {
             if self.backing_unsafe {
                 image::without_parent(cx, &mut spec).await?;
             }
-            let how = How::writing().cache(self.cache.0).allow(&self.allow);
+            let how = OpenMode::writing().cache(self.cache.0).allow(&self.allow);
             let child = image::open(cx, &spec, &how).await?;
             image::warn_if_guessed_raw(cx, &spec, &child);
             let name = self.backing.as_deref().unwrap_or_default();
@@ -77,7 +77,7 @@ impl RebaseArgs {
                 "" => None,
                 name => {
                     let spec = ImageSpec::parse(name, false, self.backing_format.as_deref())?;
-                    let how = How::reading(Sharing::Exclusive)
+                    let how = OpenMode::reading(Sharing::Exclusive)
                         .cache(self.backing_cache.0)
                         .allow(&self.allow);
                     Some(image::open(cx, &spec, &how).await?)

@@ -5,7 +5,7 @@ use block_core::{DeviceCaps, Preallocation};
 use crate::args::{AllowArgs, SourceArgs, size_or_failure};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ResizeArgs {
@@ -41,7 +41,7 @@ impl ResizeArgs {
             _ => Preallocation::Off,
         };
         cx.block_on(async {
-            let how = How::writing().allow(&self.allow);
+            let how = OpenMode::writing().allow(&self.allow);
             let disk = image::open(cx, &spec, &how).await?;
             image::warn_if_guessed_raw(cx, &spec, &disk);
             let old = disk.size();

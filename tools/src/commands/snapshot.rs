@@ -3,7 +3,7 @@
 use crate::args::{AllowArgs, ShareArgs, SourceArgs};
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::image::{self, How};
+use crate::image::{self, OpenMode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct SnapshotArgs {
@@ -38,8 +38,8 @@ impl SnapshotArgs {
         let spec = self.source.spec(&self.file)?;
         cx.block_on(async {
             let how = match self.changes() {
-                true => How::writing(),
-                false => How::shared(self.share),
+                true => OpenMode::writing(),
+                false => OpenMode::shared(self.share),
             };
             let disk = image::open(cx, &spec, &how.allow(&self.allow)).await?;
             if self.changes() {

@@ -2,7 +2,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::sys::known::KNOWN;
+use crate::sys::registered::KNOWN;
 
 /// Creates a ring for a file. Returns `None` if the kernel refuses.
 fn ring(file: &File) -> Option<Ring> {

@@ -7,19 +7,19 @@ use crate::{Access, Error, ErrorKind, Result};
 
 /// A value that changes only when an image changes its shape. In a read-only image it never changes, and
 /// readers take no lock.
-pub struct Seldom<T>(Kind<T>);
+pub struct ReadMostly<T>(Kind<T>);
 
 enum Kind<T> {
     Never(T),
-    Seldom(RwLock<T>),
+    ReadMostly(RwLock<T>),
 }
 
-impl<T> Seldom<T> {
+impl<T> ReadMostly<T> {
     /// Creates the value for an image opened with `access`.
     pub fn new(value: T, access: Access) -> Self {
         Self(match access {
             Access::Read => Kind::Never(value),
-            Access::ReadWrite => Kind::Seldom(RwLock::new(value)),
+            Access::ReadWrite => Kind::ReadMostly(RwLock::new(value)),
         })
     }
 
@@ -29,7 +29,7 @@ impl<T> Seldom<T> {
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match &self.0 {
             Kind::Never(value) => f(value),
-            Kind::Seldom(value) => f(&value.read().unwrap_or_else(PoisonError::into_inner)),
+            Kind::ReadMostly(value) => f(&value.read().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
@@ -42,14 +42,14 @@ impl<T> Seldom<T> {
             Kind::Never(_) => {
                 Err(Error::new(ErrorKind::ReadOnly, "the image was opened for reading only"))
             }
-            Kind::Seldom(value) => {
+            Kind::ReadMostly(value) => {
                 Ok(f(&mut value.write().unwrap_or_else(PoisonError::into_inner)))
             }
         }
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Seldom<T> {
+impl<T: fmt::Debug> fmt::Debug for ReadMostly<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.with(|value| value.fmt(f))
     }
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn it_changes_where_the_image_can() {
         for (access, after) in [(Access::Read, 1), (Access::ReadWrite, 2)] {
-            let value = Seldom::new(1, access);
+            let value = ReadMostly::new(1, access);
             let changed = value.change(|value| *value = 2);
             assert_eq!(value.with(|value| *value), after);
             assert_eq!(changed.is_ok(), access == Access::ReadWrite);

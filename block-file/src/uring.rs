@@ -21,7 +21,7 @@ use crate::sys::{Finished, Ring, Token, Transfer};
 
 /// A ring and its driver tasks: one for each runtime that uses the ring.
 #[derive(Debug)]
-pub(crate) struct Engine(Mutex<State>);
+pub(crate) struct UringQueue(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -39,7 +39,7 @@ struct Driver {
 /// Runtimes without an I/O driver, which cannot drive a ring.
 static WITHOUT_REACTOR: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
-impl Engine {
+impl UringQueue {
     /// Creates an engine for `file`. Requests use `buffers`. Fails if the kernel refuses a ring.
     pub(crate) fn new(file: Arc<OwnedFd>, buffers: &Arc<BufferPool>) -> std::io::Result<Arc<Self>> {
         let state = State { ring: Ring::new(file, buffers)?, drivers: Vec::new() };
@@ -200,7 +200,7 @@ impl State {
     }
 }
 
-impl Drop for Engine {
+impl Drop for UringQueue {
     fn drop(&mut self) {
         let state = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         for waker in state.drivers.iter_mut().filter_map(|driver| driver.waker.take()) {
@@ -211,7 +211,7 @@ impl Drop for Engine {
 
 /// A driver task's entry in the list. Dropping it, as when the runtime ends, removes the entry.
 struct Registration {
-    engine: Weak<Engine>,
+    engine: Weak<UringQueue>,
     runtime: Id,
 }
 
@@ -260,7 +260,7 @@ async fn drive(readiness: AsyncFd<OwnedFd>, registration: Registration) {
 
 /// A request in flight. Dropping it waits for its completion, so no write lands later.
 pub(crate) struct UnderWay<'e> {
-    engine: &'e Arc<Engine>,
+    engine: &'e Arc<UringQueue>,
     /// `Some` until the result has been returned.
     token: Option<Token>,
 }

@@ -11,9 +11,9 @@ const BEHIND: &str = "a field lies behind the header that was read";
 
 /// The first sector of an image. Bytes that are not fields stay as they were read.
 #[derive(Debug, Clone)]
-pub(crate) struct Head(Vec<u8>);
+pub(crate) struct HeaderSector(Vec<u8>);
 
-impl Head {
+impl HeaderSector {
     /// Reads the first sector, or less from a shorter file.
     pub(crate) async fn read(storage: &dyn Storage, file_len: u64) -> Result<Self> {
         let len = usize::try_from(file_len).map_or(SECTOR, |len| len.min(SECTOR));

@@ -15,7 +15,7 @@ pub(super) const KNOWN: usize = 64;
 /// Registered buffers of [`SMALLEST`] bytes, in the order of their numbers in the ring. A read's buffer is handed out
 /// without a copy, and is not used again until every reader has dropped its [`Bytes`].
 #[derive(Default)]
-pub(super) struct KnownBuffers(Vec<Known>);
+pub(super) struct RegisteredBuffers(Vec<Known>);
 
 struct Known {
     start: NonNull<u8>,
@@ -26,7 +26,7 @@ struct Known {
 // SAFETY: the pointer is to the memory of `bytes`, which may go to other threads.
 unsafe impl Send for Known {}
 
-impl KnownBuffers {
+impl RegisteredBuffers {
     /// Registers new buffers with the ring. The caller must keep them until it has dropped the ring.
     pub(super) fn register(ring: &IoUring) -> io::Result<Self> {
         let known = |_| {

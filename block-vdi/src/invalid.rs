@@ -5,7 +5,7 @@ use block_core::{Error, ErrorKind};
 /// Why an image's numbers are refused. The error that carries it names the field, its value and the wanted value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum InvalidImage {
     /// The file ends inside the header.
     #[error("the file ends inside the header")]
     Truncated,
@@ -77,7 +77,7 @@ pub enum Refusal {
     ParentModified,
 }
 
-impl Refusal {
+impl InvalidImage {
     /// Returns the error for a field at byte `offset` of the file that holds `found` instead of `wanted`.
     pub(crate) fn error(
         self,
