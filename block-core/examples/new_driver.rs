@@ -176,10 +176,7 @@ impl BlockMapper for ToyMap {
 
     async fn prepare(&self, changes: &[Change], _slots_end: u64) -> Result<()> {
         // The engine flushes after this, so entries written here do not wait for the data.
-        match self.entries_first {
-            true => self.publish(changes).await,
-            false => Ok(()),
-        }
+        if self.entries_first { self.publish(changes).await } else { Ok(()) }
     }
 
     async fn publish(&self, changes: &[Change]) -> Result<()> {

@@ -113,9 +113,10 @@ pub async fn rebase(child: &Disk, parent: Option<&Disk>, progress: &Progress<'_>
         let shown = extent.depth > 0 || !extent.flags.contains(ExtentFlags::PRESENT);
         for chunk in chunks(extent.start..extent.end(), CHUNK) {
             let len = chunk.end - chunk.start;
-            let changed = match shown {
-                true => difference(child, parent, &extent, &chunk, &mut buffers).await?,
-                false => None,
+            let changed = if shown {
+                difference(child, parent, &extent, &chunk, &mut buffers).await?
+            } else {
+                None
             };
             match changed {
                 None => {}
@@ -172,9 +173,10 @@ pub async fn adopt(child: &Disk, specs: &[OptionSpec], parent: Option<&Disk>) ->
 /// Any error of the amendment.
 pub async fn acknowledge(child: &Disk, specs: &[OptionSpec]) -> Result<()> {
     let Some(parent) = child.parent() else { return Ok(()) };
-    match facts_of_parent(specs).all(|(_, fact)| identity(&parent, fact).is_some()) {
-        true => adopt(child, specs, Some(&parent)).await,
-        false => Ok(()),
+    if facts_of_parent(specs).all(|(_, fact)| identity(&parent, fact).is_some()) {
+        adopt(child, specs, Some(&parent)).await
+    } else {
+        Ok(())
     }
 }
 
@@ -206,9 +208,10 @@ async fn for_extents(
 /// Reports progress and yields once, because all I/O before may have completed without yielding.
 async fn go_on(progress: &Progress<'_>, done: u64, total: u64) -> Result<()> {
     give_way().await;
-    match progress(done, total) {
-        true => Ok(()),
-        false => Err(Error::new(ErrorKind::Interrupted, "stopped; it can be begun again")),
+    if progress(done, total) {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::Interrupted, "stopped; it can be begun again"))
     }
 }
 
@@ -251,9 +254,10 @@ async fn pass(
     buffer: &mut PageBuffer,
     moved: &mut Moved,
 ) -> Result<()> {
-    let bytes = match is_known_zero {
-        true => None,
-        false => Some(read(from, &range, buffer).await?).filter(|bytes| !is_zero(bytes)),
+    let bytes = if is_known_zero {
+        None
+    } else {
+        Some(read(from, &range, buffer).await?).filter(|bytes| !is_zero(bytes))
     };
     let len = range.end - range.start;
     match bytes {

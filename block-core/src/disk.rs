@@ -130,10 +130,8 @@ impl Disk {
         let end = self.in_range(offset, len)?;
         let first = offset.div_ceil(SECTOR_SIZE);
         let last = end / SECTOR_SIZE;
-        let write_flags = match flags.contains(ZeroFlags::FUA) {
-            true => WriteFlags::FUA,
-            false => WriteFlags::empty(),
-        };
+        let write_flags =
+            if flags.contains(ZeroFlags::FUA) { WriteFlags::FUA } else { WriteFlags::empty() };
         let zeros = [0; SECTOR];
         let edge = |from: u64, to: u64| {
             let part = zeros.get(..to_usize(to - from)?);

@@ -303,17 +303,14 @@ mod tests {
     #[test]
     fn a_mistake_in_the_program_stops_a_test_and_is_an_error_elsewhere() {
         let outcome = std::panic::catch_unwind(|| bug("two and two are five"));
-        match cfg!(debug_assertions) {
-            true => {
-                let text = outcome.unwrap_err().downcast::<String>().unwrap();
-                assert_eq!(*text, "a mistake in this program: two and two are five");
-            }
-            false => {
-                let error = outcome.unwrap();
-                assert_eq!((error.kind(), error.kind().errno()), (ErrorKind::Internal, 5));
-                assert_eq!(error.kind().name(), "internal");
-                assert_eq!(error.message(), "a mistake in this program: two and two are five");
-            }
+        if cfg!(debug_assertions) {
+            let text = outcome.unwrap_err().downcast::<String>().unwrap();
+            assert_eq!(*text, "a mistake in this program: two and two are five");
+        } else {
+            let error = outcome.unwrap();
+            assert_eq!((error.kind(), error.kind().errno()), (ErrorKind::Internal, 5));
+            assert_eq!(error.kind().name(), "internal");
+            assert_eq!(error.message(), "a mistake in this program: two and two are five");
         }
     }
 

@@ -97,10 +97,7 @@ impl Storage for NullStorage {
     }
 
     fn caps(&self) -> StorageCaps {
-        match self.is_hole {
-            true => StorageCaps::WRITE | StorageCaps::SPARSE,
-            false => StorageCaps::WRITE,
-        }
+        if self.is_hole { StorageCaps::WRITE | StorageCaps::SPARSE } else { StorageCaps::WRITE }
     }
 
     fn limits(&self) -> StorageLimits {

@@ -289,9 +289,10 @@ fn ambiguous(several: &[&Match], record: &ParentRecord, several_are_exact: bool)
     if rest > 0 {
         list.push(format!("and {rest} more"));
     }
-    let why = match several_are_exact {
-        true => "more than one has the content that the image recorded",
-        false => "none is known to have the content that the image recorded",
+    let why = if several_are_exact {
+        "more than one has the content that the image recorded"
+    } else {
+        "none is known to have the content that the image recorded"
     };
     Error::new(
         ErrorKind::Ambiguous,

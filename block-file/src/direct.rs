@@ -73,9 +73,10 @@ impl Direct {
             let grows = stop > len()?;
             let range = start..if grows { u64::MAX } else { stop };
             let alone = !whole || (grows && change == Change::Zeroes);
-            let guard = match alone {
-                true => self.locks.lock_exclusive(range).await,
-                false => self.locks.lock_shared(range).await,
+            let guard = if alone {
+                self.locks.lock_exclusive(range).await
+            } else {
+                self.locks.lock_shared(range).await
             };
             if grows || stop <= len()? {
                 return Ok(guard);

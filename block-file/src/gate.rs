@@ -129,10 +129,8 @@ impl DirectoryGate {
             let in_snapshots = own.file_name().is_some_and(|name| name == SNAPSHOTS);
             directories.add(&own, true, &mut found.missed);
             directories.add(&own.join(SNAPSHOTS), false, &mut found.missed);
-            let beside = match in_snapshots {
-                true => above,
-                false => above.map(|above| above.join(SNAPSHOTS)),
-            };
+            let beside =
+                if in_snapshots { above } else { above.map(|above| above.join(SNAPSHOTS)) };
             if let Some(beside) = beside {
                 directories.add(&beside, false, &mut found.missed);
             }

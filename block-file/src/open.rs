@@ -101,10 +101,7 @@ pub(crate) fn storage_on(fd: OwnedFd, how: &Use<'_>) -> Result<FileStorage> {
     if file_type == FileType::RegularFile && stat.st_size == 0 && !how.created {
         refuse_made_up(path, &fd)?;
     }
-    let direct = match direct {
-        true => Some(direct_io(path, &fd, kind)?),
-        false => None,
-    };
+    let direct = if direct { Some(direct_io(path, &fd, kind)?) } else { None };
     let parts = Parts {
         uri: path.to_owned(),
         queue: Queue::new(&fd, how.engine).map_err(|e| e.in_image(path))?,

@@ -460,9 +460,10 @@ impl Storage for FileStorage {
             let _alone = self.moving_end();
             // ext4 writes back a truncated file when it is closed, even if its length was 0 before and after. So leave
             // a file of the right length alone.
-            match self.length()? == len {
-                true => Ok(()),
-                false => retry(|| rustix::fs::ftruncate(self.fd(), len)),
+            if self.length()? == len {
+                Ok(())
+            } else {
+                retry(|| rustix::fs::ftruncate(self.fd(), len))
             }
         })
         .map_err(failed)?;

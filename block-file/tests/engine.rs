@@ -141,9 +141,10 @@ fn a_storage_outlives_its_runtimes_and_works_without_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let runtime = |io: bool, many: bool| {
-        let mut builder = match many {
-            true => tokio::runtime::Builder::new_multi_thread(),
-            false => tokio::runtime::Builder::new_current_thread(),
+        let mut builder = if many {
+            tokio::runtime::Builder::new_multi_thread()
+        } else {
+            tokio::runtime::Builder::new_current_thread()
         };
         if io {
             builder.enable_all();

@@ -341,21 +341,26 @@ async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eig
     let path = image(dir.path(), "vdi");
     let word = |access| if access == WRITE { "writer" } else { "reader" };
     let flags = |access| if access == WRITE { &[][..] } else { &["-r"][..] };
-    let refusal = |newcomer| match newcomer == WRITE {
-        true => "Failed to get \"write\" lock",
-        false => "Failed to get shared \"write\" lock",
+    let refusal = |newcomer| {
+        if newcomer == WRITE {
+            "Failed to get \"write\" lock"
+        } else {
+            "Failed to get shared \"write\" lock"
+        }
     };
     let mut combinations = 0;
     for we_hold in [true, false] {
         for (held, newcomer) in [(READ, READ), (READ, WRITE), (WRITE, READ), (WRITE, WRITE)] {
             let (mut child, mut stock) = (None, None);
-            match we_hold {
-                true => child = Some(hold(&path, held)),
-                false => stock = Some(QemuIo::open(&path, "vdi", flags(held))),
+            if we_hold {
+                child = Some(hold(&path, held))
+            } else {
+                stock = Some(QemuIo::open(&path, "vdi", flags(held)))
             }
-            let answer = match we_hold {
-                true => qemu_opens(&path, "vdi", flags(newcomer)),
-                false => ours(&path, newcomer).await.map(drop),
+            let answer = if we_hold {
+                qemu_opens(&path, "vdi", flags(newcomer))
+            } else {
+                ours(&path, newcomer).await.map(drop)
             };
             let (holder, comes) = if we_hold { ("we", "QEMU") } else { ("QEMU", "we") };
             let name =
@@ -373,9 +378,10 @@ async fn us_and_the_stock_tool_reading_and_writing_exclude_each_other_in_all_eig
             }
             drop(stock.take());
             drop(soon(&path).await);
-            let after = match we_hold {
-                true => qemu_opens(&path, "vdi", flags(newcomer)),
-                false => ours(&path, newcomer).await.map(drop),
+            let after = if we_hold {
+                qemu_opens(&path, "vdi", flags(newcomer))
+            } else {
+                ours(&path, newcomer).await.map(drop)
             };
             assert_eq!(after, Ok(()), "{name}, and after the holder was killed");
             combinations += 1;

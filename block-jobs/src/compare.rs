@@ -175,11 +175,10 @@ impl ComparePlan {
         }
         let data = |extent: Option<Extent>| extent.is_some_and(|extent| extent.is_data());
         let (read_a, read_b) = (data(pair.a), data(pair.b));
-        match read_a || read_b {
-            true => {
-                self.left = Some(Piece { start: pair.start, len: pair.len, read_a, read_b });
-            }
-            false => self.expected.skip(pair.len),
+        if read_a || read_b {
+            self.left = Some(Piece { start: pair.start, len: pair.len, read_a, read_b });
+        } else {
+            self.expected.skip(pair.len)
         }
     }
 }

@@ -152,9 +152,10 @@ impl CopyJob {
 
     /// What was read into a thread's own buffer. It is given away where the target writes from there.
     fn memory_of<'a>(&self, buffers: &'a mut Buffers) -> Memory<'a> {
-        match is_direct(&self.conversion.target) {
-            true => Memory::Given(buffers.give_away()),
-            false => Memory::Lent(buffers.one().sized(PIECE)),
+        if is_direct(&self.conversion.target) {
+            Memory::Given(buffers.give_away())
+        } else {
+            Memory::Lent(buffers.one().sized(PIECE))
         }
     }
 
@@ -166,9 +167,10 @@ impl CopyJob {
             Ready::Given(bytes, runs) => (bytes.len(), runs),
         };
         // Without a list, all of them are written.
-        match runs.is_empty() {
-            true => len,
-            false => runs.iter().filter(|(_, zero)| !zero).map(|(range, _)| range.len()).sum(),
+        if runs.is_empty() {
+            len
+        } else {
+            runs.iter().filter(|(_, zero)| !zero).map(|(range, _)| range.len()).sum()
         }
     }
 
@@ -204,9 +206,10 @@ impl CopyJob {
             return Err(JobError::internal("a piece of the copy is larger than its buffer"));
         };
         let mut runs = Vec::new();
-        match segment.zero {
-            true => bytes.fill(0),
-            false => runs = self.read(segment, bytes).await?,
+        if segment.zero {
+            bytes.fill(0)
+        } else {
+            runs = self.read(segment, bytes).await?
         }
         Ok((Ready::Bytes(start..start + len, runs), room_for(segment.len) as usize))
     }

@@ -72,10 +72,7 @@ impl Plan for CopyPlan {
             self.advance().await?;
             let Some(left) = &mut self.left else { break };
             let buffered = !left.zero || self.zeros_as_data;
-            let len = match buffered {
-                true => left.len.min(PIECE - left.to % PIECE),
-                false => left.len,
-            };
+            let len = if buffered { left.len.min(PIECE - left.to % PIECE) } else { left.len };
             let takes = if buffered { room_for(len) } else { 0 };
             if takes > room {
                 break;

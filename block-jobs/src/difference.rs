@@ -26,9 +26,10 @@ pub(crate) async fn write(base: &Disk, target: &Disk, offset: u64, bytes: &[u8])
         let range = first * UNIT..(unit * UNIT).min(bytes.len());
         if let Some(run) = bytes.get(range.clone()).filter(|run| !run.is_empty()) {
             let at = offset + range.start as u64;
-            match is_zero(run) {
-                true => target.write_zeroes(at, run.len() as u64, ZeroFlags::MAY_UNMAP).await?,
-                false => target.write_at(at, run, WriteFlags::empty()).await?,
+            if is_zero(run) {
+                target.write_zeroes(at, run.len() as u64, ZeroFlags::MAY_UNMAP).await?
+            } else {
+                target.write_at(at, run, WriteFlags::empty()).await?
             }
         }
         unit += 1;

@@ -224,9 +224,10 @@ impl BlockDevice for RawDevice {
 
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
         let bytes = self.bytes_to_change(sector, count)?;
-        let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {
-            true => ZeroMode::Deallocate,
-            false => ZeroMode::Allocate,
+        let mode = if flags.contains(ZeroFlags::MAY_UNMAP) {
+            ZeroMode::Deallocate
+        } else {
+            ZeroMode::Allocate
         };
         self.write_zeroes_from(bytes, mode).await?;
         if flags.contains(ZeroFlags::FUA) { self.storage.flush().await } else { Ok(()) }

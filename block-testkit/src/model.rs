@@ -241,9 +241,10 @@ impl Ledger {
             let durable = entry
                 .end
                 .is_some_and(|end| end < flushed || (entry.op.makes_durable() && end <= moment));
-            match durable {
-                true => model.exact(&entry.op, entry.id, &self.below),
-                false => model.maybe(&entry.op, entry.id, &self.below),
+            if durable {
+                model.exact(&entry.op, entry.id, &self.below)
+            } else {
+                model.maybe(&entry.op, entry.id, &self.below)
             }
         }
         model

@@ -304,9 +304,10 @@ impl Ground {
         let mut ops = Vec::new();
         let mut ranges = Vec::new();
         while ops.len() < count {
-            let range = match rng.one_in(3) && !ranges.is_empty() {
-                true => ranges[rng.index(ranges.len())],
-                false => self.range(rng),
+            let range = if rng.one_in(3) && !ranges.is_empty() {
+                ranges[rng.index(ranges.len())]
+            } else {
+                self.range(rng)
             };
             let op = self.op_at(rng, range);
             if !op.possible(self.caps, self.sectors) || !op.fits(self.sectors) {

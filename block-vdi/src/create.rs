@@ -127,9 +127,10 @@ pub(crate) fn measure(
 ) -> Result<Measure> {
     let plan = Plan::new(size, options, None)?;
     let fully_allocated = plan.file_len_with(plan.blocks);
-    let required = match plan.filled {
-        true => fully_allocated,
-        false => plan.file_len_with(data_blocks(plan.block_size).min(plan.blocks)),
+    let required = if plan.filled {
+        fully_allocated
+    } else {
+        plan.file_len_with(data_blocks(plan.block_size).min(plan.blocks))
     };
     Ok(Measure { required, fully_allocated })
 }

@@ -45,10 +45,7 @@ impl HeaderSector {
     /// Sets a new modification UUID, and a UUID if the image has none.
     pub(crate) fn set_modification_uuid(&mut self, header: &Header, uuid: Uuid) -> Result<()> {
         self.put_modification_uuid(header, uuid)?;
-        match header.uuid.is_nil() {
-            true => self.set_uuid(header, Uuid::new_v4()),
-            false => Ok(()),
-        }
+        if header.uuid.is_nil() { self.set_uuid(header, Uuid::new_v4()) } else { Ok(()) }
     }
 
     /// Sets the modification UUID.

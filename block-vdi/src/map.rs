@@ -181,12 +181,13 @@ impl VdiMap {
             return Ok(slot);
         }
         let file_len = self.look_at_length().await?;
-        match end.is_some_and(|end| end <= file_len) {
-            true => Ok(slot),
-            false => wrong(
+        if end.is_some_and(|end| end <= file_len) {
+            Ok(slot)
+        } else {
+            wrong(
                 InvalidImage::EntryPastEnd,
                 format!("a slot inside the file of {file_len:#x} bytes for block {block}"),
-            ),
+            )
         }
     }
 
@@ -296,9 +297,10 @@ impl BlockMapper for VdiMap {
             let at = block.checked_add(blocks).ok_or_else(behind)?;
             let wanted = limit.checked_sub(blocks).ok_or_else(behind)?;
             let Some(found) = stretch(at, wanted) else {
-                match wanted < PagedTable::SCAN / 32 {
-                    true => drop(table.load(at).await?),
-                    false => table.scan(at).await?,
+                if wanted < PagedTable::SCAN / 32 {
+                    let _ = table.load(at).await?;
+                } else {
+                    table.scan(at).await?
                 }
                 continue;
             };

@@ -58,14 +58,15 @@ pub(crate) async fn lost_header(
     }
     let found = fits.pop();
     let (Some((fit, options)), true) = (found, fits.is_empty()) else {
-        return Err(match reasons.is_empty() {
-            true => Error::new(ErrorKind::Ambiguous, "the map fits each layout")
-                .with_hint("say which is right: layout=virtualbox or layout=qemu"),
-            false => Error::new(
+        return Err(if reasons.is_empty() {
+            Error::new(ErrorKind::Ambiguous, "the map fits each layout")
+                .with_hint("say which is right: layout=virtualbox or layout=qemu")
+        } else {
+            Error::new(
                 ErrorKind::Corrupt,
                 format!("no sound map lies where it would be ({})", reasons.join("; ")),
             )
-            .with_hint("are the size of the disk and the size of its blocks right?"),
+            .with_hint("are the size of the disk and the size of its blocks right?")
         });
     };
     let mut head = HeaderSector::of(fit.plan.header(&options, None)?);

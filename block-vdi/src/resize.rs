@@ -136,10 +136,7 @@ pub(crate) async fn resize(
     .await?;
     map.storage().flush().await?;
     // With the same size, too: that is how a change that failed behind the header is sent again.
-    match size >= header.virtual_size {
-        true => parents_end::store(map, used).await,
-        false => Ok(()),
-    }
+    if size >= header.virtual_size { parents_end::store(map, used).await } else { Ok(()) }
 }
 
 /// Writes the entries that the target's map lacks: the old ones if the map moves, those of the `added` blocks, and free

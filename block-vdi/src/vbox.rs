@@ -173,20 +173,22 @@ impl Machine {
     /// Counts an element or an attribute, and refuses more than [`MAX_NODES`].
     fn count(&mut self, at: u64) -> Result<()> {
         self.nodes = self.nodes.saturating_add(1);
-        match self.nodes > MAX_NODES {
-            true => Err(Error::new(
+        if self.nodes > MAX_NODES {
+            Err(Error::new(
                 ErrorKind::Limit,
                 format!("the machine file has more than {MAX_NODES} elements and attributes"),
             )
-            .at(at)),
-            false => Ok(()),
+            .at(at))
+        } else {
+            Ok(())
         }
     }
 
     fn end(self, at: u64) -> Result<Vec<Medium>> {
-        match self.has_root && self.open.is_empty() {
-            true => Ok(self.media),
-            false => Err(malformed("the machine file ends inside an element, or has none").at(at)),
+        if self.has_root && self.open.is_empty() {
+            Ok(self.media)
+        } else {
+            Err(malformed("the machine file ends inside an element, or has none").at(at))
         }
     }
 }

@@ -63,9 +63,10 @@ pub(crate) fn poke(u: &mut Unstructured<'_>, file: &mut Vec<u8>) -> Result<()> {
             }
             _ => {
                 let step = *u.choose(&[1usize, 4, 511, 512, 128 << 10])?;
-                let len = match u.arbitrary()? {
-                    true => file.len() + step,
-                    false => file.len().saturating_sub(step),
+                let len = if u.arbitrary()? {
+                    file.len() + step
+                } else {
+                    file.len().saturating_sub(step)
                 };
                 file.resize(len, 0x5A);
             }

@@ -120,9 +120,10 @@ impl Bench {
             1 => u.int_in_range(0..=self.unit * 2)?,
             _ => u.int_in_range(1..=9)?,
         };
-        let (count, fua) = match u.ratio(1, 32)? {
-            true => (count, false),
-            false => (count.min(sectors.saturating_sub(sector)), u.ratio(1, 16)?),
+        let (count, fua) = if u.ratio(1, 32)? {
+            (count, false)
+        } else {
+            (count.min(sectors.saturating_sub(sector)), u.ratio(1, 16)?)
         };
         Ok(match kind {
             0..=3 => Op::Read { sector, count },

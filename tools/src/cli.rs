@@ -124,9 +124,10 @@ fn one_line(mut error: clap::Error) -> clap::Error {
 /// Prints help or a usage error, and returns the exit code.
 fn usage(cx: &Context, subcommand: &str, error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        let text = match cx.console.colour() {
-            true => error.render().ansi().to_string(),
-            false => error.render().to_string(),
+        let text = if cx.console.colour() {
+            error.render().ansi().to_string()
+        } else {
+            error.render().to_string()
         };
         let _ = cx.console.own_text(text);
         let _ = cx.console.flush();

@@ -131,8 +131,9 @@ fn may_colour() -> bool {
 
 /// Prefixes a hint, except for the question that scripts match as a line of its own.
 fn hint_line(hint: &str) -> String {
-    match hint.starts_with("Is another process using the image") {
-        true => hint.to_owned(),
-        false => format!("hint: {hint}"),
+    if hint.starts_with("Is another process using the image") {
+        hint.to_owned()
+    } else {
+        format!("hint: {hint}")
     }
 }

@@ -70,9 +70,10 @@ impl Failure {
         let why = if about_this { reasons(error) } else { failure.message };
         let unnamed = !why.starts_with("Could not open '") && !why.starts_with("Failed to get ");
         // In `qemu-img` the format layer and the file layer each print this prefix, and scripts expect both.
-        failure.message = match unnamed && is_about_the_file(error.kind()) {
-            true => format!("Could not open '{name}': Could not open '{name}': {why}"),
-            false => format!("Could not open '{name}': {why}"),
+        failure.message = if unnamed && is_about_the_file(error.kind()) {
+            format!("Could not open '{name}': Could not open '{name}': {why}")
+        } else {
+            format!("Could not open '{name}': {why}")
         };
         failure
     }

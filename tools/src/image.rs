@@ -346,12 +346,10 @@ fn similar_file(uri: &str) -> Option<String> {
 pub(crate) fn check_uri(cx: &Context, spec: &ImageSpec) -> Result<()> {
     let Some((scheme, _)) = spec.uri.split_once("://") else { return Ok(()) };
     let known = cx.registry.protocols().iter().any(|protocol| protocol.scheme() == scheme);
-    match is_scheme(scheme) && !known {
-        true => Err(Failure::new(format!(
-            "Could not open '{}': Unknown protocol '{scheme}'",
-            spec.shown
-        ))),
-        false => Ok(()),
+    if is_scheme(scheme) && !known {
+        Err(Failure::new(format!("Could not open '{}': Unknown protocol '{scheme}'", spec.shown)))
+    } else {
+        Ok(())
     }
 }
 

@@ -523,10 +523,8 @@ fn converting_is_whole_at_every_cut() {
     ] {
         let lab = chain("base");
         lab.add("new", block_core::MemStorage::of("lab:new", Image::default()));
-        let rule = match options.contains(&"-B") {
-            true => Shows::NothingOrOverParent,
-            false => Shows::NothingOrNew,
-        };
+        let rule =
+            if options.contains(&"-B") { Shows::NothingOrOverParent } else { Shows::NothingOrNew };
         let line =
             [&["convert", "-q", "-O", "vdi"][..], options, &parents, &["lab:top", "lab:new"]];
         Cut {

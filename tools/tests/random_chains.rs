@@ -104,9 +104,10 @@ impl Model {
     fn range(&mut self, size: u64) -> (u64, u64) {
         let at = self.rng.within(0..size);
         let len = self.rng.within(1..size - at + 1);
-        match self.rng.one_in(2) {
-            true => (at, len.min(40_000)),
-            false => (at / 131_072 * 131_072, (size - at / 131_072 * 131_072).min(len | 131_072)),
+        if self.rng.one_in(2) {
+            (at, len.min(40_000))
+        } else {
+            (at / 131_072 * 131_072, (size - at / 131_072 * 131_072).min(len | 131_072))
         }
     }
 
@@ -183,10 +184,7 @@ impl Model {
         }
         self.images[top].1 = shown;
         // Mostly it is closed; sometimes the process dies after a flush.
-        match self.rng.one_in(4) {
-            true => disk.flush().await.unwrap(),
-            false => disk.close().await.unwrap(),
-        }
+        if self.rng.one_in(4) { disk.flush().await.unwrap() } else { disk.close().await.unwrap() }
     }
 
     async fn put_child_on_top(&mut self) {
@@ -297,9 +295,10 @@ impl Model {
         let top = self.top();
         let old = self.images[top].1.len() as u64;
         let sectors = old / 512;
-        let size = match shrink {
-            true => self.rng.within(1..sectors + 1) * 512,
-            false => (sectors + self.rng.within(1..900)).min(LARGEST / 512).max(sectors) * 512,
+        let size = if shrink {
+            self.rng.within(1..sectors + 1) * 512
+        } else {
+            (sectors + self.rng.within(1..900)).min(LARGEST / 512).max(sectors) * 512
         };
         let disk = self.open(top).await;
         disk.device().resize(size, Preallocation::Off).await.unwrap();

@@ -199,18 +199,15 @@ fn a_file_that_may_not_be_read_or_made_is_told_by_name() {
         // Root may read everything: somebody else asks.
         let is_root = fs::metadata("/proc/self")
             .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-        match is_root {
-            true => {
-                let mut args = vec!["--reuid=65534", "--clear-groups", PROGRAM];
-                args.extend(line.split_whitespace());
-                folder.stock("setpriv", &args)
-            }
-            false => {
-                permit(folder.path(), 0o555);
-                let ran = folder.ours(line);
-                permit(folder.path(), 0o755);
-                ran
-            }
+        if is_root {
+            let mut args = vec!["--reuid=65534", "--clear-groups", PROGRAM];
+            args.extend(line.split_whitespace());
+            folder.stock("setpriv", &args)
+        } else {
+            permit(folder.path(), 0o555);
+            let ran = folder.ours(line);
+            permit(folder.path(), 0o755);
+            ran
         }
     };
     let ran = run("info secret.raw");

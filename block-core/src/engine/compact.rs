@@ -73,9 +73,10 @@ impl<M: BlockMapper> Mapped<M> {
         if self.pending.len() >= CHANGES_IN_BATCH {
             self.publish().await?;
         }
-        match progress(done, total) {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Interrupted, "stopped; the image is whole")),
+        if progress(done, total) {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Interrupted, "stopped; the image is whole"))
         }
     }
 
@@ -104,9 +105,10 @@ impl<M: BlockMapper> Mapped<M> {
             let (Some(own), Some(parents)) = (own, parents) else {
                 return Err(bug("a piece of a block is longer than its buffer"));
             };
-            match self.is_hole(from..from + visible).await? {
-                true => own.fill(0),
-                false => self.storage.read_at(from, own).await?,
+            if self.is_hole(from..from + visible).await? {
+                own.fill(0)
+            } else {
+                self.storage.read_at(from, own).await?
             }
             zero = zero && is_zero(own);
             if as_parent {

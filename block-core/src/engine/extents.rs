@@ -98,10 +98,8 @@ impl<M: BlockMapper> Mapped<M> {
                 return None;
             }
             let (block, _) = layout.block_at(at);
-            let end = match together {
-                true => piece.end,
-                false => ((block + 1) * layout.block_size).min(piece.end),
-            };
+            let end =
+                if together { piece.end } else { ((block + 1) * layout.block_size).min(piece.end) };
             let range = at..end;
             at = end;
             let offset = place_in(layout, slot + (block - first_block), range.start);

@@ -82,9 +82,10 @@ impl Layout {
     #[inline]
     pub fn block_at(&self, at: u64) -> (u64, u64) {
         // A power of two in every format known. A division would be the slowest part of a lookup.
-        match self.block_size.is_power_of_two() {
-            true => (at >> self.block_size.trailing_zeros(), at & (self.block_size - 1)),
-            false => (at / self.block_size, at % self.block_size),
+        if self.block_size.is_power_of_two() {
+            (at >> self.block_size.trailing_zeros(), at & (self.block_size - 1))
+        } else {
+            (at / self.block_size, at % self.block_size)
         }
     }
 

@@ -230,9 +230,10 @@ impl<M: BlockMapper> Mapped<M> {
             Slot::Free | Slot::Zero => Source::Zero,
         };
         let rest = layout.block_size - within;
-        match end - at <= rest {
-            true => Ok((source, end)),
-            false => Ok((source, self.run_end(layout, (block, first, source), at + rest, end))),
+        if end - at <= rest {
+            Ok((source, end))
+        } else {
+            Ok((source, self.run_end(layout, (block, first, source), at + rest, end)))
         }
     }
 
@@ -289,10 +290,7 @@ fn split(buf: &mut [u8], len: usize) -> Result<(&mut [u8], &mut [u8])> {
 
 /// Checks that the whole buffer was filled.
 fn filled(rest: &[u8]) -> Result<()> {
-    match rest.is_empty() {
-        true => Ok(()),
-        false => Err(bug("a read leaves the end of its buffer as it was")),
-    }
+    if rest.is_empty() { Ok(()) } else { Err(bug("a read leaves the end of its buffer as it was")) }
 }
 
 /// Returns the part of `range` that lies on the parent. Past the parent's end, everything reads as zeros.

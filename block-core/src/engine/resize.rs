@@ -164,12 +164,13 @@ impl<M: BlockMapper> Mapped<M> {
         let layout = self.layout();
         let next = layout.block_count() * layout.block_size;
         let gained = on_parent(self.parent.as_ref(), next..size.max(next));
-        match gained.is_empty() || layout.has_zero_slots {
-            true => Ok(!gained.is_empty()),
-            false => Err(Error::new(
+        if gained.is_empty() || layout.has_zero_slots {
+            Ok(!gained.is_empty())
+        } else {
+            Err(Error::new(
                 ErrorKind::Unsupported,
                 "the parent is larger than the disk, and the format cannot hide what it would show",
-            )),
+            ))
         }
     }
 

@@ -50,9 +50,10 @@ impl<M: BlockMapper> Mapped<M> {
         if !self.write_in_place(&range, &payload).await? {
             self.write_allocating(&range, &payload).await?;
         }
-        match flags.contains(WriteFlags::FUA) {
-            true => self.publish().await,
-            false => self.flush_if_full().await,
+        if flags.contains(WriteFlags::FUA) {
+            self.publish().await
+        } else {
+            self.flush_if_full().await
         }
     }
 
@@ -79,10 +80,7 @@ impl<M: BlockMapper> Mapped<M> {
 
     /// Publishes if there are too many pending entries to keep.
     pub(super) async fn flush_if_full(&self) -> Result<()> {
-        match self.pending.len() >= DIRTY_LIMIT {
-            true => self.publish().await,
-            false => Ok(()),
-        }
+        if self.pending.len() >= DIRTY_LIMIT { self.publish().await } else { Ok(()) }
     }
 
     /// Writes in place if all blocks are stored. Otherwise writes nothing and returns `false`.

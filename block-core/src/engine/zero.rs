@@ -25,14 +25,16 @@ enum Goal {
 impl<M: BlockMapper> Mapped<M> {
     pub(super) async fn zero(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
         let range = self.write_request(sector, count)?;
-        let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {
-            true => ZeroMode::Deallocate,
-            false => ZeroMode::Allocate,
+        let mode = if flags.contains(ZeroFlags::MAY_UNMAP) {
+            ZeroMode::Deallocate
+        } else {
+            ZeroMode::Allocate
         };
         self.clear(range, Goal::Zeros(mode)).await?;
-        match flags.contains(ZeroFlags::FUA) {
-            true => self.publish().await,
-            false => self.flush_if_full().await,
+        if flags.contains(ZeroFlags::FUA) {
+            self.publish().await
+        } else {
+            self.flush_if_full().await
         }
     }
 
@@ -126,9 +128,10 @@ impl<M: BlockMapper> Mapped<M> {
         let keeps_slots = layout.is_fixed
             || goal == Goal::Zeros(ZeroMode::Allocate)
             || (self.parent.is_some() && !layout.has_zero_slots);
-        let (head, whole, tail) = match keeps_slots {
-            true => (range.clone(), range.end..range.end, range.end..range.end),
-            false => split(layout, range),
+        let (head, whole, tail) = if keeps_slots {
+            (range.clone(), range.end..range.end, range.end..range.end)
+        } else {
+            split(layout, range)
         };
         let mode = match goal {
             Goal::Zeros(mode) => mode,
@@ -185,9 +188,10 @@ impl<M: BlockMapper> Mapped<M> {
 /// the disk, the last block counts as whole.
 fn split(layout: &Layout, range: Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
     let whole_start = range.start.next_multiple_of(layout.block_size).min(range.end);
-    let whole_end = match range.end == layout.virtual_size {
-        true => range.end,
-        false => (range.end - layout.block_at(range.end).1).max(whole_start),
+    let whole_end = if range.end == layout.virtual_size {
+        range.end
+    } else {
+        (range.end - layout.block_at(range.end).1).max(whole_start)
     };
     if range.start < whole_start && range.end <= whole_start {
         return (range.clone(), range.end..range.end, range.end..range.end);

@@ -108,9 +108,10 @@ impl<H: Hook> BlockDevice for FilteredDevice<H> {
     }
 
     async fn write_zeroes(&self, sector: u64, count: u64, flags: ZeroFlags) -> Result<()> {
-        let mode = match flags.contains(ZeroFlags::MAY_UNMAP) {
-            true => ZeroMode::Deallocate,
-            false => ZeroMode::Allocate,
+        let mode = if flags.contains(ZeroFlags::MAY_UNMAP) {
+            ZeroMode::Deallocate
+        } else {
+            ZeroMode::Allocate
         };
         let request = Request::Zeroes { offset: bytes(sector), len: bytes(count), mode };
         self.pass(request, || self.below.write_zeroes(sector, count, flags)).await

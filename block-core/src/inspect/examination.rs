@@ -258,9 +258,10 @@ impl<'a> Examination<'a> {
         });
         let format = self.format.clone();
         // Text from the file appears in a report only escaped, including inside a message.
-        let message = match message.contains(char::is_control) {
-            true => message.escape_debug().to_string(),
-            false => message,
+        let message = if message.contains(char::is_control) {
+            message.escape_debug().to_string()
+        } else {
+            message
         };
         self.found.push(Found { code, severity, format, at, hex, name, message });
     }

@@ -261,9 +261,10 @@ impl Ring {
     /// Queues a read in a free slot. Returns `None` if there is none, or no buffer is large enough.
     #[inline]
     fn push_read(&mut self, len: usize, offset: u64) -> Option<u32> {
-        let (file, flags) = match self.reads_registered {
-            true => (types::Fd(0), squeue::Flags::FIXED_FILE),
-            false => (types::Fd(self.file.as_raw_fd()), squeue::Flags::empty()),
+        let (file, flags) = if self.reads_registered {
+            (types::Fd(0), squeue::Flags::FIXED_FILE)
+        } else {
+            (types::Fd(self.file.as_raw_fd()), squeue::Flags::empty())
         };
         let bytes = u32::try_from(len).ok()?;
         if len <= SMALLEST

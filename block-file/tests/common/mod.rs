@@ -27,9 +27,10 @@ pub fn have(program: &str) -> bool {
 
 pub fn run(program: &str, arguments: &[&str]) -> std::result::Result<String, String> {
     let output = Command::new(program).args(arguments).output().map_err(|e| e.to_string())?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
 }
 

@@ -107,10 +107,7 @@ async fn agree(stage: &Stage, rng: &mut Rng) -> Result<(), String> {
             return Err(format!("a run does not hold what is read: {run:?}"));
         }
     }
-    match at == size {
-        true => Ok(()),
-        false => Err(format!("the runs end at byte {at}, the disk at {size}")),
-    }
+    if at == size { Ok(()) } else { Err(format!("the runs end at byte {at}, the disk at {size}")) }
 }
 
 async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(), String> {
@@ -118,10 +115,8 @@ async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(
     let sectors = device.sector_count();
     // A DATA sector of this layer is allocated, and an allocated sector is PRESENT. Over a parent, a PRESENT sector is
     // also allocated. Otherwise the format decides whether an unwritten block of a base is PRESENT.
-    let has_entry = match device.parent().is_some() {
-        true => ExtentFlags::PRESENT,
-        false => ExtentFlags::DATA,
-    };
+    let has_entry =
+        if device.parent().is_some() { ExtentFlags::PRESENT } else { ExtentFlags::DATA };
     let flags = |sector: u64| {
         let at = sector * SECTOR_SIZE;
         let here = |extent: &&block_core::Extent| extent.start <= at && at < extent.end();
@@ -138,9 +133,12 @@ async fn allocation(stage: &Stage, list: &ExtentList, rng: &mut Rng) -> Result<(
         if answer.sectors == 0 || answer.sectors > count {
             return Err(format!("is_allocated {sector}+{count} answers for {answer:?}"));
         }
-        let odd = (sector..sector + answer.sectors).find(|at| match answer.allocated {
-            true => !flags(*at).contains(ExtentFlags::PRESENT),
-            false => flags(*at).contains(has_entry),
+        let odd = (sector..sector + answer.sectors).find(|at| {
+            if answer.allocated {
+                !flags(*at).contains(ExtentFlags::PRESENT)
+            } else {
+                flags(*at).contains(has_entry)
+            }
         });
         if let Some(odd) = odd {
             return Err(format!(

@@ -32,9 +32,12 @@ pub fn memory_bound(
     let run = || block_on(use_it(&rig, effort, size, &gauge)).map_err(|error| format!("{error:?}"));
     let tally = super::caught(run);
     let most = gauge.most.load(Ordering::Relaxed);
-    let tally = tally.and_then(|tally| match most <= bound {
-        true => Ok(tally),
-        false => Err(format!("{most} bytes were allocated for it, wanted at most {bound}")),
+    let tally = tally.and_then(|tally| {
+        if most <= bound {
+            Ok(tally)
+        } else {
+            Err(format!("{most} bytes were allocated for it, wanted at most {bound}"))
+        }
     });
     let circumstance = Some(format!("a disk of {size} bytes"));
     tally

@@ -57,9 +57,10 @@ async fn twice(subject: &Subject, golden: &Golden, effort: &Effort) -> Result<Ta
     }
     let name = subject.driver().descriptor().name;
     let report = stage.rig.registry().probe(&**stage.rig.top()).await.map_err(fails("probing"))?;
-    match report.selected().is_some_and(|selected| selected.id == name) {
-        true => Ok(stage.tally),
-        false => Err(format!("an image of its own is not recognised: {}", report.explain())),
+    if report.selected().is_some_and(|selected| selected.id == name) {
+        Ok(stage.tally)
+    } else {
+        Err(format!("an image of its own is not recognised: {}", report.explain()))
     }
 }
 
@@ -113,9 +114,10 @@ fn damage(image: &mut Image, n: u64, rng: &mut Rng) -> String {
         }
         _ => {
             let kinds = WORDS.len() as u64 + 1;
-            let (at, kind) = match turn < FIELDS / 4 * kinds {
-                true => (turn * 4 % FIELDS, turn * 4 / FIELDS),
-                false => (rng.within(0..len.min(2048)) / 4 * 4, rng.within(0..kinds)),
+            let (at, kind) = if turn < FIELDS / 4 * kinds {
+                (turn * 4 % FIELDS, turn * 4 / FIELDS)
+            } else {
+                (rng.within(0..len.min(2048)) / 4 * 4, rng.within(0..kinds))
             };
             let word = WORDS.get(kind as usize).copied().unwrap_or(len as u32);
             image.write(at, &word.to_le_bytes());

@@ -90,11 +90,10 @@ async fn bytes(stage: &mut Stage, seed: u64) -> std::result::Result<(), String> 
             0 => {
                 let data: Vec<u8> = (0..len).map(|_| rng.roll() as u8).collect();
                 let flags = WriteFlags::empty();
-                match rng.one_in(2) {
-                    true => disk.write_at(offset, &data, flags).await.map_err(text)?,
-                    false => {
-                        disk.write_bytes(offset, in_pages(&data), flags).await.map_err(text)?
-                    }
+                if rng.one_in(2) {
+                    disk.write_at(offset, &data, flags).await.map_err(text)?
+                } else {
+                    disk.write_bytes(offset, in_pages(&data), flags).await.map_err(text)?
                 }
                 wanted[range].copy_from_slice(&data);
             }

@@ -67,19 +67,17 @@ async fn one(
     let len = model.len() as u64;
     let resizable = storage.caps().contains(StorageCaps::RESIZE);
     let start = rng.within(0..MOST);
-    let count = match rng.one_in(3) {
-        true => rng.within(1..20_000),
-        false => rng.within(1..700),
-    };
+    let count = if rng.one_in(3) { rng.within(1..20_000) } else { rng.within(1..700) };
     let range = start..start + count;
     let inside = range.end <= len;
     let bytes = vec![value; count as usize];
     match rng.within(0..16) {
         0..=4 => read(storage, model, range).await,
         5..=9 => {
-            let (what, answer) = match rng.one_in(2) {
-                true => ("write_at", storage.write_at(start, &bytes).await),
-                false => ("write_bytes", storage.write_bytes(start, in_pages(&bytes)).await),
+            let (what, answer) = if rng.one_in(2) {
+                ("write_at", storage.write_at(start, &bytes).await)
+            } else {
+                ("write_bytes", storage.write_bytes(start, in_pages(&bytes)).await)
             };
             if agrees(what, inside || resizable, answer)? {
                 put(model, range, value);

@@ -107,9 +107,10 @@ fn work(
         // A few sectors around the first two borders: everybody meets there.
         let sector =
             (rng.within(0..3) * unit + unit - 4 + rng.within(0..8)).min(golden.sectors - 1);
-        let count = match rng.one_in(12) {
-            true => (golden.sectors - sector).min(unit + 3),
-            false => rng.within(1..6).min(golden.sectors - sector),
+        let count = if rng.one_in(12) {
+            (golden.sectors - sector).min(unit + 3)
+        } else {
+            rng.within(1..6).min(golden.sectors - sector)
         };
         // Whole blocks are given up, and the places of those before them become free: the next two writers
         // that need one are handed them at the same moment.

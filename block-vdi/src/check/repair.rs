@@ -103,10 +103,7 @@ async fn fill_static(storage: &Arc<dyn Storage>) -> Result<()> {
             if *entry < ENTRY_ZERO {
                 continue;
             }
-            let slot = match scan.used.contains(block) {
-                false => block,
-                true => scan.used.first_unused(0),
-            };
+            let slot = if scan.used.contains(block) { scan.used.first_unused(0) } else { block };
             let number = u32::try_from(slot).ok().filter(|_| slot < scan.header.blocks);
             let number = number.ok_or_else(|| {
                 Error::new(ErrorKind::NoSpace, "no slot is left for a block of a static image")

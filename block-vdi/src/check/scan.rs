@@ -311,9 +311,10 @@ impl Scan {
             let next = self.used.first_used(hole).unwrap_or(end);
             let at = self.slot_start(hole);
             let last = next.saturating_sub(1);
-            let message = match hole == last {
-                true => format!("slot {hole} belongs to no block"),
-                false => format!("slots {hole} to {last} belong to no block"),
+            let message = if hole == last {
+                format!("slot {hole} belongs to no block")
+            } else {
+                format!("slots {hole} to {last} belong to no block")
             };
             let repair = Some("move the last blocks there");
             self.report.push(finding("vdi.slot.unused", Severity::Leak, message, at, None, repair));

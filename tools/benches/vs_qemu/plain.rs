@@ -55,10 +55,7 @@ fn run(words: &[String]) -> Result<()> {
     let file = OpenOptions::new().read(true).write(writes).open(path)?;
     let mut buffer = PageBuffer::new(usize::try_from(size).map_err(Error::other)?);
     for at in places(&file, count, size, step)? {
-        match writes {
-            true => file.write_all_at(&buffer, at)?,
-            false => file.read_exact_at(&mut buffer, at)?,
-        }
+        if writes { file.write_all_at(&buffer, at)? } else { file.read_exact_at(&mut buffer, at)? }
     }
     Ok(())
 }

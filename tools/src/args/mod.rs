@@ -72,9 +72,6 @@ pub(crate) struct ShareArgs {
 impl ShareArgs {
     /// Returns what other programs may do with the image while it is open.
     pub fn sharing(self) -> Sharing {
-        match self.force_share {
-            true => Sharing::Force,
-            false => Sharing::Exclusive,
-        }
+        if self.force_share { Sharing::Force } else { Sharing::Exclusive }
     }
 }

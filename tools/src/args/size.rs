@@ -17,10 +17,8 @@ pub(crate) fn number<T: TryFrom<u64>>(text: &str) -> std::result::Result<T, Stri
         None => (text, 10),
     };
     let is_sign = |c: char| c == '+' || c == '-';
-    let value = match digits.starts_with(is_sign) {
-        true => None,
-        false => u64::from_str_radix(digits, radix).ok(),
-    };
+    let value =
+        if digits.starts_with(is_sign) { None } else { u64::from_str_radix(digits, radix).ok() };
     value
         .and_then(|value| T::try_from(value).ok())
         .ok_or_else(|| "not a whole number that fits".to_owned())

@@ -177,9 +177,10 @@ impl BenchArgs {
         } else {
             for _ in 0..depth {
                 let shared = Arc::clone(&shared);
-                match self.write {
-                    true => tasks.spawn(shared.writes()),
-                    false => tasks.spawn(shared.reads()),
+                if self.write {
+                    tasks.spawn(shared.writes())
+                } else {
+                    tasks.spawn(shared.reads())
                 };
             }
         }

@@ -116,9 +116,10 @@ impl CommitArgs {
         let known: Vec<String> = images.iter().skip(1).map(|image| image.shown.clone()).collect();
         let failure =
             Failure::new(format!("Did not find '{base}' in the backing chain of '{}'", self.file));
-        Err(match known.is_empty() {
-            true => failure,
-            false => failure.hint(format!("its parents are {}", known.join(", "))),
+        Err(if known.is_empty() {
+            failure
+        } else {
+            failure.hint(format!("its parents are {}", known.join(", ")))
         })
     }
 

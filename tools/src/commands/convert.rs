@@ -270,17 +270,15 @@ impl ConvertArgs {
     }
 
     async fn open_existing(&self, cx: &Context, target: &str, size: u64) -> Result<Disk> {
-        let format = match self.target_image_opts {
-            true => None,
-            false => Some(self.output_format.as_str()),
-        };
+        let format = if self.target_image_opts { None } else { Some(self.output_format.as_str()) };
         let spec = ImageSpec::parse(target, self.target_image_opts, format)?;
         let how = OpenMode::writing().cache(self.target_cache.0).allow(&self.allow);
         let disk = image::open(cx, &spec, &how).await?;
-        match disk.size() < size {
-            true => Err(Failure::new("output file is smaller than input file")
-                .hint(format!("the sources are {size} bytes, the target {}", disk.size()))),
-            false => Ok(disk),
+        if disk.size() < size {
+            Err(Failure::new("output file is smaller than input file")
+                .hint(format!("the sources are {size} bytes, the target {}", disk.size())))
+        } else {
+            Ok(disk)
         }
     }
 

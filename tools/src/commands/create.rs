@@ -127,11 +127,13 @@ impl CreateArgs {
         }
         let spec = ImageSpec::parse(reference, false, given.backing_format.as_deref())?;
         let how = OpenMode::reading(Sharing::Exclusive).allow(&self.allow);
-        let disk =
-            image::open(cx, &spec, &how).await.map_err(|failure| match self.backing_unsafe {
-                true => failure.hint("-u does not help: a child records facts of its parent"),
-                false => failure,
-            })?;
+        let disk = image::open(cx, &spec, &how).await.map_err(|failure| {
+            if self.backing_unsafe {
+                failure.hint("-u does not help: a child records facts of its parent")
+            } else {
+                failure
+            }
+        })?;
         let device = disk.device().clone();
         Ok(Some(NewParent { device, reference: reference.to_owned() }))
     }

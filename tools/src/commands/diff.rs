@@ -125,13 +125,12 @@ impl<'c> Printer<'c> {
     }
 
     fn clean_up_to(&mut self, start: u64) -> Result<()> {
-        match self.printed_to < start {
-            true => {
-                self.item(&nbd(self.printed_to, start, false))?;
-                self.ranges += 1;
-                Ok(())
-            }
-            false => Ok(()),
+        if self.printed_to < start {
+            self.item(&nbd(self.printed_to, start, false))?;
+            self.ranges += 1;
+            Ok(())
+        } else {
+            Ok(())
         }
     }
 
@@ -150,15 +149,14 @@ impl<'c> Printer<'c> {
             }
             "json" => self.cx.console.line("]")?,
             _ if self.quiet => {}
-            _ => self.cx.console.line(match different {
-                true => {
-                    let bytes = block_core::size::human(self.bytes);
-                    match self.ranges {
-                        1 => format!("1 range differs, {bytes} in all"),
-                        ranges => format!("{ranges} ranges differ, {bytes} in all"),
-                    }
+            _ => self.cx.console.line(if different {
+                let bytes = block_core::size::human(self.bytes);
+                match self.ranges {
+                    1 => format!("1 range differs, {bytes} in all"),
+                    ranges => format!("{ranges} ranges differ, {bytes} in all"),
                 }
-                false => "No differences.".to_owned(),
+            } else {
+                "No differences.".to_owned()
             })?,
         }
         Ok(u8::from(different))

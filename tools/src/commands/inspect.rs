@@ -95,9 +95,10 @@ impl InspectArgs {
             let how = OpenMode::shared(self.share);
             let storage = image::open_storage(cx, &spec, &how).await?;
             let failed = |error| Failure::open(&spec.shown, &error);
-            let report = match self.deep {
-                true => inspect_deep(storage, &options, &cx.registry).await,
-                false => inspect(&*storage, &options, &cx.registry).await,
+            let report = if self.deep {
+                inspect_deep(storage, &options, &cx.registry).await
+            } else {
+                inspect(&*storage, &options, &cx.registry).await
             };
             let report = report.map_err(failed)?;
             match self.output {

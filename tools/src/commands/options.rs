@@ -67,11 +67,10 @@ pub(crate) fn output_driver<'r>(
             None => written,
         })
     })?;
-    match driver.descriptor().can_create {
-        true => Ok(driver),
-        false => {
-            Err(Failure::new(format!("Format driver '{format}' does not support image creation")))
-        }
+    if driver.descriptor().can_create {
+        Ok(driver)
+    } else {
+        Err(Failure::new(format!("Format driver '{format}' does not support image creation")))
     }
 }
 

@@ -91,17 +91,15 @@ fn verdict(report: &ProbeReport) -> String {
 }
 
 fn evidence_line(evidence: &Evidence) -> String {
-    let verdict = match evidence.is_against() {
-        true => format!(", wanted {}", evidence.expected),
-        false => format!(" = {}", evidence.expected),
+    let verdict = if evidence.is_against() {
+        format!(", wanted {}", evidence.expected)
+    } else {
+        format!(" = {}", evidence.expected)
     };
     format!(
         "{} at {}: {}{verdict}",
         evidence.code,
         evidence.place(),
-        match evidence.found.is_empty() {
-            true => "nothing".to_owned(),
-            false => evidence.found_hex(),
-        }
+        if evidence.found.is_empty() { "nothing".to_owned() } else { evidence.found_hex() }
     )
 }

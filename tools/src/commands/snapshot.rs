@@ -37,10 +37,8 @@ impl SnapshotArgs {
     pub fn run(self, cx: &Context) -> Result<u8> {
         let spec = self.source.spec(&self.file)?;
         cx.block_on(async {
-            let how = match self.changes() {
-                true => OpenMode::writing(),
-                false => OpenMode::shared(self.share),
-            };
+            let how =
+                if self.changes() { OpenMode::writing() } else { OpenMode::shared(self.share) };
             let disk = image::open(cx, &spec, &how.allow(&self.allow)).await?;
             if self.changes() {
                 image::warn_if_guessed_raw(cx, &spec, &disk);

@@ -54,9 +54,10 @@ impl Terminal {
             // Writing to a string cannot fail.
             let _ = write!(text, "{:>w$} ", size::human(cells.row_start(row)), w = LABEL - 1);
             for column in 0..cells.columns {
-                match self.has_colour() {
-                    true => self.half_blocks(&mut text, cells, column, row),
-                    false => text.extend(self.character(cells, column, row)),
+                if self.has_colour() {
+                    self.half_blocks(&mut text, cells, column, row)
+                } else {
+                    text.extend(self.character(cells, column, row))
                 }
             }
             text.push_str(if self.has_colour() { "\x1b[0m\n" } else { "\n" });

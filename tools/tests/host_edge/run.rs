@@ -207,9 +207,10 @@ impl Bench {
             }
             after = others(folder, situation.file);
         }
-        match after == *before {
-            true => Ok(()),
-            false => Err(format!("the folder changed: {before:?} to {after:?}")),
+        if after == *before {
+            Ok(())
+        } else {
+            Err(format!("the folder changed: {before:?} to {after:?}"))
         }
     }
 }
