@@ -13,19 +13,18 @@ pub(crate) const PAGE64: u64 = PAGE as u64;
 
 /// A page and the digest of its bytes.
 struct Page {
-    /// 4096 bytes, on the heap: a new page is zeroed memory from the allocator.
-    bytes: Box<[u8]>,
+    bytes: [u8; PAGE],
     /// 0 if not computed yet.
     digest: AtomicU64,
 }
 
 impl Page {
     fn zeros() -> Self {
-        Self { bytes: vec![0; PAGE].into(), digest: AtomicU64::new(0) }
+        Self { bytes: [0; PAGE], digest: AtomicU64::new(0) }
     }
 
     /// Returns the bytes for modification and resets the digest.
-    fn change(page: &mut Arc<Self>) -> &mut [u8] {
+    fn change(page: &mut Arc<Self>) -> &mut [u8; PAGE] {
         let page = Arc::make_mut(page);
         *page.digest.get_mut() = 0;
         &mut page.bytes
@@ -44,10 +43,7 @@ impl Page {
 
 impl Clone for Page {
     fn clone(&self) -> Self {
-        Self {
-            bytes: self.bytes.clone(),
-            digest: AtomicU64::new(self.digest.load(Ordering::Relaxed)),
-        }
+        Self { bytes: self.bytes, digest: AtomicU64::new(self.digest.load(Ordering::Relaxed)) }
     }
 }
 
@@ -132,7 +128,7 @@ impl Image {
             let start = number * PAGE64;
             let mut digest = page.digest();
             if ignored.iter().any(|range| range.start < start + PAGE64 && start < range.end) {
-                let mut bytes = page.bytes.clone();
+                let mut bytes = page.bytes;
                 for range in ignored {
                     let place = |at: u64| (at.clamp(start, start + PAGE64) - start) as usize;
                     bytes[place(range.start)..place(range.end)].fill(0);
@@ -147,14 +143,16 @@ impl Image {
 
     /// Reads into `buf` from `offset`. Bytes past the end are zeros.
     pub fn read(&self, offset: u64, buf: &mut [u8]) {
-        let mut done = 0;
-        for (page, start, end) in pieces(offset..offset.saturating_add(buf.len() as u64)) {
-            let target = &mut buf[done..done + (end - start)];
-            match self.pages.get(&page) {
-                Some(page) => target.copy_from_slice(&page.bytes[start..end]),
+        let (mut at, mut rest) = (offset, buf);
+        while !rest.is_empty() {
+            let start = (at % PAGE64) as usize;
+            let (target, tail) = rest.split_at_mut(rest.len().min(PAGE - start));
+            match self.pages.get(&(at / PAGE64)) {
+                Some(page) => target.copy_from_slice(&page.bytes[start..start + target.len()]),
                 None => target.fill(0),
             }
-            done += end - start;
+            at = at.wrapping_add(target.len() as u64);
+            rest = tail;
         }
     }
 
